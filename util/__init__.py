@@ -1,0 +1,1 @@
+"""What every stage shares: files, labels, masks, metrics, figures and command-line habits. Needs no torch."""

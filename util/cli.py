@@ -1,0 +1,102 @@
+"""Command-line habits that every script shares: option names, errors, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from util.errors import InputError
+from util.stage import default_workers
+
+EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+_COMMON = {
+    "images": dict(type=Path, metavar="DIR", help="folder of pictures"),
+    "labels": dict(type=Path, metavar="DIR", help="folder of label maps"),
+    "gt": dict(type=Path, metavar="DIR", help="folder of ground-truth label maps"),
+    "list": dict(type=Path, metavar="FILE", help="id list, one image id a line"),
+    "out": dict(type=Path, metavar="DIR", help="folder for the results"),
+    "num-classes": dict(type=int, metavar="N", help="number of classes, background included (default: 21)"),
+    "class-names": dict(type=Path, metavar="FILE", help="one class a line, background first (default: VOC's 21)"),
+    "image-labels": dict(
+        type=Path, metavar="FILE", help="image-level labels: cls_labels.npy, a CSV, or VOC's Annotations"
+    ),
+    "device": dict(default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)"),
+    "workers": dict(type=int, default=default_workers(), metavar="N", help="worker processes (default: %(default)s)"),
+    "overwrite": dict(action="store_true", help="make everything again, also what is up to date"),
+    "seed": dict(type=int, default=0, metavar="N", help="seed of everything random (default: 0)"),
+    "classes": dict(metavar="NAME,...", help="take the means over these classes only"),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with hyphens in its help that accepts underscores too (``--image_list`` for ``--image-list``).
+
+    The description is the script's docstring, as written.
+    """
+
+    def __init__(self, description: str | None = None, **options):
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def add_common(self, *names: str, required: tuple[str, ...] = (), **changes: dict) -> None:
+        """Add options that mean the same everywhere.
+
+        Args:
+            names: of the options, without the hyphens in front.
+            required: those that must be given.
+            changes: option (underscores) -> argparse arguments that differ here.
+        """
+        for name in names:
+            settings = {**_COMMON[name], **changes.get(name.replace("-", "_"), {})}
+            self.add_argument(f"--{name}", required=name in required, **settings)
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args([self._hyphens(arg) for arg in args], namespace)
+
+    @staticmethod
+    def _hyphens(arg: str) -> str:
+        if not arg.startswith("--"):
+            return arg
+        name, equals, value = arg.partition("=")
+        return name.replace("_", "-") + equals + value
+
+
+def class_indices(names: str | None, classes) -> list[int] | None:
+    """Indices of ``--classes cat,dog,...``; None stays None."""
+    if names is None:
+        return None
+    return sorted({classes.index(name.strip()) for name in names.split(",") if name.strip()})
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Run a script's ``main`` and exit with its code.
+
+    0: all is well; 1: some images failed, the others are done; 2: the command or its input is wrong;
+    130: interrupted. No traceback for anything that the user can mend.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_ERROR
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again to resume", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = EXIT_ERROR
+    sys.exit(code)
+
+
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
