@@ -1,0 +1,101 @@
+"""Checkpoints: written atomically, read without running code, and the state of every random generator."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from util.errors import InputError
+from util.files import atomic_write
+from util.stage import disk_error
+
+
+def save(path: str | os.PathLike, state: dict) -> None:
+    """Write a checkpoint atomically: a reader sees the old one or the whole new one.
+
+    Args:
+        path: usually ``*.pth``; the folder is made when missing.
+        state: tensors, numbers, strings, None, and dicts and lists of these, so that `load` can read it.
+
+    Raises:
+        InputError: if the disk is full or cannot be written; the previous checkpoint stays as it was.
+    """
+    import torch
+
+    try:
+        # torch reports a failed write as a RuntimeError without errno, an open file of our own as the OSError it is.
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk_error(error, path) from None
+    except RuntimeError as error:
+        if "write" not in str(error):  # PytorchStreamWriter
+            raise
+        raise disk_error(OSError(str(error).splitlines()[0]), path) from None
+
+
+def load(path: str | os.PathLike, device: object = "cpu") -> dict:
+    """Read a checkpoint with torch's restricted unpickler: tensors and plain values, no code.
+
+    Args:
+        path: the file.
+        device: where its tensors go.
+
+    Raises:
+        InputError: if it is missing, damaged, holds no dict, or needs code to be loaded.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(path):
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(
+                f"{path}: refused, loading it could run code ({reason}); save it again as tensors and plain values"
+            ) from None
+        raise InputError(f"{path}: not a checkpoint, or damaged; make it or download it again") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{path}: not a readable checkpoint ({reason}); make it or download it again") from None
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
+    return state
+
+
+def rng_state() -> dict:
+    """The state of Python's, numpy's and torch's (CPU and GPU) generators, as tensors and plain values."""
+    import torch
+
+    version, python, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": [version, list(python), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state: dict) -> None:
+    """Put back what `rng_state` gave; GPU states are skipped when the number of GPUs has changed."""
+    import torch
+
+    version, python, gauss = state["python"]
+    random.setstate((version, tuple(python), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
