@@ -65,19 +65,11 @@ class Dist:
         torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
-    def cleanup(self) -> None:
-        """Leave the group of processes; safe to call without one."""
-        if self.world > 1:
-            import torch
-
-            if torch.distributed.is_initialized():
-                torch.distributed.destroy_process_group()
-
     def __enter__(self) -> Dist:
         return self
 
     def __exit__(self, *exception) -> None:
-        self.cleanup()
+        cleanup()
 
 
 def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
@@ -110,6 +102,14 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     return Dist(rank, world, local_rank, chosen)
+
+
+def cleanup() -> None:
+    """Leave the group of processes; safe to call without one."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def choose_device(name: str = "auto") -> torch.device:
