@@ -1,0 +1,271 @@
+"""Class activation maps of a trained classifier, and pseudo labels from them.
+
+    python generate_cams.py --checkpoint runs/transcam/last.pth --images JPEGImages --list train.txt \\
+        --image-labels cls_labels.npy --refine par --bg-threshold 0.4 --out out/cams
+
+OUT/cams/<id>.npy: soft maps of the picture's classes, 0 to 1; OUT/cams_par/<id>.npy: refined, with --refine par;
+OUT/labels/<id>.png: label maps. What is up to date is kept, so an interrupted run goes on, and another threshold
+makes the label maps alone. Several GPUs: torchrun --nproc-per-node N generate_cams.py ...
+
+The best threshold on pictures with ground truth (kept out of the labels: it prints, and writes OUT/sweep.json):
+
+    python generate_cams.py ... --list tune.txt --sweep --gt SegmentationClassAug --out out/cams
+"""
+
+from pathlib import Path
+
+from util.cli import Parser, class_indices, run
+
+
+def main() -> int:
+    args = parse_args()
+
+    from util import distributed
+
+    with distributed.init(args.device) as dist:
+        return generate(args, dist)
+
+
+def parse_args():
+    parser = Parser(__doc__)
+    parser.add_common(
+        "images", "list", "image-labels", "out", "gt", "classes", "num-classes", "class-names", "device", "workers",
+        "overwrite", required=("images", "list", "image-labels", "out"),
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", required=True,
+        help="from train_transcam.py, or the published TransCAM parameters",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", metavar="PX",
+        help="input sizes, summed (default: TransCAM 256 512 768; plain CAM 256 384 512)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shape", choices=["square", "long"],
+        help="inputs are squares of these sizes, or have them as their long side (default: square; plain CAM long)",
+    )  # fmt: skip
+    parser.add_argument("--no-flip", dest="flip", action="store_false", help="leave the mirrored pictures out")
+    parser.add_argument(
+        "--walk-steps", type=int, metavar="N", help="random walk of the plain CAM; 0 for none (default: 8)"
+    )
+    parser.add_argument(
+        "--refine", choices=["none", "par"], default="none",
+        help="par: pixel-adaptive refinement by the picture's colours (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bg-threshold", type=float, default=0.4, metavar="T", help="below it is background, 0 to 1 (default: 0.4)"
+    )
+    parser.add_argument("--sweep", action="store_true", help="find the best threshold against --gt; makes no labels")
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")
+    parser.add_argument(
+        "--amp", choices=["auto", "off", "bf16", "fp16"], default="auto",
+        help="mixed precision; auto is off on a CPU (default: auto)",
+    )  # fmt: skip
+    args = parser.parse_args()
+    if args.sweep and args.gt is None:
+        parser.error("--sweep compares with ground truth: give --gt DIR")
+    if args.gt is not None and not args.sweep:
+        parser.error("--gt is for --sweep alone: labels are made without ground truth; score them with main.py")
+    if not 0 <= args.bg_threshold <= 1 or args.batch_size < 1 or min(args.sizes or [32]) < 32:
+        parser.error("--bg-threshold is in 0..1, --batch-size from 1 on, --sizes from 32 pixels on")
+    return args
+
+
+def generate(args, dist) -> int:
+    from models.cam_classifier import load_classifier
+    from util.ids import read_id_list
+    from util.image_labels import read_image_labels
+    from util.voc import load_classes
+
+    # Without --class-names the classes are those that the checkpoint was trained on.
+    asked = args.class_names is not None or args.num_classes is not None
+    net, classes = load_classifier(
+        args.checkpoint, load_classes(args.class_names, args.num_classes) if asked else None
+    )
+    ids = read_id_list(args.list)
+    tags = read_image_labels(args.image_labels, classes)
+
+    code = make_cams(args, dist, net, ids, tags)
+    folder = args.out / "cams"
+    if args.refine == "par":
+        dist.barrier()
+        code |= refine_cams(args, dist, ids, folder, args.out / "cams_par")
+        folder = args.out / "cams_par"
+    dist.barrier()
+    if args.sweep:
+        return code | (sweep(args, ids, folder, classes) if dist.is_main else 0)
+    return code | make_labels(args, dist, ids, folder, classes)
+
+
+def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]]) -> int:
+    """Pictures -> OUT/cams."""
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    from models import cam_inference, plain_cam, transcam
+    from models.cam_precision import amp_dtype
+    from util.cams import write_cam
+    from util.errors import InputError
+    from util.files import file_digest, read_bytes
+    from util.images import find_image
+    from util.stage import Stage
+
+    is_plain = net.config["method"] == "cam"
+    if args.walk_steps is not None and not is_plain:
+        raise InputError("--walk-steps belongs to the plain CAM; TransCAM has its attention. Leave it out")
+    if is_plain and args.walk_steps is not None:
+        net.walk_steps = args.walk_steps
+    sizes = args.sizes or ((256, 384, 512) if is_plain else (256, 512, 768))
+    shape = args.shape or ("long" if is_plain else "square")
+    amp = amp_dtype(args.amp, dist.device)
+    options = {
+        "checkpoint": file_digest(args.checkpoint), "sizes": list(sizes), "shape": shape, "flip": args.flip,
+        "walk_steps": net.walk_steps if is_plain else None, "amp": str(amp),
+    }  # fmt: skip
+    code = [plain_cam.__file__ if is_plain else transcam.__file__, cam_inference.__file__]
+    made_from = {"checkpoint": str(args.checkpoint), "images": str(args.images), "list": str(args.list)}
+    with Stage(
+        args.out / "cams", options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
+    ) as stage:
+        keys: dict[str, str] = {}
+        for image_id in dist.shard(ids):
+            try:
+                if image_id not in tags:
+                    raise InputError(f"no image-level label in {args.image_labels}; add it or drop the id")
+                key = stage.key(read_bytes(find_image(args.images, image_id)), repr(tags[image_id]))
+            except InputError as error:
+                stage.fail(image_id, str(error))
+                continue
+            if not stage.is_current(image_id, key):
+                keys[image_id] = key
+        net = net.to(dist.device)
+        data = cam_inference.ScaledImages(list(keys), args.images, sizes, shape == "square")
+        loader = DataLoader(data, args.batch_size, num_workers=args.workers, collate_fn=list)
+        with tqdm(total=len(keys), desc="CAMs", unit="image", disable=not dist.is_main, dynamic_ncols=True) as bar:
+            for batch in loader:
+                for image_id, _, inputs, message in batch:
+                    if not inputs:
+                        stage.fail(image_id, message)
+                good = [item for item in batch if item[2]]
+                cams = cam_inference.multi_scale_cams(
+                    net, [item[2] for item in good], [item[1] for item in good], [tags[item[0]] for item in good],
+                    args.flip, dist.device, amp,
+                ) if good else []  # fmt: skip
+                for (image_id, *_), cam in zip(good, cams, strict=True):
+                    write_cam(stage.out, image_id, cam)
+                    stage.record(image_id, keys[image_id], [stage.out / f"{image_id}.npy"])
+                bar.update(len(batch))
+        return stage.finish()
+
+
+def refine_cams(args, dist, ids: list[str], source: Path, out: Path) -> int:
+    """OUT/cams and pictures -> OUT/cams_par."""
+    import torch
+
+    from models import refine
+    from util.cams import read_cam, write_cam
+    from util.images import find_image, read_image
+
+    def work(image_id: str) -> Path:
+        cam = read_cam(source, image_id)
+        if cam:
+            image = torch.from_numpy(read_image(find_image(args.images, image_id))).to(dist.device)
+            maps = torch.stack([torch.from_numpy(value) for value in cam.values()]).to(dist.device)
+            maps = refine.refine_maps(image, maps).cpu().numpy()
+            cam = dict(zip(cam, maps, strict=True))
+        write_cam(out, image_id, cam)
+        return out / f"{image_id}.npy"
+
+    return each_image(args, dist, ids, out, work, {}, [refine.__file__], source, "refinement", with_pictures=True)
+
+
+def make_labels(args, dist, ids: list[str], source: Path, classes) -> int:
+    """Soft CAMs -> OUT/labels."""
+    from models import cam_labels
+    from util.cams import read_cam
+    from util.images import find_image, image_size
+    from util.labels import write_label
+
+    out = args.out / "labels"
+
+    def work(image_id: str) -> Path:
+        shape = image_size(find_image(args.images, image_id))
+        label = cam_labels.label_from_cams(read_cam(source, image_id), args.bg_threshold, shape)
+        write_label(out / f"{image_id}.png", label, classes.palette)
+        return out / f"{image_id}.png"
+
+    options = {"bg_threshold": args.bg_threshold, "classes": classes.names, "source": source.name}
+    return each_image(args, dist, ids, out, work, options, [cam_labels.__file__], source, "labels")
+
+
+def each_image(
+    args, dist, ids, out, work, options: dict, code: list, source: Path, description: str, with_pictures=False
+) -> int:
+    """Run ``work(id) -> file written`` for every image whose soft CAM, or whose picture, is new."""
+    from tqdm import tqdm
+
+    from util.errors import InputError
+    from util.files import find_file, read_bytes
+    from util.images import find_image
+    from util.stage import Stage
+
+    made_from = {"cams": str(source), "images": str(args.images), "list": str(args.list)}
+    with Stage(
+        out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
+    ) as stage:
+        bar = tqdm(
+            dist.shard(ids), desc=description, unit="image", disable=not dist.is_main, dynamic_ncols=True
+        )
+        for image_id in bar:
+            try:
+                parts = [read_bytes(find_file(source, image_id, [".npy"], "soft CAM"))]
+                if with_pictures:
+                    parts.append(read_bytes(find_image(args.images, image_id)))
+                key = stage.key(*parts)
+                if not stage.is_current(image_id, key):
+                    stage.record(image_id, key, [work(image_id)])
+            except InputError as error:
+                stage.fail(image_id, str(error))
+        return stage.finish()
+
+
+def sweep(args, ids: list[str], source: Path, classes) -> int:
+    """Print the curve of thresholds, and write OUT/sweep.json."""
+    import sys
+
+    from tqdm import tqdm
+
+    from models.cam_labels import ThresholdSweep
+    from util.cams import read_cam
+    from util.errors import InputError
+    from util.files import write_json
+    from util.labels import label_path, read_label
+
+    curve = ThresholdSweep(len(classes))
+    failed = 0
+    for image_id in tqdm(ids, desc="sweep", unit="image", dynamic_ncols=True):
+        try:
+            curve.update(read_cam(source, image_id), read_label(label_path(args.gt, image_id), len(classes)))
+        except InputError as error:
+            failed += 1
+            tqdm.write(f"{image_id}: {error}", file=sys.stderr)
+    only = class_indices(args.classes, classes)
+    everything = curve.scores(classes)
+    chosen = curve.scores(classes, only)
+    print("threshold   mIoU" + ("   mIoU of all present" if only else ""))
+    for threshold, scores, all_scores in zip(curve.thresholds, chosen, everything, strict=True):
+        print(f"{threshold:9.2f} {100 * scores['miou']:6.2f}" + (f" {100 * all_scores['miou']:21.2f}" if only else ""))
+    best, miou = curve.best(classes, only)
+    print(f"best: --bg-threshold {best}, mIoU {100 * miou:.2f} over {', '.join(chosen[0]['classes'])} "
+          f"on {curve.images} images of {args.list}")  # fmt: skip
+    write_json(args.out / "sweep.json", {
+        "best": best, "miou": miou, "source": source.name, "list": str(args.list), "images": curve.images,
+        "classes": chosen[0]["classes"],
+        "curve": [{"threshold": round(float(t), 4), "miou": s["miou"], "miou_all_present": a["miou"]}
+                  for t, s, a in zip(curve.thresholds, chosen, everything, strict=True)],
+    })  # fmt: skip
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,103 @@
+"""Pixel-adaptive refinement of soft maps by the picture's colours, in torch.
+
+Source: Ru et al., "Learning Affinity from Attention" (AFA), arXiv 2203.02664, section 3.4. A map is smoothed
+again and again with weights that follow colour differences, so that it settles within image edges. It is
+linear in the maps: a constant map stays as it is, and every class can be refined by itself.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DILATIONS = (1, 2, 4, 8, 12, 24)
+ITERATIONS = 10
+COLOR_WIDTH = 0.3
+POSITION_WIDTH = 0.3
+POSITION_WEIGHT = 0.01
+
+
+def pixel_adaptive_refinement(
+    images: Tensor,
+    maps: Tensor,
+    iterations: int = ITERATIONS,
+    dilations: tuple[int, ...] = DILATIONS,
+) -> Tensor:
+    """Refine maps by the picture beneath them.
+
+    Args:
+        images: float Bx3xHxW, colours in any linear scale: differences are measured in the local deviation.
+        maps: float BxKxHxW, for instance class activation maps or probabilities.
+        iterations: how often the maps are smoothed.
+        dilations: distances in pixels of the eight neighbours that a pixel is smoothed with.
+
+    Returns:
+        BxKxHxW like ``maps``: at every pixel a weighted mean of the input, so within its range.
+    """
+    if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
+        raise ValueError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} differ in batch or size")
+    if not iterations:
+        return maps
+    offsets = [
+        (step * y, step * x) for step in dilations for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
+    ]
+    weights = _neighbour_weights(images, offsets)
+    margin = max(dilations)
+    for _ in range(iterations):
+        padded = _pad(maps, margin)
+        smoothed = torch.zeros_like(maps)
+        for index, offset in enumerate(offsets):
+            smoothed.addcmul_(_shifted(padded, offset, margin, maps), weights[:, index, None])
+        maps = smoothed
+    return maps
+
+
+def refine_maps(image: Tensor, maps: Tensor, iterations: int = 20) -> Tensor:
+    """`pixel_adaptive_refinement` of one picture, at half its size: twice the reach, at a quarter of the time.
+
+    Args:
+        image: uint8 HxWx3.
+        maps: float KxHxW.
+
+    Returns:
+        KxHxW like ``maps``.
+    """
+    shape = maps.shape[1:]
+    half = [max(1, round(side / 2)) for side in shape]
+    small_image = F.interpolate(image.permute(2, 0, 1)[None].float(), size=half, mode="area")
+    small_maps = F.interpolate(maps[None], size=half, mode="area")
+    refined = pixel_adaptive_refinement(small_image, small_maps, iterations)
+    return F.interpolate(refined, size=shape, mode="bilinear", align_corners=False)[0]
+
+
+def _neighbour_weights(images: Tensor, offsets: list[tuple[int, int]]) -> Tensor:
+    """BxNxHxW, summing to 1 over the N neighbours of a pixel."""
+    margin = max(max(abs(y), abs(x)) for y, x in offsets)
+    padded = _pad(images, margin)
+    total, squares = torch.zeros_like(images), torch.zeros_like(images)
+    for offset in offsets:  # two passes instead of holding all neighbours: Nx3xHxW would be 100 MB a picture
+        neighbour = _shifted(padded, offset, margin, images)
+        total += neighbour
+        squares.addcmul_(neighbour, neighbour)
+    count = len(offsets)
+    variance = (squares - total * total / count).clamp_(min=0) / (count - 1)
+    scale = 1 / (COLOR_WIDTH**2 * (variance + 1e-8 * (1 + squares / count)))
+    color = torch.stack(
+        [-((_shifted(padded, offset, margin, images) - images) ** 2 * scale).mean(dim=1) for offset in offsets],
+        dim=1,
+    )
+    distance = torch.tensor([(y * y + x * x) ** 0.5 for y, x in offsets], device=images.device, dtype=images.dtype)
+    position = torch.softmax(-((distance / (POSITION_WIDTH * distance.std())) ** 2), dim=0)
+    weights = torch.softmax(color, dim=1) + POSITION_WEIGHT * position[:, None, None]
+    return weights / (1 + POSITION_WEIGHT)
+
+
+def _pad(x: Tensor, margin: int) -> Tensor:
+    return F.pad(x, (margin,) * 4, mode="replicate")
+
+
+def _shifted(padded: Tensor, offset: tuple[int, int], margin: int, like: Tensor) -> Tensor:
+    height, width = like.shape[2:]
+    top, left = margin + offset[0], margin + offset[1]
+    return padded[:, :, top : top + height, left : left + width]
