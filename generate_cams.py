@@ -38,7 +38,7 @@ def parse_args():
     )  # fmt: skip
     parser.add_argument(
         "--sizes", type=int, nargs="+", metavar="PX",
-        help="input sizes, summed (default: TransCAM 256 512 768; plain CAM 256 384 512)",
+        help="input sizes, summed (default: TransCAM 256 512 768; plain CAM 512 640)",
     )  # fmt: skip
     parser.add_argument(
         "--shape", choices=["square", "long"],
@@ -46,7 +46,7 @@ def parse_args():
     )  # fmt: skip
     parser.add_argument("--no-flip", dest="flip", action="store_false", help="leave the mirrored pictures out")
     parser.add_argument(
-        "--walk-steps", type=int, metavar="N", help="random walk of the plain CAM; 0 for none (default: 8)"
+        "--walk-steps", type=int, metavar="N", help="random walk of the plain CAM; 0 for none (default: 16)"
     )
     parser.add_argument(
         "--refine", choices=["none", "par"], default="none",
@@ -115,7 +115,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
         raise InputError("--walk-steps belongs to the plain CAM; TransCAM has its attention. Leave it out")
     if is_plain and args.walk_steps is not None:
         net.walk_steps = args.walk_steps
-    sizes = args.sizes or ((256, 384, 512) if is_plain else (256, 512, 768))
+    sizes = args.sizes or ((512, 640) if is_plain else (256, 512, 768))
     shape = args.shape or ("long" if is_plain else "square")
     amp = amp_dtype(args.amp, dist.device)
     options = {
