@@ -79,9 +79,7 @@ def generate(args, dist) -> int:
 
     # Without --class-names the classes are those that the checkpoint was trained on.
     asked = args.class_names is not None or args.num_classes is not None
-    net, classes = load_classifier(
-        args.checkpoint, load_classes(args.class_names, args.num_classes) if asked else None
-    )
+    net, classes = load_classifier(args.checkpoint, load_classes(args.class_names, args.num_classes) if asked else None)
     ids = read_id_list(args.list)
     tags = read_image_labels(args.image_labels, classes)
 
@@ -210,12 +208,8 @@ def each_image(
     from util.stage import Stage
 
     made_from = {"cams": str(source), "images": str(args.images), "list": str(args.list)}
-    with Stage(
-        out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
-    ) as stage:
-        bar = tqdm(
-            dist.shard(ids), desc=description, unit="image", disable=not dist.is_main, dynamic_ncols=True
-        )
+    with Stage(out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank) as stage:
+        bar = tqdm(dist.shard(ids), desc=description, unit="image", disable=not dist.is_main, dynamic_ncols=True)
         for image_id in bar:
             try:
                 parts = [read_bytes(find_file(source, image_id, [".npy"], "soft CAM"))]

@@ -11,7 +11,8 @@ Plain CAM, without Conformer weights:
         --images JPEGImages --list trainaug.txt --image-labels cls_labels.npy --out runs/cam
 
 Writes OUT/last.pth and OUT/best.pth (by mean average precision on --val-list), OUT/history.json, OUT/run.json and
-TensorBoard's OUT/events*. The same command again resumes. Several GPUs: torchrun --nproc-per-node N train_transcam.py ...
+TensorBoard's OUT/events*. The same command again resumes.
+Several GPUs: torchrun --nproc-per-node N train_transcam.py ...
 """
 
 from pathlib import Path
@@ -184,9 +185,7 @@ def load_data(args, classes):
     data = TaggedImages(ids, args.images, tags, len(classes), args.crop_size, augmentation, args.seed)
     if args.val_list is None:
         return data, None
-    return data, TaggedImages(
-        ids_of(args.val_list), args.val_images or args.images, tags, len(classes), args.crop_size
-    )
+    return data, TaggedImages(ids_of(args.val_list), args.val_images or args.images, tags, len(classes), args.crop_size)
 
 
 def resolved_options(args, data, held_out) -> dict:

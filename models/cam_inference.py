@@ -90,9 +90,7 @@ def multi_scale_cams(
                         chosen = cam[[tag - 1 for tag in tags[number]]]
                         enlarged = _enlarge(chosen, images.shape[2:], batch.shape[2:], shapes[number])
                         sums[number] += enlarged.flip(-1) if mirrored else enlarged
-    return [
-        dict(zip(tag, stretch(total).cpu().numpy(), strict=True)) for tag, total in zip(tags, sums, strict=True)
-    ]
+    return [dict(zip(tag, stretch(total).cpu().numpy(), strict=True)) for tag, total in zip(tags, sums, strict=True)]
 
 
 def stretch(maps: Tensor) -> Tensor:

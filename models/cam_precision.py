@@ -6,7 +6,11 @@ import torch
 
 
 def amp_dtype(name: str, device: torch.device) -> torch.dtype | None:
-    """``auto``: bfloat16 on a GPU that has it, else float16, and None (float32) on a CPU; or ``off``, ``bf16``, ``fp16``."""
+    """The dtype, None for float32.
+
+    Args:
+        name: ``off``, ``bf16``, ``fp16``, or ``auto``: bfloat16 on a GPU that has it, float16 on another, off on a CPU.
+    """
     if name == "auto":
         if device.type != "cuda":
             return None

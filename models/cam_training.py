@@ -133,14 +133,17 @@ class Trainer:
         self.net.train()
         self.order.epoch, self.order.start = progress.epoch, progress.step
         saved = time.monotonic()
-        with _Interrupts() as interrupted, tqdm(
-            total=self.order.steps,
-            initial=progress.step,
-            desc=f"epoch {progress.epoch + 1}/{self.epochs}",
-            unit="step",
-            disable=self.dist.rank > 0,
-            dynamic_ncols=True,
-        ) as bar:
+        with (
+            _Interrupts() as interrupted,
+            tqdm(
+                total=self.order.steps,
+                initial=progress.step,
+                desc=f"epoch {progress.epoch + 1}/{self.epochs}",
+                unit="step",
+                disable=self.dist.rank > 0,
+                dynamic_ncols=True,
+            ) as bar,
+        ):
             for images, targets, weights, messages in self.loader:
                 self._report(messages)
                 loss = self._step(net, images, targets, weights)

@@ -174,4 +174,3 @@ class PlainCAM(nn.Module):
         body = {n: v for n, v in state.items() if not n.startswith(("classifier.", "fc.", "last_linear."))}
         check_state(body, self.encoder.state_dict(), source)
         nn.Module.load_state_dict(self.encoder, body)
-

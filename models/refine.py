@@ -39,9 +39,7 @@ def pixel_adaptive_refinement(
         raise ValueError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} differ in batch or size")
     if not iterations:
         return maps
-    offsets = [
-        (step * y, step * x) for step in dilations for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)
-    ]
+    offsets = [(step * y, step * x) for step in dilations for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
     weights = _neighbour_weights(images, offsets)
     margin = max(dilations)
     for _ in range(iterations):

@@ -295,9 +295,7 @@ class TransCAM(nn.Module):
         x, _ = self.conv_1(stem)
         patches = self.trans_patch_conv(stem)
         grid = tuple(patches.shape[2:])
-        tokens = torch.cat(
-            [self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1
-        )
+        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
         tokens, attention = self.trans_1(tokens, with_attention)
         for number in range(2, self.last_block + 1):
             block = getattr(self, f"conv_trans_{number}")
