@@ -28,7 +28,6 @@ def save(path: str | os.PathLike, state: dict) -> None:
     import torch
 
     try:
-        # torch reports a failed write as a RuntimeError without errno, an open file of our own as the OSError it is.
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
             file.flush()
@@ -36,9 +35,10 @@ def save(path: str | os.PathLike, state: dict) -> None:
     except OSError as error:
         raise disk_error(error, path) from None
     except RuntimeError as error:
-        if "write" not in str(error):  # PytorchStreamWriter
+        # A failed write makes torch's zip writer stumble as well, over the end that it cannot write.
+        if not isinstance(error.__context__, OSError):
             raise
-        raise disk_error(OSError(str(error).splitlines()[0]), path) from None
+        raise disk_error(error.__context__, path) from None
 
 
 def load(path: str | os.PathLike, device: object = "cpu") -> dict:
