@@ -1,14 +1,11 @@
-"""Checkpoints: written atomically, read without running code, and the state of every random generator."""
+"""Checkpoints: written atomically, read without running code."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import random
 import zipfile
 from pathlib import Path
-
-import numpy as np
 
 from util.errors import InputError
 from util.files import atomic_write
@@ -72,30 +69,3 @@ def load(path: str | os.PathLike, device: object = "cpu") -> dict:
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
     return state
-
-
-def rng_state() -> dict:
-    """The state of Python's, numpy's and torch's (CPU and GPU) generators, as tensors and plain values."""
-    import torch
-
-    version, python, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    return {
-        "python": [version, list(python), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_rng_state(state: dict) -> None:
-    """Put back what `rng_state` gave; GPU states are skipped when the number of GPUs has changed."""
-    import torch
-
-    version, python, gauss = state["python"]
-    random.setstate((version, tuple(python), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"].cpu())
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
