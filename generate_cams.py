@@ -1,7 +1,7 @@
 """Class activation maps of a trained classifier, and pseudo labels from them.
 
     python generate_cams.py --checkpoint runs/transcam/last.pth --images JPEGImages --list train.txt \\
-        --image-labels cls_labels.npy --refine par --bg-threshold 0.4 --out out/cams
+        --image-labels cls_labels.npy --refine par --bg-threshold 0.5 --out out/cams
 
 OUT/cams/<id>.npy: soft maps of the picture's classes, 0 to 1; OUT/cams_par/<id>.npy: refined, with --refine par;
 OUT/labels/<id>.png: label maps. What is up to date is kept, so an interrupted run goes on, and another threshold
@@ -53,7 +53,7 @@ def parse_args():
         help="par: pixel-adaptive refinement by the picture's colours (default: none)",
     )  # fmt: skip
     parser.add_argument(
-        "--bg-threshold", type=float, default=0.4, metavar="T", help="below it is background, 0 to 1 (default: 0.4)"
+        "--bg-threshold", type=float, default=0.5, metavar="T", help="below it is background, 0 to 1 (default: 0.5)"
     )
     parser.add_argument("--sweep", action="store_true", help="find the best threshold against --gt; makes no labels")
     parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="pictures at once (default: 4)")

@@ -118,6 +118,8 @@ class Trainer:
         net = self._distributed()
         while self.progress.epoch < self.epochs:
             self._epoch(net, save, save_seconds, log)
+            if self.held_out is not None:
+                save(False)  # a run that ends while it measures need not repeat the epoch
             save(self._end_epoch(log))
 
     def _distributed(self) -> nn.Module:
