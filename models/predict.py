@@ -21,8 +21,8 @@ from util.stage import Stage, disk_error
 from util.vis import overlay, save_image
 
 REFINEMENTS = ("none", "pixel-adaptive")
-# Above this a pixel's colours, not only the network, would decide; the weights need one map a class in memory.
-_SMALLEST_SHARE = 0.01
+# A class below this at every pixel is left out of the refinement.
+_SMALLEST_PROBABILITY = 0.01
 
 
 def predict_folder(
@@ -115,7 +115,7 @@ def segment(
     if refinement == "none":
         return probabilities.argmax(0).astype(np.uint8)
     # Refinement is a weighted mean, so a class that is improbable everywhere cannot win; leaving it out saves time.
-    likely = np.flatnonzero(probabilities.max(axis=(1, 2)) > _SMALLEST_SHARE)
+    likely = np.flatnonzero(probabilities.max(axis=(1, 2)) > _SMALLEST_PROBABILITY)
     with torch.inference_mode():
         pixels = torch.from_numpy(image).to(segmenter.device).permute(2, 0, 1)[None].float()
         maps = torch.from_numpy(probabilities[likely])[None].to(segmenter.device)

@@ -1,0 +1,377 @@
+"""DeepLabV3+: the network, its losses and data, training that resumes, bad input, and prediction."""
+
+import random
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.errors import InputError
+from util.labels import read_label, write_label
+from util.voc import class_table
+
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402
+
+import train_deeplabv3  # noqa: E402
+from models import deeplabv3, losses, predict, segmentation_training  # noqa: E402
+from models.segmentation_data import CropAugmentation, StepOrder  # noqa: E402
+from util import checkpoint, distributed  # noqa: E402
+from util.boundary import BoundaryIoU, inner_band  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight pictures with a bright square of class 1 or 2, their labels, and a list of them."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        label = np.zeros((48, 64), np.uint8)
+        top, left = generator.integers(4, 20, 2)
+        label[top : top + 20, left : left + 24] = 1 + number % 2
+        image = generator.integers(0, 60, (48, 64, 3), dtype=np.uint8)
+        image[label == 1, 0] += 180
+        image[label == 2, 2] += 180
+        Image.fromarray(image).save(tmp_path / "images" / f"p{number}.png")
+        write_label(tmp_path / "labels" / f"p{number}.png", label)
+    (tmp_path / "list.txt").write_text("".join(f"p{number}\n" for number in range(8)))
+    return tmp_path
+
+
+def train(folder, monkeypatch, *more, out="run", steps=4):
+    arguments = [
+        "--images", folder / "images", "--labels", folder / "labels", "--list", folder / "list.txt", "--num-classes", 3,
+        "--encoder-weights", "none", "--steps", steps, "--batch-size", 2, "--crop-size", 32, "--workers", 0,
+        "--device", "cpu", "--out", folder / out, *more,
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["train_deeplabv3.py", *map(str, arguments)])
+    return train_deeplabv3.main()
+
+
+# --- the network ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dilation", [3, 6, 20])
+def test_atrous_convolution_is_the_usual_one(dilation):
+    torch.manual_seed(0)
+    usual = torch.nn.Conv2d(5, 5, 3, padding=dilation, dilation=dilation, groups=5, bias=False)
+    ours = torch.nn.Conv2d(5, 5, 3, padding=dilation, dilation=dilation, groups=5, bias=False)
+    ours.load_state_dict(usual.state_dict())
+    ours.__class__ = deeplabv3.AtrousDepthwiseConv2d
+    results = []
+    for layer in (usual, ours):
+        x = torch.randn(2, 5, 13, 9, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        out = layer(x)
+        (out * torch.arange(out.numel()).view_as(out).sin()).sum().backward()
+        results.append((out, x.grad, layer.weight.grad))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_network_equals_the_librarys():
+    import segmentation_models_pytorch as smp
+
+    torch.manual_seed(0)
+    net = deeplabv3.build(5).eval()
+    assert sum(isinstance(module, deeplabv3.AtrousDepthwiseConv2d) for module in net.modules()) == 3
+    plain = smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=5, decoder_atrous_rates=(6, 12, 18)).eval()
+    plain.load_state_dict(net.state_dict())
+    x = torch.randn(1, 3, 80, 112)
+    with torch.inference_mode():
+        expected = plain(x)
+        torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": "no_such_net"}, "no_such_net"),
+        ({"output_stride": 4}, "8 or 16"),
+        ({"encoder_weights": "no_such_set"}, "no_such_set"),
+    ],
+)
+def test_wrong_choices_are_input_errors(changes, message):
+    with pytest.raises(InputError, match=message):
+        deeplabv3.build(3, **changes)
+
+
+def test_weights_of_another_encoder_are_refused(tmp_path):
+    torch.save(deeplabv3.build(3, "resnet18").encoder.state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(InputError, match="belong to another network"):
+        deeplabv3.build(3, "mobilenet_v2", str(tmp_path / "resnet.pth"))
+    net = deeplabv3.build(3, "resnet18", str(tmp_path / "resnet.pth"))
+    assert torch.equal(
+        net.encoder.state_dict()["conv1.weight"], torch.load(tmp_path / "resnet.pth", weights_only=True)["conv1.weight"]
+    )
+
+
+# --- losses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_void_takes_no_part(name):
+    loss = losses.LOSSES[name]
+    logits = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels = torch.randint(0, 4, (2, 6, 5), generator=torch.Generator().manual_seed(1))
+    labels[:, :2] = 255
+    total, count = loss(logits, labels)
+    total.backward()
+    assert not logits.grad[:, :, :2].any() and logits.grad[:, :, 2:].any()
+    assert 0 < count <= 2 * 4 * 5
+    total, count = loss(logits, torch.full_like(labels, 255))
+    total.backward()
+    assert total == 0 and count == 0
+
+
+def test_losses_against_their_definitions():
+    logits = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.randint(0, 4, (2, 6, 5), generator=torch.Generator().manual_seed(1))
+    each = F.cross_entropy(logits, labels, reduction="none")
+    probability = logits.softmax(1)
+    given = F.one_hot(labels, 4).permute(0, 3, 1, 2).float()
+    reverse = -(probability * torch.where(given > 0, 0.0, -4.0)).sum(1)
+    own = -logits.log_softmax(1).max(1).values
+    expected = {
+        "cross-entropy": each.sum(),
+        "symmetric": (each + 0.5 * reverse).sum(),
+        "bootstrapped": (0.8 * each + 0.2 * own).sum(),
+        "online-mined": each.flatten().sort().values[:54].sum(),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(losses.LOSSES[name](logits, labels)[0], value, msg=name)
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(20, 30), (90, 40), (200, 300)])
+def test_crops_keep_picture_and_label_together(size):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    label = ((rows > columns) + 1).astype(np.uint8)
+    image = np.repeat((100 * label)[..., None], 3, 2)
+    augment = CropAugmentation(64, jitter=0)
+    for seed in range(20):
+        crop, crop_label = augment(image, label, random.Random(seed))
+        assert crop.shape == (64, 64, 3) and crop_label.shape == (64, 64)
+        assert set(np.unique(crop_label)) <= {1, 2, 255}
+        solid = cv2.erode((crop_label == 2).astype(np.uint8), np.ones((7, 7))) > 0
+        assert (crop[solid] == 200).all()
+
+
+def test_order_is_shared_and_continues():
+    def batches(start=0, rank=0, world=1, batch=4):
+        order = StepOrder(10, batch, 9, 3, rank, world)
+        order.start = start
+        return list(order)
+
+    whole = batches()
+    assert batches(start=5) == whole[5:]
+    first = sum(whole, [])
+    for epoch in range(3):
+        assert sorted(number for number, at in first if at == epoch) == list(range(10))
+    halves = [batches(rank=rank, world=2, batch=2) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == whole
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypatch):
+    assert train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="straight", steps=20) == 0
+    step = segmentation_training.Trainer.step
+
+    def stopping(at, error):
+        def stop(trainer, *batch):
+            loss = step(trainer, *batch)
+            if trainer.progress.step == at:
+                error()
+            return loss
+
+        return stop
+
+    def kill():
+        raise RuntimeError("killed")
+
+    import signal
+
+    runs = [(5, lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt, 6), (13, kill, RuntimeError, 10)]
+    for at, stop, error, saved in runs:
+        monkeypatch.setattr(segmentation_training.Trainer, "step", stopping(at, stop))
+        with pytest.raises(error):
+            train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="stopped", steps=20)
+        assert checkpoint.load(folder / "stopped" / "last.pth")["training"]["progress"]["step"] == saved
+    monkeypatch.setattr(segmentation_training.Trainer, "step", step)
+    assert train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="stopped", steps=20) == 0
+    one, other = (checkpoint.load(folder / name / "last.pth") for name in ("straight", "stopped"))
+    for part in ("model", "training"):
+        flat = {"model": lambda c: c["model"], "training": lambda c: c["training"]["net"]}[part]
+        for name, value in flat(one).items():
+            assert torch.equal(value, flat(other)[name]), name
+    assert not torch.equal(one["model"]["segmentation_head.0.weight"],
+                           one["training"]["net"]["segmentation_head.0.weight"])  # fmt: skip
+
+
+def test_changed_options_labels_or_encoder_are_not_mixed(folder, monkeypatch):
+    assert train(folder, monkeypatch, steps=2) == 0
+    with pytest.raises(InputError, match="lr: 0.01, now 0.02"):
+        train(folder, monkeypatch, "--lr", 0.02, steps=2)
+    with pytest.raises(InputError, match="encoder: mobilenet_v2, now resnet18"):
+        train(folder, monkeypatch, "--encoder", "resnet18", steps=2)
+    label = read_label(folder / "labels" / "p3.png")
+    label[0, 0] = 2
+    write_label(folder / "labels" / "p3.png", label)
+    with pytest.raises(InputError, match="data_digest"):
+        train(folder, monkeypatch, steps=2)
+    assert train(folder, monkeypatch, "--overwrite", steps=2) == 0
+
+
+def test_bad_pairs_are_reported_and_left_out(folder, monkeypatch, capsys):
+    write_label(folder / "labels" / "p0.png", np.zeros((48, 63), np.uint8))
+    write_label(folder / "labels" / "p1.png", np.full((48, 64), 3, np.uint8))
+    (folder / "labels" / "p2.png").unlink()
+    (folder / "images" / "p3.png").write_bytes((folder / "images" / "p3.png").read_bytes()[:500])
+    assert train(folder, monkeypatch, steps=2) == 1
+    printed = capsys.readouterr().out
+    for message in ("p0: ", "63x48", "p1: ", "label values 3 with 3 classes", "p2: ", "p3: ", "4 picture(s)"):
+        assert message in printed
+    (folder / "list.txt").write_text("p0\np1\n")
+    with pytest.raises(InputError, match="none of the 2 listed pictures"):
+        train(folder, monkeypatch, out="other")
+    (folder / "list.txt").write_text("\n")
+    with pytest.raises(InputError, match="empty"):
+        train(folder, monkeypatch, out="other")
+
+
+def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(folder, monkeypatch):
+    calls = []
+
+    def spoilt(logits, labels):
+        calls.append(1)
+        total, count = losses.cross_entropy(logits, labels)
+        return total * (float("nan") if len(calls) == 13 else 1), count
+
+    monkeypatch.setitem(segmentation_training.LOSSES, "cross-entropy", spoilt)
+    with pytest.raises(InputError, match=r"not a number at step 13, in the batch of p\d, p\d"):
+        train(folder, monkeypatch, "--save-minutes", 0, steps=20)
+    content = checkpoint.load(folder / "run" / "last.pth")
+    assert content["training"]["progress"]["step"] == 10
+    assert all(value.isfinite().all() for value in content["model"].values())
+
+
+def test_batch_of_one_is_refused(folder, monkeypatch):
+    with pytest.raises(InputError, match="batch of one"):
+        train(folder, monkeypatch, "--batch-size", 1)
+
+
+# --- prediction ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint with random weights that `load_checkpoint` reads."""
+    torch.manual_seed(0)
+    net = deeplabv3.build(3)
+    path = tmp_path_factory.mktemp("weights") / "c.pth"
+    config = {"encoder": "mobilenet_v2", "output_stride": 16}
+    checkpoint.save(
+        path, deeplabv3.checkpoint_content(net.state_dict(), config, class_table(["a", "b", "c"]), {"miou": 0.5})
+    )
+    return path
+
+
+@pytest.mark.parametrize("size", [(40, 57), (33, 18), (1, 1)])
+def test_probabilities_at_full_size(trained, size):
+    segmenter = deeplabv3.load_checkpoint(trained)
+    assert segmenter.classes.names == ("a", "b", "c") and segmenter.score == {"miou": 0.5}
+    assert segmenter.palette.shape == (256, 3) and segmenter.config["encoder"] == "mobilenet_v2"
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    found = segmenter.predict(image, scales=(0.5, 1, 1.5), flip=True)
+    assert found.shape == (3, *size) and found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(0), 1, atol=1e-5)
+
+
+def test_flip_makes_prediction_symmetric(trained):
+    segmenter = deeplabv3.load_checkpoint(trained)
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    once, mirrored = (segmenter.predict(picture, flip=True) for picture in (image, image[:, ::-1]))
+    np.testing.assert_allclose(once, mirrored[:, :, ::-1], atol=1e-4)
+    plain = segmenter.predict(image)
+    assert np.abs(plain - segmenter.predict(image[:, ::-1])[:, :, ::-1]).max() > 1e-4
+
+
+def test_checkpoints_that_do_not_fit_are_refused(trained, tmp_path):
+    content = checkpoint.load(trained)
+    for changes, message in (
+        ({"kind": "transcam"}, "no checkpoint of DeepLabV3"),
+        ({"config": {"encoder": "resnet18", "output_stride": 16}}, "belong to another network"),
+        ({"classes": ["a", "b"], "palette": content["palette"][:2]}, "other shapes"),
+        ({"config": {}}, "incomplete"),
+    ):
+        checkpoint.save(tmp_path / "c.pth", {**content, **changes})
+        with pytest.raises(InputError, match=message):
+            deeplabv3.load_checkpoint(tmp_path / "c.pth")
+
+
+def test_folder_is_predicted_resumed_and_reports_what_fails(trained, folder, monkeypatch):
+    (folder / "images" / "p7.png").write_bytes(b"no picture")
+    ids = [f"p{number}" for number in (5, 6, 7, 8)]
+    dist = distributed.Dist(0, 1, 0, CPU)
+    out = folder / "out"
+
+    def go(**options):
+        return predict.predict_folder(trained, ids, folder / "images", out, dist, **options)[1]
+
+    assert sorted(go()) == ["p7", "p8"]
+    label = read_label(out / "labels" / "p5.png", 3)
+    assert label.shape == (48, 64) and (out / "pictures" / "p6.jpg").is_file()
+    calls = []
+    segment = predict.segment
+    monkeypatch.setattr(predict, "segment", lambda *arguments: calls.append(1) or segment(*arguments))
+    go()
+    assert not calls, "what is current was made again"
+    write_label(out / "labels" / "p5.png", 2 - label)
+    go()
+    assert len(calls) == 1 and (read_label(out / "labels" / "p5.png") == label).all()
+    go(scales=(1, 2), refinement="pixel-adaptive")
+    assert len(calls) == 3, "other options did not make everything again"
+    with pytest.raises(InputError, match="scales"):
+        go(scales=(0,))
+
+
+# --- boundary IoU --------------------------------------------------------------------------------------------------
+
+
+def test_inner_band_is_what_lies_near_the_outside():
+    mask = np.zeros((20, 30), bool)
+    mask[5:15, 0:20] = True
+    expected = mask.copy()
+    expected[7:13, 2:18] = False
+    assert (inner_band(mask, 2) == expected).all()
+
+
+def test_boundary_iou_of_shifted_squares():
+    truth, prediction = np.zeros((100, 100), np.uint8), np.zeros((100, 100), np.uint8)
+    truth[20:60, 20:60], prediction[20:60, 21:61] = 1, 1
+    exact, shifted = BoundaryIoU(2, band=0.01), BoundaryIoU(2, band=0.01)
+    exact.update(truth, truth)
+    shifted.update(prediction, truth)
+    table = class_table(["background", "square"])
+    assert exact.scores(table, ["background", "square"])["boundary_iou"] == 1
+    # Bands one pixel wide, 156 pixels each; top and bottom share 39 pixels each, the sides none but their corners.
+    assert shifted.scores(table, ["square"])["boundary_iou"] == pytest.approx(78 / (2 * 156 - 78))
+    void = BoundaryIoU(2, band=0.01)
+    void.update(prediction, np.full_like(truth, 255))
+    assert not void.union.any()
