@@ -1,0 +1,185 @@
+"""Speed of our training step beside the plain fp32 step of torchvision's references/segmentation, in one run.
+
+    python benchmarks/deeplabv3_training.py --encoder mobilenet_v2 --batch-size 8 --crop-size 224 --steps 5
+
+The same network, weights and batches go through both, by turns, with dropout off so that losses can be compared.
+With --images, --labels and --list, whole training steps with loading and augmentation are measured as well.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import Parser, run  # noqa: E402
+
+
+def main() -> int:
+    args = parse_args()
+
+    import torch
+
+    from util import distributed
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    dist = distributed.init(args.device)
+    batches = make_batches(args)
+    plain, ours = plain_loop(args, dist.device), our_loop(args, dist)
+    timings = measure({"plain": plain, "ours": ours}, batches, dist.device)
+    report(timings, args, dist.device)
+    if args.list:
+        measure_loading(args, dist)
+    return 0
+
+
+def parse_args():
+    parser = Parser(__doc__)
+    parser.add_common("images", "labels", "list", "device", "workers")
+    parser.add_argument("--encoder", default="mobilenet_v2", metavar="NAME", help="(default: mobilenet_v2)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="(default: 8)")
+    parser.add_argument("--crop-size", type=int, default=224, metavar="PX", help="(default: 224)")
+    parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured steps of each (default: 5)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of torch (default: torch's choice)")
+    parser.add_argument("--amp", choices=["bf16", "fp16"], help="mixed precision of our step (default: none)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our step")
+    return parser.parse_args()
+
+
+def make_batches(args) -> list:
+    """One batch a step and one to warm up: noise with square labels, (numbers, images, labels)."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    size = args.crop_size
+    batches = []
+    for _ in range(args.steps + 1):
+        images = torch.randn(args.batch_size, 3, size, size, generator=generator)
+        labels = torch.randint(0, 21, (args.batch_size, 4, 4), generator=generator)
+        labels = labels.repeat_interleave(size // 4, 1).repeat_interleave(size // 4, 2).contiguous()
+        labels[:, :8] = 255
+        batches.append((torch.arange(args.batch_size), images, labels))
+    return batches
+
+
+def fresh_net(args):
+    """The network of both loops before our changes to it, with the same weights each time."""
+    import segmentation_models_pytorch as smp
+    import torch
+
+    from models.deeplabv3 import ATROUS_RATES
+
+    torch.manual_seed(0)
+    return without_dropout(
+        smp.DeepLabV3Plus(args.encoder, encoder_weights=None, classes=21, decoder_atrous_rates=ATROUS_RATES[16])
+    )
+
+
+def without_dropout(net):
+    """The same network with dropout that drops nothing."""
+    import torch
+
+    for module in net.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+    return net
+
+
+def plain_loop(args, device):
+    """torchvision's reference step: fp32, channels first, mean cross-entropy, SGD, the rate set after each step."""
+    import torch
+
+    net = fresh_net(args).to(device).train()
+    head = [*net.decoder.parameters(), *net.segmentation_head.parameters()]
+    optimizer = torch.optim.SGD(
+        [{"params": list(net.encoder.parameters())}, {"params": head, "lr": 0.1}],
+        lr=0.01, momentum=0.9, weight_decay=1e-4,
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 - step / 1000) ** 0.9)
+
+    def step(numbers, images, labels) -> float:
+        images, labels = images.to(device), labels.to(device)
+        loss = torch.nn.functional.cross_entropy(net(images), labels, ignore_index=255)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        return loss.item()
+
+    return step
+
+
+def our_loop(args, dist):
+    """The step of `models.segmentation_training`, with the same rates."""
+    from models import deeplabv3
+    from models.segmentation_training import Recipe, Trainer
+
+    net = without_dropout(deeplabv3.build(21, args.encoder))
+    net.load_state_dict(fresh_net(args).state_dict())
+    recipe = Recipe(steps=1000, batch=args.batch_size, amp=args.amp, compiled=args.compile)
+    trainer = Trainer(net.to(dist.device), range(1), recipe, dist, workers=0)
+    trainer.net.train()
+
+    def step(*batch) -> float:
+        loss = trainer.step(*batch)
+        trainer.progress.step += 1
+        return loss
+
+    return step
+
+
+def measure(loops: dict, batches: list, device) -> dict[str, list[tuple[float, float]]]:
+    """Seconds and loss of every step; the loops take turns, so that what else the machine does meets both."""
+    import torch
+
+    timings = {name: [] for name in loops}
+    for batch in batches:
+        for name, step in loops.items():
+            start = time.perf_counter()
+            loss = step(*batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            timings[name].append((time.perf_counter() - start, loss))
+    return timings
+
+
+def report(timings: dict, args, device) -> None:
+    import torch
+
+    print(f"{args.encoder}, batch {args.batch_size}, {args.crop_size} px, {device}, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}, our step {args.amp or 'fp32'}")  # fmt: skip
+    for name, values in timings.items():
+        seconds = [value[0] for value in values[1:]]
+        losses = " ".join(f"{value[1]:.4f}" for value in values)
+        print(f"{name:<6} median {statistics.median(seconds):.3f} s a step (fastest {min(seconds):.3f}, "
+              f"slowest {max(seconds):.3f}), {args.batch_size / statistics.median(seconds):.2f} images/s; "
+              f"losses {losses}")  # fmt: skip
+    ratios = [plain[0] / ours[0] for plain, ours in zip(timings["plain"][1:], timings["ours"][1:], strict=True)]
+    print(
+        f"ours is {statistics.median(ratios):.2f} times as fast (step by step {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+def measure_loading(args, dist) -> None:
+    """Images a second, and the share of time waiting for data, of whole training steps on real pictures."""
+    from models import deeplabv3
+    from models.segmentation_data import CropAugmentation, LabelledImages
+    from models.segmentation_training import Recipe, Trainer
+    from util.ids import read_id_list
+
+    ids = read_id_list(args.list)
+    data = LabelledImages(ids, args.images, args.labels, 21, CropAugmentation(args.crop_size), seed=0)
+    recipe = Recipe(steps=args.steps + 2, batch=args.batch_size, amp=args.amp, compiled=args.compile)
+    net = deeplabv3.build(21, args.encoder).to(dist.device)
+    trainer = Trainer(net, data, recipe, dist, workers=args.workers)
+    start = time.perf_counter()
+    trainer.run(lambda best: None)
+    seconds = time.perf_counter() - start
+    print(f"with loading, {args.workers} workers: {recipe.steps * args.batch_size / seconds:.2f} images/s, "
+          f"{100 * trainer.waited / seconds:.1f} % of the time waiting for data (start included)")  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main)
