@@ -1,0 +1,95 @@
+"""SAM's image encoder with fused attention.
+
+The arithmetic of segment-anything's ViT; its attention forms the whole matrix of scores in several passes over memory
+(0.8 GB for one picture in a global layer of ViT-B), here PyTorch's fused kernel does it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import ImageEncoderViT, Sam
+from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
+from torch import Tensor, nn
+
+
+def preprocess(sam: Sam, image: Tensor) -> Tensor:
+    """Normalise and pad a resized picture: uint8 3xHxW -> float32 3xSxS, S the side of the network's input."""
+    return sam.preprocess(image)
+
+
+class PackageEncoder:
+    """segment-anything's own image encoder; bit for bit what the package computes."""
+
+    def __init__(self, sam: Sam):
+        self.encoder = sam.image_encoder
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 Bx3xSxS from `preprocess` -> embeddings BxCx(S/16)x(S/16)."""
+        return self.encoder(images)
+
+
+class FusedEncoder:
+    """The same function as `PackageEncoder`, up to the rounding of floats, with fused attention."""
+
+    def __init__(self, sam: Sam):
+        self.encoder: ImageEncoderViT = sam.image_encoder
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """float32 Bx3xSxS from `preprocess` -> embeddings BxCx(S/16)x(S/16)."""
+        encoder = self.encoder
+        tokens = encoder.patch_embed(images)
+        if encoder.pos_embed is not None:
+            tokens = tokens + encoder.pos_embed
+        for block in encoder.blocks:
+            tokens = tokens + self._attend(block, block.norm1(tokens))
+            tokens = tokens + block.mlp(block.norm2(tokens))
+        return encoder.neck(tokens.permute(0, 3, 1, 2))
+
+    @staticmethod
+    def _attend(block: nn.Module, tokens: Tensor) -> Tensor:
+        if block.window_size == 0:
+            return fused_attention(block.attn, tokens)
+        height, width = tokens.shape[1:3]
+        windows, padded = window_partition(tokens, block.window_size)
+        return window_unpartition(fused_attention(block.attn, windows), block.window_size, padded, (height, width))
+
+
+def fused_attention(attention: nn.Module, tokens: Tensor) -> Tensor:
+    """Multi-head self-attention with decomposed relative positions, BxHxWxC -> BxHxWxC."""
+    batch, height, width, channels = tokens.shape
+    heads = attention.num_heads
+    qkv = attention.qkv(tokens).view(batch, height * width, 3, heads, channels // heads)
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    bias = None
+    if attention.use_rel_pos:
+        rel_h = get_rel_pos(height, height, attention.rel_pos_h).to(query.dtype)
+        rel_w = get_rel_pos(width, width, attention.rel_pos_w).to(query.dtype)
+        grid = query.unflatten(2, (height, width))
+        bias_h = torch.einsum("bnhwc,hkc->bnhwk", grid, rel_h)[..., :, None]
+        bias_w = torch.einsum("bnhwc,wkc->bnhwk", grid, rel_w)[..., None, :]
+        if query.is_cuda or height * width <= MOST_TOKENS:
+            bias = (bias_h + bias_w).reshape(batch, heads, height * width, height * width)
+        else:
+            return attention.proj(_row_by_row(query, key, value, bias_h, bias_w, (height, width)))
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return attention.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
+
+
+MOST_TOKENS = 1024
+
+
+def _row_by_row(query, key, value, bias_h, bias_w, size, rows=8):
+    height, width = size
+    batch, heads, count, depth = query.shape
+    out = query.new_empty(batch, heads, count, depth)
+    for b in range(batch):
+        for h in range(heads):
+            for start in range(0, height, rows):
+                stop = min(start + rows, height)
+                part = slice(start * width, stop * width)
+                bias = (bias_h[b, h, start:stop] + bias_w[b, h, start:stop]).reshape(-1, count)
+                out[b, h, part] = F.scaled_dot_product_attention(
+                    query[None, None, b, h, part], key[None, None, b, h], value[None, None, b, h], attn_mask=bias
+                )
+    return out.transpose(1, 2).reshape(batch, height, width, -1)

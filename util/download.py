@@ -1,0 +1,105 @@
+"""Downloading a published file once: to a cache, with a progress bar, resumed, verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from util.errors import InputError
+
+CHUNK = 1 << 20
+ATTEMPTS = 5
+
+
+def cache_folder() -> Path:
+    """Where torch keeps downloaded checkpoints: ``$TORCH_HOME/hub/checkpoints``, else under ``~/.cache/torch``."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
+def download(url: str, md5_prefix: str, folder: str | os.PathLike | None = None) -> Path:
+    """A verified local copy of ``url``; what was downloaded before is used again, what was cut off goes on.
+
+    Args:
+        url: http, https or file; its last part names the file.
+        md5_prefix: first hexadecimal digits of the file's MD5.
+        folder: default: `cache_folder`.
+
+    Raises:
+        InputError: if it cannot be reached or written, or its MD5 is another one.
+    """
+    path = Path(folder or cache_folder()) / url.rsplit("/", 1)[-1]
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            _check(path, md5_prefix, f"{path}: delete it, and the next run downloads it again")
+            return path
+        for attempt in range(ATTEMPTS):
+            try:
+                _fetch(url, partial)
+                break
+            except (urllib.error.URLError, ConnectionError, TimeoutError, EOFError) as error:
+                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+                if final or attempt == ATTEMPTS - 1:
+                    raise InputError(
+                        f"{url}: cannot be downloaded ({error}); check the network, name a mirror with --mirror URL, "
+                        f"or put the file at {path} yourself. Run again to go on from {_size(partial)} bytes"
+                    ) from None
+                time.sleep(0.2 * 2**attempt)
+        try:
+            _check(partial, md5_prefix, f"{url}: the download was deleted; try again or name another mirror")
+        except InputError:
+            partial.unlink()
+            raise
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); free the disk or set TORCH_HOME"
+        ) from None
+    return path
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _fetch(url: str, partial: Path) -> None:
+    """Append what is missing of ``url`` to ``partial``; EOFError when the connection ended early."""
+    have = _size(partial)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=30)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not have:  # 416: nothing is missing, or the file on the server is shorter
+            raise
+        if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
+            return
+        partial.unlink()
+        raise EOFError("the partial file did not belong to this one, starting again") from None
+    with response:
+        resumed = response.status == 206 if hasattr(response, "status") else False
+        have = have if resumed else 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        bar = tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, dynamic_ncols=True)
+        with bar, open(partial, "ab" if resumed else "wb") as file:
+            while chunk := response.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+    if total is not None and _size(partial) < total:
+        raise EOFError(f"the connection ended after {_size(partial)} of {total} bytes")
+
+
+def _check(path: Path, md5_prefix: str, remedy: str) -> None:
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if not found.startswith(md5_prefix):
+        raise InputError(f"{path.name}: its MD5 should begin with {md5_prefix}, found {found}. {remedy}")
