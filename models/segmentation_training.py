@@ -306,19 +306,32 @@ class GlooSyncBatchNorm2d(nn.BatchNorm2d):
         """float BxCxHxW -> BxCxHxW."""
         if not self.training:
             return super().forward(x)
-        from torch.distributed.nn.functional import all_reduce
-
-        parts = all_reduce(torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])]))
+        parts = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])]))
         number = parts[-1].detach()
         mean = parts[:-1] / number
         centred = x - mean[:, None, None]
-        variance = all_reduce((centred * centred).sum((0, 2, 3))) / number
+        variance = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / number
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * number / (number - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient):
+        # Every process's loss depends on every process's x.
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 def score_pictures(
