@@ -93,13 +93,15 @@ def generate(args, dist) -> int:
         dist.barrier()  # every process has read what is done before one of them goes on
         wanted = find_work(args, stage, dist.shard(ids))
         write_all(args, dist, stage, wanted, make_masks, batch)
-        # Rank 0 sorts and ends last, since its lock keeps other runs out.
-        code = 0 if dist.is_main else stage.finish()
-        dist.barrier()
+        # Rank 0 ends last, since its lock keeps other runs out, and its ledger, the last that is read, knows all.
+        done = dist.gather({image_id: stage.done[image_id] for image_id in dist.shard(ids) if image_id in stage.done})
         if dist.is_main:
-            code = stage.finish()
+            for entries in done:
+                stage.done.update(entries)
+        codes = dist.gather(stage.finish())
+        if dist.is_main:
             preview(args, ids)
-    return max(dist.gather(code))
+    return max(codes)
 
 
 def prepare(args, dist):

@@ -59,16 +59,18 @@ def region_masks(
 
     if factor < 1:
         levels = [cv2.resize(level, (width, height), interpolation=cv2.INTER_NEAREST) for level in levels]
-    parts = [Masks.from_dense((levels[number] == region)[None]) for number, region, _ in chosen]
+    runs = [_runs(level) for level in levels]
+    parts = [(runs[number], *np.searchsorted(runs[number][0], [region, region + 1])) for number, region, _ in chosen]
     masks = Masks(
         height,
         width,
-        np.concatenate([part.starts for part in parts]),
-        np.concatenate([part.ends for part in parts]),
-        np.cumsum([0, *(len(part.starts) for part in parts)]),
+        np.concatenate([starts[first:last] for (_, starts, _), first, last in parts]),
+        np.concatenate([ends[first:last] for (_, _, ends), first, last in parts]),
+        np.cumsum([0, *(last - first for _, first, last in parts)]),
         np.full(len(parts), np.nan),
         np.array([stability for *_, stability in chosen]),
     )
+    masks = masks.select(np.flatnonzero(masks.areas > 0))  # a sliver can vanish on the way to full size
     return masks.select(np.argsort(-masks.areas, kind="stable"))
 
 
@@ -77,6 +79,15 @@ def _segment(image: np.ndarray, scale: float, sigma: float, smallest: int) -> np
     if min(image.shape[:2]) < 2:  # the library needs neighbours both ways
         return np.zeros(image.shape[:2], np.int32)
     return felzenszwalb(image, scale=scale, sigma=sigma, min_size=smallest, channel_axis=2).astype(np.int32)
+
+
+def _runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The stretches of equal regions, column by column: region, start and end (int64), sorted by region and start."""
+    flat = level.ravel(order="F")
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    ends = np.append(starts[1:], flat.size)
+    order = np.argsort(flat[starts], kind="stable")
+    return flat[starts][order].astype(np.int64), starts[order].astype(np.int64), ends[order].astype(np.int64)
 
 
 def _level_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -227,7 +227,7 @@ class MaskGenerator:
     def _full_size(self, logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         """Upscaled logits float32 kxHxW, a few masks at a time."""
         limit = FULL_SIZE_FLOATS.get(logits.device.type, FULL_SIZE_FLOATS["cuda"])
-        step = max(2, limit // max(size[0] * size[1], self.side**2))
+        step = max(3, limit // max(size[0] * size[1], self.side**2))
         for start in range(0, len(logits), step):
             yield upscale(logits[start : start + step], size, self.side)
 
@@ -342,9 +342,9 @@ def upscale(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
     # One row more than is kept, so that the border's clamping stays outside. Columns all stay: the kernel's vectors
     # would end elsewhere, and round otherwise.
     rows = min(low, -(-height // factor) + 1)
-    if count == 1:
-        # A single channel counts as channels last, for which PyTorch has another kernel with other rounding.
-        logits = logits.expand(2, -1, -1)
+    if count < 3:
+        # For one or two channels PyTorch can take another kernel, with other rounding, than for the package's three.
+        logits = F.pad(logits, (0, 0, 0, 0, 0, 3 - count))
     scaled = F.interpolate(
         logits[None, :, :rows].contiguous(), (rows * factor, side), mode="bilinear",
         align_corners=False,
