@@ -1,0 +1,154 @@
+"""Merge SAM masks into pseudo labels, score the result, compare strategies, draw pictures.
+
+    python main.py --mode all --method max_iou_imp2 \\
+        --pseudo-path pseudo_labels/transcam --sam-path sam_masks --image-list ImageSets/Segmentation/train.txt \\
+        --gt-dir SegmentationClassAug --images-path JPEGImages --out runs/merge
+
+Modes:
+    merge     labels + masks -> OUT/METHOD/<id>.png
+    eval      OUT/METHOD against --gt-dir -> OUT/METHOD.metrics.json, OUT/METHOD.per_image.csv
+    vis       pictures of chosen images -> OUT/vis/METHOD/<id>.png
+    all       merge, eval and vis of one method
+    compare   merge and eval of several --methods, ranked -> OUT/compare.json, compare.csv, compare.png
+
+What is up to date is not made again; an edited strategy, a changed option or a changed input is.
+"""
+
+from pathlib import Path
+
+from util.cli import Parser, class_indices, run
+from util.voc import load_classes
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all")
+    parser.add_argument("--method", default="max_iou_imp2", metavar="NAME", help="strategy (default: %(default)s)")
+    parser.add_argument("--methods", default="all", metavar="NAME,...", help="strategies to compare, or all")
+    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
+    parser.add_argument("--pseudo-path", type=Path, required=True, metavar="DIR", help="pseudo labels, <id>.png")
+    parser.add_argument("--sam-path", type=Path, metavar="DIR", help="SAM masks: <id>.json, or folders <id>/*.png")
+    parser.add_argument("--image-list", type=Path, required=True, metavar="FILE", help="id list, one image id a line")
+    parser.add_argument("--gt-dir", type=Path, metavar="DIR", help="ground truth, for scores")
+    parser.add_argument("--images-path", type=Path, metavar="DIR", help="pictures, for vis")
+    parser.add_argument("--cam-path", type=Path, metavar="DIR", help="soft CAMs <id>.npy, for strategies that use them")
+    parser.add_argument("--number-class", type=int, metavar="N", help="number of classes with background (default: 21)")
+    parser.add_common(
+        "image-labels", "class-names", "out", "classes", "workers", "overwrite", "seed", required=("out",)
+    )
+    parser.add_argument("--vis-sample", nargs="+", default=[], metavar="ID", help="draw these images")
+    for which in ("best", "worst"):
+        help_text = f"draw the N (10) images with the {which} change in mIoU"
+        parser.add_argument(f"--vis-{which}", nargs="?", type=int, const=10, default=0, metavar="N", help=help_text)
+    parser.add_argument("--vis-random", type=int, default=0, metavar="N", help="draw N random images, see --seed")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    job = Job(args)
+    if args.mode == "compare":
+        return job.compare()
+    code = 0
+    if args.mode in ("merge", "all"):
+        code = max(code, job.merge())
+    if args.mode == "eval" or (args.mode == "all" and args.gt_dir):
+        code = max(code, job.evaluate())
+    if args.mode in ("vis", "all"):
+        code = max(code, job.draw())
+    return code
+
+
+class Job:
+    """The parsed command with its lists and classes read; one method a mode."""
+
+    def __init__(self, args):
+        import processor
+        from merge import STRATEGIES
+        from merge.merge_base import resolve_parameters
+        from util.errors import InputError
+        from util.ids import read_id_list
+
+        self.args, self.processor = args, processor
+        names = list(STRATEGIES) if args.methods == "all" else args.methods.split(",")
+        self.methods = names if args.mode == "compare" else [args.method]
+        for name in self.methods:
+            if name not in STRATEGIES:
+                raise InputError(f"strategy {name!r} is unknown; there are {', '.join(STRATEGIES)}")
+        if args.mode == "compare" and args.param and len(self.methods) > 1:
+            raise InputError("--param goes with one strategy; name it with --methods NAME")
+        if args.mode != "eval" and args.sam_path is None:
+            raise InputError("--sam-path is missing; give the folder of masks that generate_sam_masks.py wrote")
+        if args.mode in ("eval", "compare") and args.gt_dir is None:
+            raise InputError(f"--mode {args.mode} scores against ground truth; give --gt-dir")
+        self.parameters = {name: resolve_parameters(name, STRATEGIES[name], args.param) for name in self.methods}
+        self.classes = load_classes(args.class_names, args.number_class)
+        self.only = class_indices(args.classes, self.classes)
+        self.ids = read_id_list(args.image_list)
+        tags = processor.load_image_labels(args.image_labels, self.classes)
+        self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
+
+    def merge(self, method=None):
+        method = method or self.args.method
+        code, self.merge_report = self.processor.merge_labels(
+            self.inputs, method, self.parameters[method], self.ids, self.args.out,
+            workers=self.args.workers, overwrite=self.args.overwrite,
+        )  # fmt: skip
+        report = self.merge_report
+        print(f"{method}: {report['done']} made, {report['current']} up to date, {report['failed']} failed")
+        return code
+
+    def score(self, folder):
+        return self.processor.evaluate_labels(
+            folder, self.args.gt_dir, self.ids, self.classes, workers=self.args.workers, only=self.only
+        )
+
+    def evaluate(self, method=None):
+        method = method or self.args.method
+        out = self.args.out
+        before, after = self.score(self.args.pseudo_path), self.score(out / method)
+        self.processor.write_evaluation(after, out / f"{method}.metrics.json", out / f"{method}.per_image.csv")
+        from util.metrics import score_table
+
+        same = after.cells.keys() == before.cells.keys()
+        print(f"\n{method} (change against the input labels)" if same else f"\n{method}")
+        print(score_table(after.scores, before.scores if same else None))
+        return 1 if after.failures or before.failures else 0
+
+    def compare(self):
+        before = self.score(self.args.pseudo_path)
+        code = 1 if before.failures else 0
+        evaluations, times = {}, {}
+        for method in self.methods:
+            code = max(code, self.merge(method))
+            times[method] = self.merge_report["seconds_per_image"]
+            evaluations[method] = self.score(self.args.out / method)
+            code = max(code, 1 if evaluations[method].failures else 0)
+        shared = set(before.cells).intersection(*(evaluation.cells for evaluation in evaluations.values()))
+        for evaluation in (before, *evaluations.values()):
+            evaluation.cells = {image_id: cells for image_id, cells in evaluation.cells.items() if image_id in shared}
+        print()
+        print(self.processor.write_comparison(
+            self.processor.compare_labels(before, evaluations, times), self.args.out))  # fmt: skip
+        print(f"\n{len(shared)} images; written: {self.args.out}/compare.json, compare.csv, compare.png")
+        return code
+
+    def draw(self):
+        args = self.args
+        before = after = None
+        if args.gt_dir is not None and (args.vis_best or args.vis_worst):
+            before, after = self.score(args.pseudo_path), self.score(args.out / args.method)
+        asked = args.vis_sample or args.vis_best or args.vis_worst or args.vis_random
+        count = args.vis_random if asked else 4
+        ids = args.vis_sample + self.processor.choose_ids(
+            after, before, self.ids, best=args.vis_best, worst=args.vis_worst, random=count, seed=args.seed
+        )
+        failures = self.processor.draw_rows(
+            self.inputs, args.method, ids, args.out, args.images_path, args.gt_dir
+        )  # fmt: skip
+        print(f"{len(ids) - len(failures)} pictures in {args.out}/vis/{args.method}/")
+        return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    run(main)

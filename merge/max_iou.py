@@ -1,0 +1,12 @@
+"""max_iou (SAM_WSSS, arXiv 2305.05803): a class takes every mask of which it holds more than half."""
+
+from merge.merge_base import claim
+
+
+def merge(label, masks, *, tags=None, cam=None, threshold=0.5):
+    """Mend a label; the contract stands in `merge.merge_base`.
+
+    Args:
+        threshold: a mask is claimed when the class holds more than this share of it.
+    """
+    return claim(label, masks, threshold, coverage=None, keep_uncovered=False)

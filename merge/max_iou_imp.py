@@ -1,0 +1,12 @@
+"""max_iou_imp (SAM_WSSS, arXiv 2305.05803): `max_iou`, and what no mask covers is kept from the label."""
+
+from merge.merge_base import claim
+
+
+def merge(label, masks, *, tags=None, cam=None, threshold=0.5):
+    """Mend a label; the contract stands in `merge.merge_base`.
+
+    Args:
+        threshold: a mask is claimed when the class holds more than this share of it.
+    """
+    return claim(label, masks, threshold, coverage=None, keep_uncovered=True)

@@ -1,0 +1,16 @@
+"""max_iou_imp2 (SAM_WSSS, arXiv 2305.05803): `max_iou_imp`, and a mask that holds nearly all of a class is its own.
+
+The second rule mends partial activation: an object of which the CAM found only the head lies whole in one mask.
+"""
+
+from merge.merge_base import claim
+
+
+def merge(label, masks, *, tags=None, cam=None, threshold=0.5, coverage=0.85):
+    """Mend a label; the contract stands in `merge.merge_base`.
+
+    Args:
+        threshold: a mask is claimed when the class holds more than this share of it,
+        coverage: or when the mask holds at least this share of the class.
+    """
+    return claim(label, masks, threshold, coverage=coverage, keep_uncovered=True)

@@ -1,0 +1,111 @@
+"""What a merge strategy is, and the little that strategies share.
+
+A strategy is a pure function of arrays in one short file::
+
+    def merge(label, masks, *, tags=None, cam=None, threshold=0.5):
+        ...
+        return enhanced
+
+Args:
+    label: uint8 HxW, the pseudo label; 0 = background, 255 = void.
+    masks: `util.masks.Masks` of the same HxW, class-agnostic.
+    tags: the classes that the image is known to show (ascending tuple of label values), or None.
+    cam: class (label value) -> float32 HxW in [0, 1], or None.
+    further keyword arguments: the strategy's parameters (bool, int, float or str), with the defaults that the command
+        line shows and ``--param NAME=VALUE`` changes.
+
+Returns:
+    uint8 HxW; classes of the label or of the tags only, or 255. The inputs stay as they are.
+
+It reads no file, sees no ground truth and keeps no state. Enter it in the table in ``merge/__init__.py``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from util.errors import InputError
+from util.voc import VOID
+
+RESERVED = ("label", "masks", "tags", "cam")
+
+
+def foreground_classes(label: np.ndarray) -> np.ndarray:
+    """Ascending label values 1..254 that occur in a uint8 label."""
+    present = np.flatnonzero(np.bincount(label.ravel(order="K"), minlength=256))
+    return present[(present > 0) & (present < VOID)]
+
+
+def parameters_of(strategy: Callable) -> dict:
+    """A strategy's parameters and their defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(strategy).parameters.items()
+        if name not in RESERVED and parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
+    """Defaults, changed by ``NAME=VALUE`` texts of the command line.
+
+    Raises:
+        InputError: for an unknown name or a value of another type than the default's.
+    """
+    parameters = parameters_of(strategy)
+    for text in given:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or key not in parameters:
+            known = ", ".join(f"{k}={v}" for k, v in parameters.items()) or "none"
+            raise InputError(f"--param {text}: {name} has no such parameter; write NAME=VALUE, it has: {known}")
+        parameters[key] = _parse(value.strip(), parameters[key], text)
+    return parameters
+
+
+def _parse(value: str, default, text: str):
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+        return kind(value)
+    except (ValueError, KeyError):
+        raise InputError(f"--param {text}: {value!r} is no {kind.__name__}; the default is {default}") from None
+
+
+def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, keep_uncovered: bool) -> np.ndarray:
+    """The scheme of the three published strategies (SAM_WSSS, arXiv 2305.05803).
+
+    Classes take their turn in ascending order. A class claims every mask not yet claimed of which it holds more than
+    the share ``threshold``, or (where ``coverage`` is given) which holds at least the share ``coverage`` of the class,
+    and paints what it claimed over what stands there. What no class paints is background.
+
+    Args:
+        label: uint8 HxW.
+        masks: of the same size.
+        threshold: share of the mask, 0 to 1.
+        coverage: share of the class's pixels, 0 to 1, or None for no such rule.
+        keep_uncovered: whether a class also keeps its pixels under no mask; masks that an earlier class claimed do not
+            count as covering.
+
+    Returns:
+        uint8 HxW.
+    """
+    classes = foreground_classes(label)
+    overlaps = masks.overlaps(label, classes)
+    free = np.ones(len(masks), bool)
+    result = np.zeros_like(label, order="F")
+    for column, value in enumerate(classes):
+        inside = overlaps[:, column]
+        wanted = inside > threshold * masks.areas
+        if coverage is not None:
+            wanted |= inside >= coverage * np.count_nonzero(label == value)
+        claimed = free & wanted
+        painted = masks.union(claimed)
+        if keep_uncovered:
+            painted = painted | ((label == value) & ~masks.union(free))
+        result[painted] = value
+        free &= ~claimed
+    return result
