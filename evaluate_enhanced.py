@@ -1,0 +1,100 @@
+"""Score label maps, or a trained network, against ground truth.
+
+    python evaluate_enhanced.py --pred runs/merge/max_iou_imp2 --baseline pseudo_labels/transcam \\
+        --gt SegmentationClassAug --list ImageSets/Segmentation/train.txt --out runs/scores
+    python evaluate_enhanced.py --checkpoint runs/deeplabv3/best.pth --images JPEGImages \\
+        --gt SegmentationClassAug --list ImageSets/Segmentation/val.txt --out runs/val
+    torchrun --nproc-per-node=4 evaluate_enhanced.py --checkpoint ...        shared out over processes
+
+Prints IoU, precision and recall of every class and their means; writes OUT/metrics.json and OUT/per_image.csv.
+With --checkpoint the predictions lie in OUT/predictions/labels and OUT/predictions/pictures.
+"""
+
+from pathlib import Path
+
+from util.cli import Parser, class_indices, run
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--pred", type=Path, metavar="DIR", help="label maps to score")
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="network of train_deeplabv3.py to score")
+    parser.add_common("gt", "list", "out", "images", required=("gt", "list", "out"))
+    parser.add_common("num-classes", "class-names", "classes", "device", "workers", "overwrite")
+    parser.add_argument("--baseline", type=Path, metavar="DIR", help="second folder of label maps: print the change")
+    parser.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")
+    scales = "network input scales, averaged (default: 1)"
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="S", help=scales)
+    parser.add_argument("--flip", action="store_true", help="average over the mirrored picture too")
+    refine = ("none", "pixel-adaptive")
+    parser.add_argument("--refine", choices=refine, default="none", help="refine predictions along the picture's edges")
+    args = parser.parse_args()
+    if args.checkpoint and not args.images:
+        parser.error("--checkpoint needs --images DIR, the pictures to segment")
+    return args
+
+
+def main():
+    args = parse_arguments()
+    from util.files import make_folder
+    from util.ids import read_id_list
+    from util.stage import lock_folder
+    from util.voc import load_classes
+
+    ids = read_id_list(args.list)
+    if args.checkpoint is None:
+        with lock_folder(make_folder(args.out)):
+            return score(args, args.pred, ids, load_classes(args.class_names, args.num_classes))
+
+    from util.distributed import init
+
+    with init(args.device) as dist:
+        segmenter, failures = predict(args, ids, dist)
+        if not dist.is_main:
+            return 0
+        code = score(args, args.out / "predictions" / "labels", ids, segmenter.classes)
+        return max(code, 1 if failures else 0)
+
+
+def predict(args, ids, dist):
+    from models.predict import predict_folder
+
+    return predict_folder(
+        args.checkpoint, ids, args.images, args.out / "predictions", dist,
+        scales=args.scales, flip=args.flip, refinement=args.refine, overwrite=args.overwrite,
+    )  # fmt: skip
+
+
+def score(args, pred, ids, classes):
+    import processor
+    from util.metrics import score_table
+    from util.stage import write_run_json
+
+    only = class_indices(args.classes, classes)
+    settings = {"workers": args.workers, "only": only}
+    result = processor.evaluate_labels(pred, args.gt, ids, classes, **settings)
+    baseline = args.baseline and processor.evaluate_labels(args.baseline, args.gt, ids, classes, **settings)
+    if args.boundary or args.checkpoint:
+        result.scores["boundary_iou"] = boundary_iou(args, pred, result, classes)
+    processor.write_evaluation(result, args.out / "metrics.json", args.out / "per_image.csv")
+    sources = {"pred": pred, "checkpoint": args.checkpoint, "gt": args.gt, "list": args.list, "baseline": args.baseline}
+    write_run_json(args.out / "run.json", {"classes": args.classes}, processor.source_of(sources))
+    print(score_table(result.scores, baseline.scores if baseline else None))
+    if "boundary_iou" in result.scores:
+        print(f"boundary IoU {100 * result.scores['boundary_iou']['mean']:.2f}")
+    return 1 if result.failures or (baseline and baseline.failures) else 0
+
+
+def boundary_iou(args, pred, result, classes):
+    from util.boundary import BoundaryIoU
+    from util.labels import label_path, read_label
+
+    bands = BoundaryIoU(len(classes))
+    for image_id in result.cells:
+        bands.update(read_label(label_path(pred, image_id)), read_label(label_path(args.gt, image_id)))
+    return bands.scores(classes, [classes.index(name) for name in result.scores["classes"]])
+
+
+if __name__ == "__main__":
+    run(main)
