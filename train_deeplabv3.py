@@ -57,14 +57,14 @@ def parse_args():
         "--loss", choices=["cross-entropy", "symmetric", "bootstrapped", "online-mined"], default="cross-entropy",
         help="the last three stand wrong labels (default: cross-entropy)",
     )  # fmt: skip
-    parser.add_argument("--lr", type=float, default=0.01, help="rate of the encoder at batch 8 (default: 0.01)")
+    parser.add_argument("--lr", type=float, default=0.005, help="rate of the encoder at batch 8 (default: 0.005)")
     parser.add_argument("--head-factor", type=float, default=10, help="times --lr for the decoder (default: 10)")
     parser.add_argument("--momentum", type=float, default=0.9, help="SGD's (default: 0.9)")
     parser.add_argument("--weight-decay", type=float, default=1e-4, help="SGD's (default: 1e-4)")
     parser.add_argument(
         "--warm-up", type=float, default=0.05, metavar="SHARE", help="share of the steps to warm up (default: 0.05)"
     )
-    parser.add_argument("--clip-norm", type=float, default=10, help="longest gradient; 0: any (default: 10)")
+    parser.add_argument("--clip-norm", type=float, default=2, help="longest gradient; 0: any (default: 2)")
     parser.add_argument("--ema", type=float, default=0, help="decay of the weights' moving average; 0: none (default)")
     parser.add_argument(
         "--amp", choices=["auto", "off", "bf16", "fp16"], default="auto",

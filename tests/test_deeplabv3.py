@@ -226,7 +226,7 @@ def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypat
 
 def test_changed_options_labels_or_encoder_are_not_mixed(folder, monkeypatch):
     assert train(folder, monkeypatch, steps=2) == 0
-    with pytest.raises(InputError, match="lr: 0.01, now 0.02"):
+    with pytest.raises(InputError, match="lr: 0.005, now 0.02"):
         train(folder, monkeypatch, "--lr", 0.02, steps=2)
     with pytest.raises(InputError, match="encoder: mobilenet_v2, now resnet18"):
         train(folder, monkeypatch, "--encoder", "resnet18", steps=2)
