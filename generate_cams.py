@@ -46,7 +46,9 @@ def parse_args():
     )  # fmt: skip
     parser.add_argument("--no-flip", dest="flip", action="store_false", help="leave the mirrored pictures out")
     parser.add_argument(
-        "--walk-steps", type=int, metavar="N", help="random walk of the plain CAM; 0 for none (default: 16)"
+        "--raw",
+        action="store_true",
+        help="the class convolution's maps, without attention (TransCAM) or random walk (plain CAM)",
     )
     parser.add_argument(
         "--refine", choices=["none", "par"], default="none",
@@ -109,16 +111,12 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
     from util.stage import Stage
 
     is_plain = net.config["method"] == "cam"
-    if args.walk_steps is not None and not is_plain:
-        raise InputError("--walk-steps belongs to the plain CAM; TransCAM has its attention. Leave it out")
-    if is_plain and args.walk_steps is not None:
-        net.walk_steps = args.walk_steps
     sizes = args.sizes or ((512, 640) if is_plain else (256, 512, 768))
     shape = args.shape or ("long" if is_plain else "square")
     amp = amp_dtype(args.amp, dist.device)
     options = {
         "checkpoint": file_digest(args.checkpoint), "sizes": list(sizes), "shape": shape, "flip": args.flip,
-        "walk_steps": net.walk_steps if is_plain else None, "amp": str(amp),
+        "raw": args.raw, "amp": str(amp),
     }  # fmt: skip
     code = [plain_cam.__file__ if is_plain else transcam.__file__, cam_inference.__file__]
     made_from = {"checkpoint": str(args.checkpoint), "images": str(args.images), "list": str(args.list)}
@@ -147,7 +145,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
                 good = [item for item in batch if item[2]]
                 cams = cam_inference.multi_scale_cams(
                     net, [item[2] for item in good], [item[1] for item in good], [tags[item[0]] for item in good],
-                    args.flip, dist.device, amp,
+                    args.flip, dist.device, amp, args.raw,
                 ) if good else []  # fmt: skip
                 for (image_id, *_), cam in zip(good, cams, strict=True):
                     write_cam(stage.out, image_id, cam)

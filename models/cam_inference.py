@@ -60,6 +60,7 @@ def multi_scale_cams(
     flip: bool,
     device: torch.device,
     autocast_dtype: torch.dtype | None = None,
+    raw: bool = False,
 ) -> list[dict[int, np.ndarray]]:
     """Soft class activation maps of some pictures.
 
@@ -67,12 +68,13 @@ def multi_scale_cams(
     1. Pictures of one input size go through the network together; what comes out does not depend on the company.
 
     Args:
-        net: a classifier whose output has ``cam`` (Bx(C-1)xhxw).
+        net: a classifier whose output has ``cam`` and ``raw_cam`` (Bx(C-1)xhxw).
         inputs: for each picture its sizes, see `ScaledImages`.
         shapes: for each picture (H, W).
         tags: for each picture its classes, label-map values from 1; other classes get no map.
         flip: whether to add the mirrored picture.
         autocast_dtype: for mixed precision; None computes in float32.
+        raw: take the class convolution's maps as they are, without attention (TransCAM) or random walk (plain CAM).
 
     Returns:
         for each picture class -> float32 HxW in [0, 1].
@@ -84,7 +86,8 @@ def multi_scale_cams(
             for mirrored in (False, True) if flip else (False,):
                 images = pad_to_multiple(batch.flip(-1) if mirrored else batch, STRIDE)
                 with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-                    cams = net(images).cam
+                    output = net(images, with_attention=not raw)
+                    cams = output.raw_cam if raw else output.cam
                 for number, cam in zip(numbers, cams.float(), strict=True):
                     if tags[number]:
                         chosen = cam[[tag - 1 for tag in tags[number]]]

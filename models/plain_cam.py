@@ -33,18 +33,21 @@ class PlainCAMOutput(NamedTuple):
         logits: float Bx(C-1), the mean of ``conv_cam`` over the picture.
         conv_cam: float Bx(C-1)xhxw, class maps, signed.
         affinity: float32 BxNxN with N = h*w, see `feature_affinity`. None if it was not asked for.
-        steps: of the random walk.
     """
 
     logits: Tensor
     conv_cam: Tensor
     affinity: Tensor | None
-    steps: int
+
+    @property
+    def raw_cam(self) -> Tensor:
+        """float Bx(C-1)xhxw, signed: ``conv_cam`` as it is."""
+        return self.conv_cam
 
     @property
     def cam(self) -> Tensor:
-        """float32 Bx(C-1)xhxw: the maps after the random walk; signed as they are when it has no steps."""
-        return random_walk(self.conv_cam, self.affinity, self.steps) if self.steps else self.conv_cam
+        """float32 Bx(C-1)xhxw, not negative: the maps after the random walk."""
+        return random_walk(self.conv_cam, self.affinity)
 
 
 def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Tensor:
@@ -70,7 +73,7 @@ def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Ten
     return affinity / affinity.sum(dim=2, keepdim=True)
 
 
-def random_walk(cam: Tensor, affinity: Tensor, steps: int) -> Tensor:
+def random_walk(cam: Tensor, affinity: Tensor, steps: int = WALK_STEPS) -> Tensor:
     """Spread the positive part of class maps over places that look alike.
 
     A random walk on a picture's affinities comes from Ahn and Kwak, "Learning Pixel-level Semantic Affinity",
@@ -113,7 +116,6 @@ class PlainCAM(nn.Module):
     ):
         super().__init__()
         self.num_classes, self.encoder_name, self.freeze_norm = num_classes, encoder, freeze_norm
-        self.walk_steps = WALK_STEPS  # only for the maps: inference may change it
         try:
             self.encoder = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
         except (KeyError, ValueError, AttributeError, TypeError, OSError) as error:
@@ -154,9 +156,8 @@ class PlainCAM(nn.Module):
         """
         features = self.encoder(pad_to_multiple(images, STRIDE))
         conv_cam = self.classifier(features[-1])
-        walks = with_attention and self.walk_steps > 0
-        affinity = feature_affinity(features[-4:]) if walks else None
-        return PlainCAMOutput(conv_cam.mean(dim=(2, 3)), conv_cam, affinity, self.walk_steps if walks else 0)
+        affinity = feature_affinity(features[-4:]) if with_attention else None
+        return PlainCAMOutput(conv_cam.mean(dim=(2, 3)), conv_cam, affinity)
 
     def parameter_groups(self, lr: float) -> list[dict]:
         """Optimiser groups: the new classifier learns ten times as fast as the encoder."""

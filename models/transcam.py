@@ -73,8 +73,13 @@ class TransCAMOutput(NamedTuple):
         return (self.conv_logits + self.trans_logits)[:, 1:]
 
     @property
+    def raw_cam(self) -> Tensor:
+        """float Bx(C-1)xhxw, signed: the CNN branch's maps, without the background."""
+        return self.conv_cam[:, 1:]
+
+    @property
     def cam(self) -> Tensor:
-        """float Bx(C-1)xhxw, signed: the refined maps, without the background."""
+        """float Bx(C-1)xhxw, signed: the maps refined by attention, without the background."""
         return refine_by_attention(self.conv_cam, self.attention)[:, 1:]
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -169,10 +170,9 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(pictures):
 class Brightness(torch.nn.Module):
     """Stands in for a classifier: class 1's map is red, class 2's is blue, a 16th of the size."""
 
-    def forward(self, images):
-        from types import SimpleNamespace
-
-        return SimpleNamespace(cam=torch.nn.functional.avg_pool2d(images, 16)[:, [0, 2]])
+    def forward(self, images, with_attention):
+        maps = torch.nn.functional.avg_pool2d(images, 16)[:, [0, 2]]
+        return SimpleNamespace(raw_cam=maps, cam=maps.clamp(min=0) ** 2 if with_attention else None)
 
 
 def test_maps_land_where_the_picture_has_them_whatever_its_size_and_company(pictures):
@@ -183,18 +183,19 @@ def test_maps_land_where_the_picture_has_them_whatever_its_size_and_company(pict
     data = ScaledImages(["wide", "p00", "p01"], folder / "images", (64, 100), square=False)
     items = [data[number] for number in range(3)]
 
-    def cams(numbers):
+    def cams(numbers, raw=False):
         chosen = [items[number] for number in numbers]
         return multi_scale_cams(
             Brightness(), [item[2] for item in chosen], [item[1] for item in chosen], [(1,)] * len(chosen), True,
-            torch.device("cpu"),
+            torch.device("cpu"), raw=raw,
         )  # fmt: skip
 
     alone, together = cams([0])[0], cams([0, 1, 2])[0]
     assert list(alone) == [1] and alone[1].shape == (40, 90) and alone[1].dtype == np.float32
     np.testing.assert_allclose(alone[1], together[1], atol=1e-5)
     assert alone[1].min() == 0 and alone[1].max() == pytest.approx(1)
-    assert alone[1][:, 75:].min() > 0.5 and alone[1][:, :45].max() < 0.2
+    assert alone[1][:, 70:85].min() > 0.5 and alone[1][:, :45].max() < 0.2
+    assert cams([0], raw=True)[0][1].mean() > alone[1].mean()  # the stand-in's maps before they are squared
 
 
 def test_stretch_clips_and_survives_empty_maps():
