@@ -43,12 +43,12 @@ class BoundaryIoU:
         self.intersection += other.intersection
         self.union += other.union
 
-    def scores(self, classes: ClassTable, mean_over: list[int]) -> dict:
-        """``mean`` over the given class indices, and ``per_class`` by name; fractions in 0..1."""
+    def scores(self, classes: ClassTable, mean_over: list[str]) -> dict:
+        """``boundary_iou`` (mean over the named classes) and ``per_class_boundary_iou``, fractions in 0..1."""
         iou = self.intersection / np.maximum(self.union, 1)
         return {
-            "mean": float(iou[mean_over].mean()),
-            "per_class": {classes.names[index]: float(iou[index]) for index in np.flatnonzero(self.union)},
+            "boundary_iou": float(iou[[classes.index(name) for name in mean_over]].mean()),
+            "per_class_boundary_iou": {classes.names[index]: float(iou[index]) for index in np.flatnonzero(self.union)},
         }
 
 
