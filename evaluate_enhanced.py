@@ -76,13 +76,13 @@ def score(args, pred, ids, classes):
     result = processor.evaluate_labels(pred, args.gt, ids, classes, **settings)
     baseline = args.baseline and processor.evaluate_labels(args.baseline, args.gt, ids, classes, **settings)
     if args.boundary or args.checkpoint:
-        result.scores["boundary_iou"] = boundary_iou(args, pred, result, classes)
+        result.scores.update(boundary_iou(args, pred, result, classes))
     processor.write_evaluation(result, args.out / "metrics.json", args.out / "per_image.csv")
     sources = {"pred": pred, "checkpoint": args.checkpoint, "gt": args.gt, "list": args.list, "baseline": args.baseline}
     write_run_json(args.out / "run.json", {"classes": args.classes}, processor.source_of(sources))
     print(score_table(result.scores, baseline.scores if baseline else None))
     if "boundary_iou" in result.scores:
-        print(f"boundary IoU {100 * result.scores['boundary_iou']['mean']:.2f}")
+        print(f"boundary IoU {100 * result.scores['boundary_iou']:.2f}")
     return 1 if result.failures or (baseline and baseline.failures) else 0
 
 
@@ -93,7 +93,7 @@ def boundary_iou(args, pred, result, classes):
     bands = BoundaryIoU(len(classes))
     for image_id in result.cells:
         bands.update(read_label(label_path(pred, image_id)), read_label(label_path(args.gt, image_id)))
-    return bands.scores(classes, [classes.index(name) for name in result.scores["classes"]])
+    return bands.scores(classes, result.scores["classes"])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""Small data for the tests: random labels, masks and folders of them, and a way to run a script."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from util.labels import write_label
+from util.masks import Masks, write_masks
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_script(name, *args, **options):
+    """Run a script of the project as a user would; gives the finished process with its texts."""
+    command = [sys.executable, str(ROOT / name), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def blob(rng, height, width):
+    """A bool ellipse at a random place."""
+    y, x = np.ogrid[:height, :width]
+    cy, cx = rng.integers(height), rng.integers(width)
+    ry, rx = rng.integers(2, max(3, height // 2)), rng.integers(2, max(3, width // 2))
+    return ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
+
+
+def random_label(rng, height=40, width=52, classes=(1, 2, 5), void=False):
+    """uint8 HxW with overlapping blobs."""
+    label = np.zeros((height, width), np.uint8)
+    for value in classes:
+        label[blob(rng, height, width)] = value
+    if void:
+        label[rng.random(label.shape) < 0.05] = 255
+    return label
+
+
+def random_masks(rng, height=40, width=52, count=12):
+    """Masks of random blobs with random scores."""
+    dense = np.zeros((count, height, width), bool)
+    for k in range(count):
+        dense[k] = blob(rng, height, width)
+    return Masks.from_dense(dense, rng.random(count), rng.random(count))
+
+
+def write_set(folder, count=6, seed=0):
+    """Folders labels/, masks/, gt/ and list.txt with random content; returns the ids."""
+    rng = np.random.default_rng(seed)
+    ids = [f"img_{index:02}" for index in range(count)]
+    for image_id in ids:
+        write_label(folder / "labels" / f"{image_id}.png", random_label(rng))
+        write_label(folder / "gt" / f"{image_id}.png", random_label(rng, void=True))
+        write_masks(folder / "masks" / f"{image_id}.json", random_masks(rng), image_id, f"{image_id}.jpg")
+    (folder / "list.txt").write_text("\n".join(ids) + "\n")
+    return ids
