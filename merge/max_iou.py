@@ -2,6 +2,8 @@
 
 from merge.merge_base import claim
 
+ORDER_MATTERS = True  # the lower class id claims a mask first, the higher paints over
+
 
 def merge(label, masks, *, tags=None, cam=None, threshold=0.5):
     """Mend a label; the contract stands in `merge.merge_base`.

@@ -5,6 +5,8 @@ The second rule mends partial activation: an object of which the CAM found only 
 
 from merge.merge_base import claim
 
+ORDER_MATTERS = True  # the lower class id claims a mask first, the higher paints over
+
 
 def merge(label, masks, *, tags=None, cam=None, threshold=0.5, coverage=0.85):
     """Mend a label; the contract stands in `merge.merge_base`.

@@ -25,6 +25,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from util.errors import InputError
@@ -35,7 +36,8 @@ RESERVED = ("label", "masks", "tags", "cam")
 
 def foreground_classes(label: np.ndarray) -> np.ndarray:
     """Ascending label values 1..254 that occur in a uint8 label."""
-    present = np.flatnonzero(np.bincount(label.ravel(order="K"), minlength=256))
+    # OpenCV's histogram reads bytes as they are; numpy's bincount would widen every pixel to 64 bits first.
+    present = np.flatnonzero(cv2.calcHist([label.ravel(order="K")], [0], None, [256], [0, 256]))
     return present[(present > 0) & (present < VOID)]
 
 

@@ -258,7 +258,7 @@ class TransCAM(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.conv_1 = ConvBlock(64, size.base_channels, project=True)
         self.trans_patch_conv = nn.Conv2d(64, size.embed_dim, 4, stride=4)
-        rates = torch.linspace(0, size.drop_path, size.depth).tolist()
+        rates = [size.drop_path * number / (size.depth - 1) for number in range(size.depth)]
         self.trans_1 = TransformerBlock(size.embed_dim, size.heads, rates[0])
         channels_in = size.base_channels
         for number in range(2, size.depth + 1):

@@ -56,7 +56,8 @@ def compare(masks: Masks, expected: list[dict], pixels_off: float, scores_off: f
         ours = [masks.predicted_iou[k], masks.stability_score[k]]
         # An empty mask has no stability: both say NaN.
         theirs = [annotation["predicted_iou"], annotation["stability_score"]]
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=scores_off)
+        # The random network's scores are not confined to 0..1, so the bound is relative above 1.
+        np.testing.assert_allclose(ours, theirs, rtol=scores_off, atol=scores_off)
     wrong = sum(int((masks.dense(k) != a["segmentation"]).sum()) for k, a in enumerate(expected))
     assert wrong <= pixels_off * masks.height * masks.width * max(1, len(expected))
     if not pixels_off:
