@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from merge import STRATEGIES
 from util.cams import read_cam
 from util.errors import InputError
-from util.files import check_folder, digest, file_digest, find_file, read_bytes, write_bytes, write_json
+from util.files import bytes_digest, check_folder, digest, file_digest, find_file, read_bytes, write_bytes, write_json
 from util.image_labels import read_image_labels
 from util.images import find_image, read_image
 from util.labels import decode_label, encode_label, label_path, read_label
 from util.masks import decode_masks, masks_bytes, masks_path
 from util.metrics import class_scores, count_pairs, difference, scores_of
-from util.stage import Stage, describe_files, disk_error, entry_is_current, run_parallel
+from util.stage import Stage, disk_error, entry_is_current, run_parallel
 from util.vis import colorize, draw_masks, new_figure, overlay, panel_row, save_figure, save_image
 from util.voc import ClassTable
 
@@ -107,7 +108,7 @@ class _MergeImage:
             masks = decode_masks(None if mask_file.is_dir() else mask_data, mask_file, image_id, label.shape)
             cam = self._cam(image_id, label.shape)
             # Column-major is the masks' own order; strategies run faster on it.
-            result = STRATEGIES[self.method](np.asfortranarray(label), masks, tags=tags, cam=cam, **self.parameters)
+            result = STRATEGIES[self.method](cv2.transpose(label).T, masks, tags=tags, cam=cam, **self.parameters)
             check_result(result, label, self.method)
         except InputError as error:
             return {"id": image_id, "status": "failed", "message": str(error)}
@@ -119,17 +120,17 @@ class _MergeImage:
             return {"id": image_id, "status": "failed", "message": message}
         path = self.out / f"{image_id}.png"
         try:
-            write_bytes(path, encode_label(result, self.palette))
+            data = encode_label(result, self.palette)
+            write_bytes(path, data)
         except OSError as error:
             fatal = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
             message = str(disk_error(error, path))
             return {"id": image_id, "status": "fatal" if fatal else "failed", "message": message}
-        files = describe_files([path], self.out)
         seconds = time.perf_counter() - start
         return {
             "id": image_id,
             "status": "done",
-            "entry": {"id": image_id, "key": key, "files": files},
+            "entry": {"id": image_id, "key": key, "files": {path.name: bytes_digest(data)}},
             "seconds": seconds,
         }
 

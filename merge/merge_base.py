@@ -25,7 +25,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from util.errors import InputError
@@ -36,8 +35,9 @@ RESERVED = ("label", "masks", "tags", "cam")
 
 def foreground_classes(label: np.ndarray) -> np.ndarray:
     """Ascending label values 1..254 that occur in a uint8 label."""
-    # OpenCV's histogram reads bytes as they are; numpy's bincount would widen every pixel to 64 bits first.
-    present = np.flatnonzero(cv2.calcHist([label.ravel(order="K")], [0], None, [256], [0, 256]))
+    # Neighbours are mostly equal, so only where the value changes needs a look.
+    flat = label.ravel(order="K")
+    present = np.unique(np.append(flat[:-1][flat[1:] != flat[:-1]], flat[-1:]))
     return present[(present > 0) & (present < VOID)]
 
 
@@ -97,17 +97,18 @@ def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, ke
     """
     classes = foreground_classes(label)
     overlaps = masks.overlaps(label, classes)
-    free = np.ones(len(masks), bool)
-    result = np.zeros_like(label, order="F")
+    owner = np.zeros(len(masks), np.uint8)
     for column, value in enumerate(classes):
         inside = overlaps[:, column]
         wanted = inside > threshold * masks.areas
         if coverage is not None:
             wanted |= inside >= coverage * np.count_nonzero(label == value)
-        claimed = free & wanted
-        painted = masks.union(claimed)
-        if keep_uncovered:
-            painted = painted | ((label == value) & ~masks.union(free))
-        result[painted] = value
-        free &= ~claimed
+        owner[wanted & (owner == 0)] = value
+    # Later classes paint over earlier ones, so at each pixel the highest class that paints it stays.
+    result = masks.highest(owner)
+    if keep_uncovered:
+        # A mask covers for its own class and all before; where only earlier classes' masks lie, the label's class is
+        # the highest. A free mask covers for every class.
+        kept = label * ~(masks.union(owner == 0) | (label == VOID))
+        result = np.maximum(result, kept)
     return result

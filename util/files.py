@@ -177,6 +177,11 @@ def digest(*parts: bytes | str) -> str:
     return state.hexdigest()
 
 
+def bytes_digest(data: bytes) -> str:
+    """Digest of a file with these bytes, as `file_digest` gives it once they are written."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """Digest of a file's bytes, read in pieces."""
     try:
