@@ -116,9 +116,12 @@ class AtrousDepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """float BxCxHxW -> BxCxHxW."""
-        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if x.device.type != "cpu":
             return super().forward(x)
-        return _SeenTaps.apply(x, self.weight, self.dilation[0])
+        weight = self.weight
+        if torch.is_autocast_enabled("cpu"):
+            x, weight = (value.to(torch.get_autocast_dtype("cpu")) for value in (x, weight))
+        return _SeenTaps.apply(x, weight, self.dilation[0])
 
 
 class _SeenTaps(torch.autograd.Function):
