@@ -271,6 +271,33 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, caps
     assert f"--bg-threshold {found['best']}" in capsys.readouterr().out
 
 
+def test_transcam_from_scratch_to_labels_with_tags_of_every_kind(pictures, monkeypatch):
+    folder, tags = pictures
+    (folder / "list.txt").write_text("p00\np01\np02\np03\n")
+    train = [*common(folder), "--arch", "tiny", "--weights", "none", "--epochs", "1", "--batch-size", "2",
+             "--crop-size", "32", "--long-side", "32", "48", "--out", folder / "run"]  # fmt: skip
+    assert call(monkeypatch, "train_transcam", *train) == 0
+    write_image_labels(folder / "tags.npy", tags, CLASSES)
+    (folder / "Annotations").mkdir()
+    for image_id, (value,) in tags.items():
+        objects = f"<object><name>{CLASSES.names[value]}</name></object>"
+        (folder / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{objects}</annotation>")
+
+    def cams(name, *more):
+        arguments = [*common(folder), "--checkpoint", folder / "run" / "last.pth", "--sizes", "32", "48"]
+        assert call(monkeypatch, "generate_cams", *arguments, "--out", folder / name, *more) == 0
+        return {image_id: read_cam(folder / name / "cams", image_id) for image_id in ("p00", "p01", "p02", "p03")}
+
+    by_csv = cams("csv")
+    for name, path in (("npy", "tags.npy"), ("xml", "Annotations")):
+        for image_id, cam in cams(name, "--image-labels", folder / path).items():
+            assert list(cam) == list(by_csv[image_id]) == list(tags[image_id])
+            assert all(np.array_equal(cam[value], by_csv[image_id][value]) for value in cam)
+    raw = cams("raw", "--raw")
+    assert not np.allclose(raw["p00"][1], by_csv["p00"][1], atol=1e-3)
+    assert raw["p00"][1].shape == (48, 64) and (folder / "raw" / "labels" / "p03.png").exists()
+
+
 def test_an_id_without_tags_stops_training_with_its_name(pictures, monkeypatch):
     folder, _ = pictures
     with open(folder / "list.txt", "a") as file:

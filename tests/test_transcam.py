@@ -65,6 +65,97 @@ def test_outputs_are_those_of_the_published_network(tiny):
         torch.testing.assert_close(found[name], torch.tensor(values), atol=1e-5, rtol=1e-5)
 
 
+def read_off_the_papers(state, images, depth, heads):
+    """Conformer and TransCAM once more, straight-line over the parameters: both logits, CNN maps, refined maps."""
+    functional = torch.nn.functional
+
+    def norm(x, name, eps=1e-6):
+        return functional.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], eps)
+
+    def linear(x, name):
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    def conv(x, name, **options):
+        return functional.conv2d(x, state[f"{name}.weight"], state.get(f"{name}.bias"), **options)
+
+    def batch_norm(x, name, eps=1e-6):
+        mean, variance, weight, bias = (
+            state[f"{name}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return (x - mean) / (variance + eps).sqrt() * weight + bias
+
+    def conv_norm(x, number, block, eps=1e-6, **options):
+        return batch_norm(conv(x, f"{block}conv{number}", **options), f"{block}bn{number}", eps)
+
+    def bottleneck(x, block, stride=1, added=0.0):
+        middle = conv_norm(x, 1, block).relu()
+        middle = conv_norm(middle + added, 2, block, stride=stride, padding=1).relu()
+        if f"{block}residual_conv.weight" in state:
+            x = batch_norm(conv(x, f"{block}residual_conv", stride=stride), f"{block}residual_bn")
+        return (conv_norm(middle, 3, block) + x).relu(), middle
+
+    def transformer(tokens, block):
+        rows = linear(norm(tokens, f"{block}norm1"), f"{block}attn.qkv")
+        dim = tokens.shape[-1]
+        query, key, value = rows[..., :dim], rows[..., dim : 2 * dim], rows[..., 2 * dim :]
+        every, mixed = [], []
+        for head in range(heads):
+            part = slice(head * dim // heads, (head + 1) * dim // heads)
+            scores = query[..., part] @ key[..., part].transpose(1, 2) / (dim // heads) ** 0.5
+            every.append(scores.exp() / scores.exp().sum(dim=2, keepdim=True))
+            mixed.append(every[-1] @ value[..., part])
+        tokens = tokens + linear(torch.cat(mixed, dim=2), f"{block}attn.proj")
+        hidden = functional.gelu(linear(norm(tokens, f"{block}norm2"), f"{block}mlp.fc1"))
+        return tokens + linear(hidden, f"{block}mlp.fc2"), sum(every) / heads
+
+    stem = functional.max_pool2d(conv_norm(images, 1, "", eps=1e-5, stride=2, padding=3).relu(), 3, 2, 1)
+    x = bottleneck(stem, "conv_1.")[0]
+    patches = conv(stem, "trans_patch_conv", stride=4)
+    height, width = patches.shape[2:]
+    tokens = torch.cat([state["cls_token"].expand(len(x), 1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+    tokens, attention = transformer(tokens, "trans_1.")
+    for number in range(2, depth + 1):
+        block = f"conv_trans_{number}."
+        x, middle = bottleneck(
+            x, f"{block}cnn_block.", stride=2 if number in (depth // 3 + 1, 2 * depth // 3 + 1) else 1
+        )
+        cell = middle.shape[2] // height
+        squeezed = functional.avg_pool2d(conv(middle, f"{block}squeeze_block.conv_project"), cell)
+        squeezed = functional.gelu(norm(squeezed.flatten(2).transpose(1, 2), f"{block}squeeze_block.ln"))
+        tokens = tokens + torch.cat([tokens[:, :1], squeezed], dim=1)
+        tokens, weights = transformer(tokens, f"{block}trans_block.")
+        attention = attention + weights
+        grid = tokens[:, 1:].transpose(1, 2).reshape(len(x), -1, height, width)
+        grid = batch_norm(conv(grid, f"{block}expand_block.conv_project"), f"{block}expand_block.bn").relu()
+        x = bottleneck(x, f"{block}fusion_block.", added=grid.repeat_interleave(cell, 2).repeat_interleave(cell, 3))[0]
+    maps = conv(x, "conv_cls_head", padding=1)
+    refined = torch.zeros_like(maps)
+    for patch in range(height * width):
+        shares = attention[:, 1 + patch, 1:].reshape(-1, 1, height, width)
+        refined[:, :, patch // width, patch % width] = (shares * maps).sum(dim=(2, 3))
+    return maps.mean(dim=(2, 3)), linear(norm(tokens[:, 0], "trans_norm", 1e-5), "trans_cls_head"), maps, refined
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 96)])
+def test_outputs_are_those_of_a_second_reading_of_the_papers(tiny, size):
+    fill_by_formula(tiny)
+    images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        output = tiny(images)
+        conv_logits, trans_logits, maps, refined = read_off_the_papers(tiny.state_dict(), images, depth=6, heads=3)
+    torch.testing.assert_close(output.conv_logits, conv_logits, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(output.trans_logits, trans_logits, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(output.conv_cam, maps, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(output.cam, refined[:, 1:], atol=1e-4, rtol=1e-5)
+
+
+def test_every_norm_has_the_published_epsilon(tiny):
+    norms = (torch.nn.BatchNorm2d, torch.nn.LayerNorm)
+    found = {name: module.eps for name, module in tiny.named_modules() if isinstance(module, norms)}
+    assert {name for name, eps in found.items() if eps == 1e-5} == {"bn1", "trans_norm"}  # the stem and the last norm
+    assert set(found.values()) == {1e-5, 1e-6} and len(found) > 60
+
+
 def test_refinement_by_hand():
     cam = torch.tensor([[[[1.0, -2.0]]]])  # one class, 1x2 patches
     attention = torch.tensor([[[0.2, 0.3, 0.5], [0.5, 0.4, 0.1], [0.0, 0.7, 0.3]]])
