@@ -254,7 +254,7 @@ def build_network(args, num_classes: int, pretrained: bool):
         return net
     from_file = Path(args.encoder_weights).suffix in (".pth", ".pt", ".tar", ".bin")
     published = None if from_file or args.encoder_weights == "none" or not pretrained else args.encoder_weights
-    net = PlainCAM(num_classes, args.encoder, published, freeze_norm=args.encoder_weights != "none")
+    net = PlainCAM(num_classes, args.encoder, published, frozen=args.encoder_weights != "none")
     if pretrained and from_file:
         cam_classifier.load_backbone(net, args.encoder_weights)
     return net

@@ -97,14 +97,15 @@ def random_walk(cam: Tensor, affinity: Tensor, steps: int = WALK_STEPS) -> Tenso
 class PlainCAM(nn.Module):
     """An encoder at stride 16, and a 1x1 class convolution.
 
-    Batch normalisation keeps the statistics that the encoder came with when ``freeze_norm`` is set: batches of
-    crops are too small to measure better ones.
+    An encoder that comes trained is ``frozen`` where little data can only harm it: batch normalisation keeps its
+    statistics (batches of crops are too small to measure better ones), and the stages down to stride 8 keep
+    their weights, which also saves a third of the time of a training step.
 
     Args:
         num_classes: classes with the background, which gets no map.
         encoder: name of an encoder of segmentation-models-pytorch that can run at stride 16.
         encoder_weights: name of its published weights (downloaded), or None for random ones.
-        freeze_norm: whether batch normalisation stays in evaluation mode while training.
+        frozen: whether batch normalisation and the early stages keep what they came with while training.
     """
 
     def __init__(
@@ -112,10 +113,10 @@ class PlainCAM(nn.Module):
         num_classes: int = 21,
         encoder: str = "mobilenet_v2",
         encoder_weights: str | None = None,
-        freeze_norm: bool = True,
+        frozen: bool = True,
     ):
         super().__init__()
-        self.num_classes, self.encoder_name, self.freeze_norm = num_classes, encoder, freeze_norm
+        self.num_classes, self.encoder_name, self.frozen = num_classes, encoder, frozen
         try:
             self.encoder = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
         except (KeyError, ValueError, AttributeError, TypeError, OSError) as error:
@@ -123,8 +124,18 @@ class PlainCAM(nn.Module):
                 f"--encoder {encoder} with --encoder-weights {encoder_weights}: {error}. Choose an encoder of "
                 "segmentation-models-pytorch that supports an output stride of 16, and weights that it has"
             ) from None
+        if frozen:
+            self._freeze_early_stages()
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes - 1, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
+
+    def _freeze_early_stages(self) -> None:
+        # The library names the stages of stride 16 and 32; timm's encoders ("tu-...") it takes as one piece.
+        if hasattr(self.encoder, "get_stages"):
+            self.encoder.requires_grad_(False)
+            for modules in self.encoder.get_stages().values():
+                for module in modules:
+                    module.requires_grad_(True)
 
     @property
     def config(self) -> dict:
@@ -133,16 +144,16 @@ class PlainCAM(nn.Module):
             "method": "cam",
             "num_classes": self.num_classes,
             "encoder": self.encoder_name,
-            "freeze_norm": self.freeze_norm,
+            "frozen": self.frozen,
         }
 
     @classmethod
     def from_config(cls, config: Mapping) -> PlainCAM:
-        return cls(config["num_classes"], config["encoder"], None, config["freeze_norm"])
+        return cls(config["num_classes"], config["encoder"], None, config["frozen"])
 
     def train(self, mode: bool = True) -> PlainCAM:
         super().train(mode)
-        if self.freeze_norm:
+        if self.frozen:
             for module in self.encoder.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()

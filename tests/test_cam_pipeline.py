@@ -64,8 +64,12 @@ def pictures(tmp_path):
 # --- networks and data ------------------------------------------------------------------------------------------------
 
 
-def test_plain_cam_shapes_and_frozen_norm():
+def test_plain_cam_shapes_and_what_is_frozen():
     net = PlainCAM(3, "mobilenet_v2").train()
+    trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert "classifier.weight" in trained and "encoder.features.7.conv.0.0.weight" in trained
+    assert not any(name.startswith("encoder.features.6.") for name in trained)
+    assert all(parameter.requires_grad for parameter in PlainCAM(3, "mobilenet_v2", frozen=False).parameters())
     norms = [module for module in net.encoder.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert norms and not any(norm.training for norm in norms)
     with torch.inference_mode():
