@@ -7,6 +7,7 @@ segmentation-models-pytorch's.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from models.cam_common import check_state, pad_to_multiple
 from models.cam_data import normalize
 from util import checkpoint
 from util.errors import InputError
-from util.voc import ClassTable
+from util.voc import MAX_CLASSES, ClassTable
 
 KIND = "deeplabv3plus"
 # The paper's rates: 6, 12, 18 at output stride 16, doubled at 8.
@@ -244,13 +245,37 @@ def segmenter_of(content: dict, source: str, device: torch.device | str = "cpu")
             f"{source}: no checkpoint of DeepLabV3+ (kind {content.get('kind')!r}); "
             "give one that train_deeplabv3.py wrote"
         )
+    classes, config, state = _checked_parts(content, source)
+    net = build(len(classes), config["encoder"], None, config["output_stride"])
+    check_state(state, net.state_dict(), source)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()[:200]
+        raise InputError(f"{source}: its parameters cannot be used ({reason}); train again") from None
+    return Segmenter(net, classes, config, content.get("score"), torch.device(device))
+
+
+def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mapping[str, Tensor]]:
+    """Classes, config and parameters. A checkpoint may come from anyone, so nothing is taken to be what it should be."""
     try:
         classes = ClassTable(tuple(content["classes"]), tuple(tuple(color) for color in content["palette"]))
         config, state = content["config"], content["model"]
         encoder, output_stride = config["encoder"], config["output_stride"]
     except (KeyError, TypeError) as error:
         raise InputError(f"{source}: incomplete, {error} is missing; train again") from None
-    net = build(len(classes), encoder, None, output_stride)
-    check_state(state, net.state_dict(), source)
-    net.load_state_dict(state)
-    return Segmenter(net, classes, config, content.get("score"), torch.device(device))
+    plain = {
+        "classes": 2 <= len(classes) <= MAX_CLASSES and all(isinstance(name, str) for name in classes.names),
+        "palette": len(classes.colors) == len(classes)
+        and all(
+            len(color) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in color) for color in classes.colors
+        ),
+        # A name with a scheme would make timm look for the network elsewhere, on the internet for instance.
+        "encoder": isinstance(encoder, str) and re.fullmatch(r"[\w.-]+", encoder) is not None,
+        "output_stride": isinstance(output_stride, int),
+        "model": isinstance(state, Mapping),
+    }
+    wrong = [name for name, fits in plain.items() if not fits]
+    if wrong:
+        raise InputError(f"{source}: its {' and '.join(wrong)} cannot be those of a network; train again")
+    return classes, config, state

@@ -38,12 +38,13 @@ def save(path: str | os.PathLike, state: dict) -> None:
         raise disk_error(error.__context__, path) from None
 
 
-def load(path: str | os.PathLike, device: object = "cpu") -> dict:
+def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) -> dict:
     """Read a checkpoint with torch's restricted unpickler: tensors and plain values, no code.
 
     Args:
         path: the file.
         device: where its tensors go.
+        mmap: leave the tensors in the file until they are used: quick for a look at what it holds.
 
     Raises:
         InputError: if it is missing, damaged, holds no dict, or needs code to be loaded.
@@ -55,7 +56,7 @@ def load(path: str | os.PathLike, device: object = "cpu") -> dict:
         found = "a folder" if path.is_dir() else "nothing"
         raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if zipfile.is_zipfile(path):
             reason = str(error).splitlines()[0][:200]

@@ -58,13 +58,13 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         raise InputError(f"{path}: not a readable picture ({error}); replace the file") from None
 
 
-def decode_image(data: bytes, path: str | os.PathLike) -> np.ndarray:
-    """As `read_image`, from the bytes of ``path``."""
+def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """As `read_image`, from the bytes of ``path``; ``max_pixels`` are the most that a picture may have."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
+            if image.width * image.height > max_pixels:
                 raise InputError(
-                    f"{path}: {image.width}x{image.height} pixels is too large (at most {MAX_PIXELS}); scale it down"
+                    f"{path}: {image.width}x{image.height} pixels is too large (at most {max_pixels}); scale it down"
                 )
             image.load()
             upright = ImageOps.exif_transpose(image)
