@@ -1,0 +1,266 @@
+"""The web demo's pages: Segment, Strategy lab, Results.
+
+    streamlit run Web_demo/src/app.py
+    streamlit run Web_demo/src/app.py -- --help
+
+What they show is worked out by the library (models/, merge/, util/, processor) and by the folders beside this file.
+"""
+
+# ruff: noqa: E402 -- the project's root must be found before anything is imported from it
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:  # this file runs again at every click
+    sys.path.insert(0, str(ROOT))
+
+import streamlit as st
+
+from util.errors import InputError
+from util.vis import colorize, overlay
+from Web_demo.src.model import inference, loading
+from Web_demo.src.preprocessing import samples, uploads
+from Web_demo.src.utils import options, pictures
+from Web_demo.src.utils.pictures import plain
+
+STYLE = """<style>
+table.legend { border-collapse: collapse; width: 100%; max-width: 26rem; font-size: .9rem; }
+table.legend th { text-align: left; font-weight: 400; padding: .15rem .4rem .15rem 0; }
+table.legend td { text-align: right; padding: .15rem 0 .15rem .8rem; font-variant-numeric: tabular-nums; }
+table.legend thead th { opacity: .75; } table.legend thead th:not(:first-child) { text-align: right; }
+.swatch { display: inline-block; width: .8rem; height: .8rem; margin-right: .5rem; border-radius: .2rem;
+          border: 1px solid rgba(128,128,128,.6); vertical-align: -.05rem; }
+.scale { display: flex; gap: .5rem; align-items: center; font-size: .85rem; }
+.scale .bar { flex: 1; height: .6rem; border-radius: .3rem; }
+</style>"""
+
+
+# --- Segment ------------------------------------------------------------------------------------------------------
+
+
+def segment_page() -> None:
+    st.title("What is in the picture?")
+    segmenter, model_key = choose_model()
+    if segmenter is None:
+        return
+    names = segmenter.classes.names[1:]
+    shown = ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:6])} and {len(names) - 6} more"
+    st.markdown(
+        "Upload a picture: what the model knows is found and coloured, with nothing to click or type. "
+        f"It knows {len(names)} kinds of things: {plain(shown)}."
+    )
+    chosen = choose_pictures()
+    with st.sidebar:
+        closely = st.toggle(
+            "Look more closely", help="Looks at every picture at three sizes and mirrored: finer, six times as slow."
+        )
+        st.caption(f"Runs on: {plain(segmenter.device)}")
+    results = segment_all(segmenter, model_key, chosen, closely)
+    if results:
+        show_results(segmenter, model_key, results)
+
+
+def choose_model():
+    """The network to use and what tells it from others; (None, None) after telling why there is none."""
+    args = OPTIONS
+    files = loading.find_checkpoints(args.runs)
+    if args.checkpoint is not None:
+        files = [args.checkpoint, *(file for file in files if file.resolve() != args.checkpoint.resolve())]
+    if not files:
+        explain_first_start()
+        return None, None
+    start = 0 if args.checkpoint is not None else loading.first_usable(files)
+    with st.sidebar:
+        st.subheader("Model")
+        file = st.selectbox("Trained model", files, index=start, format_func=loading.shown_name)
+    try:
+        stamp = loading.stamp_of(file)
+        segmenter = loading.load_segmenter(stamp, args.device)
+    except InputError as error:
+        st.error(plain(error), icon=":material/error:")
+        st.markdown("Choose another model at the left, or train one with `python train_deeplabv3.py`.")
+        return None, None
+    with st.sidebar:
+        show_model(segmenter)
+    return segmenter, stamp
+
+
+def show_model(segmenter) -> None:
+    config, score = segmenter.config, segmenter.score
+    lines = [f"Encoder: {plain(config['encoder'])}", f"Classes: {len(segmenter.classes)}, with background"]
+    if isinstance(score, dict) and isinstance(score.get("miou"), float):
+        lines.append(f"Score: {100 * score['miou']:.2f} % mIoU on the pictures held out while it was trained")
+    else:
+        lines.append("Score: none was measured while it was trained")
+    st.caption("  \n".join(lines))
+    with st.expander("All classes and their colours"):
+        st.html(pictures.palette_list(segmenter.classes))
+
+
+def explain_first_start() -> None:
+    st.info("There is no trained model yet.", icon=":material/info:")
+    searched = " or ".join(f"`{folder}`" for folder in OPTIONS.runs)
+    st.markdown(
+        "This page needs one. The quickest way makes a small one, in minutes and without any downloads:\n\n"
+        "```\npython quickstart.py\n```\n\n"
+        "A model for your own pictures comes from `train_deeplabv3.py`:\n\n"
+        "```\npython train_deeplabv3.py --images JPEGImages --labels runs/merge/max_iou_imp2 --list train.txt "
+        "--out runs/deeplabv3\n```\n\n"
+        f"Models in {searched} are found by themselves; another place is given at the start:\n\n"
+        "```\nstreamlit run Web_demo/src/app.py -- --checkpoint FILE\n```\n\nThen reload this page."
+    )
+
+
+def choose_pictures() -> list[uploads.Picture]:
+    """The uploaded and the sample pictures that can be read; tells about the others."""
+    files = st.file_uploader(
+        f"Pictures: JPG or PNG, up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
+        type=["image/jpeg", "image/png"], accept_multiple_files=True, key="uploads",
+    )  # fmt: skip
+    names = st.pills(
+        "Or try a picture that was drawn for this", samples.NAMES, selection_mode="multi", key="samples",
+        help="Made by the program itself, so free of anyone's rights.",
+    )  # fmt: skip
+    if len(files) > uploads.MAX_FILES:
+        st.warning(
+            f"{len(files)} pictures are more than fit at once: the first {uploads.MAX_FILES} are shown. "
+            "Remove some to see the others.", icon=":material/warning:",
+        )  # fmt: skip
+    kept = st.session_state.get("pictures", {})
+    now: dict[str, uploads.Picture] = {}
+    for file in files[: uploads.MAX_FILES]:
+        try:
+            now[file.file_id] = kept.get(file.file_id) or uploads.read_upload(file.name, file.getvalue())
+        except InputError as error:
+            st.error(plain(error), icon=":material/broken_image:")
+    for name in names:
+        now[name] = kept.get(name) or samples.picture(name)
+    st.session_state["pictures"] = now
+    return list(now.values())
+
+
+def segment_all(segmenter, model_key, chosen, closely):
+    """(picture, segmentation) of every picture; what was worked out before is kept."""
+    kept = st.session_state.get("segmentations", {})
+    now, results = {}, []
+    place = st.empty()
+    for number, picture in enumerate(chosen):
+        key = (model_key, closely, picture.key)
+        if key not in kept and key not in now:
+            if len(chosen) > 1:
+                place.progress(number / len(chosen), f"Picture {number + 1} of {len(chosen)} ...")
+            try:
+                now[key] = inference.segment(segmenter, picture.image, closely)
+            except InputError as error:
+                st.error(plain(f"{picture.name}: {error}"), icon=":material/error:")
+                continue
+        else:
+            now[key] = now.get(key) or kept[key]
+        results.append((picture, now[key]))
+    place.empty()
+    st.session_state["segmentations"] = now
+    return results
+
+
+def show_results(segmenter, model_key, results) -> None:
+    classes = segmenter.classes
+    seen = sorted({entry.index for _, result in results for entry in result.found if entry.index > 0})
+    left, right = st.columns([1, 2])
+    opacity = left.slider("Strength of the colours", 0, 100, 60, 5, format="%d %%", key="opacity") / 100
+    wanted = right.pills(
+        "Shown", seen, default=seen, selection_mode="multi", format_func=lambda index: plain(classes.names[index]),
+        key=f"shown {seen} {model_key}", help="Take classes away from the pictures and the downloads.",
+    ) if seen else []  # fmt: skip
+    hidden = [index for index in seen if index not in wanted]
+    sure = st.toggle("Show how sure the model is", key="confidence")
+    files = {}
+    stems = uploads.distinct_names(picture.stem for picture, _ in results)
+    for (picture, result), stem in zip(results, stems):
+        with st.container(border=True):
+            files |= show_result(segmenter, picture, result, stem, opacity, hidden, sure)
+    if len(results) > 1:
+        st.download_button(
+            f"Download all {len(results)} pictures (ZIP)", pictures.archive(files), "segmentation.zip",
+            "application/zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
+        )  # fmt: skip
+
+
+def show_result(segmenter, picture, result, stem, opacity, hidden, sure) -> dict[str, bytes]:
+    """One picture's card; returns its files for the archive."""
+    classes, palette = segmenter.classes, segmenter.palette
+    label = pictures.without(result.label, hidden) if hidden else result.label
+    words = pictures.describe([entry for entry in result.found if entry.index not in hidden], classes)
+    mask = pictures.mask_file(label, palette, picture.full_size)
+    laid_over = pictures.encode(overlay(picture.image, label, palette, opacity))
+    panels = [
+        ("Original", pictures.encode(picture.image), f"The picture {picture.name}"),
+        ("Mask", pictures.encode(colorize(label, palette), "PNG"), f"Mask of {picture.name}: {words}"),
+        ("Overlay", laid_over, f"{picture.name} with its mask laid over it: {words}"),
+    ]
+    if sure:
+        shown = pictures.encode(pictures.confidence_map(result.confidence))
+        panels.append(("How sure", shown, f"How sure the model is at every point of {picture.name}"))
+    height, width = picture.full_size
+    st.markdown(f"**{plain(picture.name)}**")
+    st.caption(f"{width} x {height} pixels, done in {result.seconds:.2f} s" + waiting_note(result))
+    if picture.is_scaled:
+        rows, columns = picture.image.shape[:2]
+        st.caption(f"Scaled to {columns} x {rows} pixels for the model; the mask comes at the full size.")
+    for column, (title, data, alt) in zip(st.columns(len(panels)), panels):
+        column.image(data, caption=title, alt=alt, width="stretch")
+    if sure:
+        st.html(pictures.scale_bar())
+    left, right = st.columns([2, 1])
+    left.html(pictures.legend(result.found, classes, hidden))
+    if not any(entry.index for entry in result.found):
+        left.caption("Nothing that the model knows was found here.")
+    with right:
+        st.download_button(
+            "Mask (PNG)", mask, f"{stem}_mask.png", "image/png", on_click="ignore", key=f"mask {stem}",
+            icon=":material/download:", width="stretch", help="A palette PNG: each pixel holds the number of its class.",
+        )  # fmt: skip
+        st.download_button(
+            "Overlay (JPG)", laid_over, f"{stem}_overlay.jpg", "image/jpeg", on_click="ignore", key=f"overlay {stem}",
+            icon=":material/download:", width="stretch",
+        )  # fmt: skip
+    return {f"{stem}_mask.png": mask, f"{stem}_overlay.jpg": laid_over}
+
+
+def waiting_note(result) -> str:
+    return f", {result.waited:.1f} s of it waiting for other visitors' pictures" if result.waited > 0.2 else ""
+
+
+# --- start --------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    st.set_page_config("Segmentation demo", layout="wide")
+    st.html(STYLE)
+    pages = [
+        st.Page(segment_page, title="Segment", url_path="segment", default=True),
+    ]
+    st.navigation(pages).run()
+
+
+def read_options():
+    """The options; an explanation on the page, and the end of this run, when they are wrong or help is asked for."""
+    # Under another program (a test, say) the arguments are not ours.
+    ours = Path(sys.argv[0]).resolve() == Path(__file__).resolve()
+    try:
+        args = options.parse(sys.argv[1:] if ours else [])
+    except InputError as error:
+        problem = str(error)
+    else:
+        if not args.help:
+            return args
+        problem = options.parser().format_help()
+    if st.runtime.exists():
+        st.title("Segmentation demo")
+        st.code(problem, language=None, wrap_lines=True)
+        st.stop()
+    sys.exit(problem)
+
+
+OPTIONS = read_options()
+main()

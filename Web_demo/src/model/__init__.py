@@ -1,0 +1,1 @@
+"""Finding and loading checkpoints, and segmenting pictures with them."""

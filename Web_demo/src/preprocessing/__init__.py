@@ -1,0 +1,1 @@
+"""From what people upload to pictures that can be segmented."""

@@ -1,0 +1,116 @@
+"""Uploaded files: checked, decoded upright, and never written to disk."""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from util.errors import InputError
+from util.files import digest
+from util.images import decode_image
+
+MAX_FILES = 20
+MAX_BYTES = 20 * 2**20  # as server.maxUploadSize in .streamlit/config.toml
+# Beyond these, decoding alone takes more memory than a demo should give to one visitor.
+MAX_PIXELS = 50_000_000
+# A network needs about half a kilobyte a pixel; larger pictures are scaled down for it.
+MAX_WORK_PIXELS = 2_100_000
+_decoding = threading.Lock()  # one large picture in memory at a time, however many visitors there are
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # JPEG, PNG
+_OTHERS = {
+    b"GIF8": "a GIF", b"RIFF": "a WebP picture or a recording", b"BM": "a BMP picture", b"II*\0": "a TIFF picture",
+    b"MM\0*": "a TIFF picture", b"%PDF": "a PDF document", b"PK": "a ZIP archive or an office document",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to segment.
+
+    Attributes:
+        name: for people and for file names: no path, no control characters.
+        key: tells this content from any other.
+        image: uint8 HxWx3, upright, at most ``MAX_WORK_PIXELS`` pixels.
+        full_size: (height, width) as uploaded; masks are handed out at this size.
+    """
+
+    name: str
+    key: str
+    image: np.ndarray
+    full_size: tuple[int, int]
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return self.name.rsplit(".", 1)[0] or "picture"
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the picture was scaled down."""
+        return self.image.shape[:2] != self.full_size
+
+
+def clean_name(name: str) -> str:
+    """A file name as people may see and save it: the last part of a path, printable, at most 80 characters."""
+    name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    # Categories C*: control characters and those that turn the direction of the text.
+    name = "".join(letter for letter in name if unicodedata.category(letter)[0] != "C")
+    name = re.sub(r"\s+", " ", re.sub(r'[<>:"|?*]', "_", name)).strip(" .")
+    stem, dot, suffix = name.rpartition(".")
+    if len(name) > 80 and dot and len(suffix) <= 5:
+        return f"{stem[: 79 - len(suffix)]}.{suffix}"
+    return name[:80] or "picture"
+
+
+def read_upload(name: str, data: bytes) -> Picture:
+    """Decode an uploaded file.
+
+    Args:
+        name: as the browser sent it; not trusted.
+        data: the file.
+
+    Raises:
+        InputError: for people to read, if it is empty, no JPEG or PNG, damaged or too large.
+    """
+    name = clean_name(name)
+    if not data:
+        raise InputError(f"{name}: the file is empty (0 bytes); choose another or copy it again")
+    if len(data) > MAX_BYTES:
+        raise InputError(
+            f"{name}: {len(data) / 2**20:.0f} MB is too large, at most {MAX_BYTES >> 20} MB; save it smaller"
+        )
+    if not data.startswith(_MAGIC):
+        found = next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "something else")
+        raise InputError(f"{name}: not a JPG or PNG picture but {found}; save it as JPG or PNG")
+    with _decoding:
+        return as_picture(name, decode_image(data, name, MAX_PIXELS), digest(data))
+
+
+def as_picture(name: str, image: np.ndarray, key: str) -> Picture:
+    """A picture from uint8 HxWx3, scaled down where it is larger than the network should get."""
+    full_size = image.shape[:2]
+    factor = (MAX_WORK_PIXELS / (full_size[0] * full_size[1])) ** 0.5
+    if factor < 1:
+        width, height = (max(1, int(side * factor)) for side in full_size[::-1])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return Picture(name, key, image, full_size)
+
+
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """The names, with a number after those that stood there before, so that no file of an archive hides another."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate.casefold() in taken:
+            number += 1
+            candidate = f"{name} ({number})"
+        taken.add(candidate.casefold())
+        result.append(candidate)
+    return result

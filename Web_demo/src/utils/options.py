@@ -1,0 +1,78 @@
+"""The demo's command line, the part after ``--``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from util.cli import Parser
+from util.errors import InputError
+from util.files import check_folder
+
+DESCRIPTION = """Show what a trained network sees, try merge strategies on single pictures, and look through results.
+
+    streamlit run Web_demo/src/app.py
+    streamlit run Web_demo/src/app.py -- --checkpoint runs/deeplabv3/best.pth
+    streamlit run Web_demo/src/app.py -- --pseudo-path pseudo_labels --sam-path sam_masks \\
+        --images-path JPEGImages --gt-dir SegmentationClassAug --image-list train.txt
+
+Options of Streamlit itself, such as --server.port 8502, stand before the two hyphens. The page "Strategy lab" takes the
+folders that main.py takes, by the same names, and reads nothing outside them.
+"""
+DEFAULT_RUNS = (Path("runs"), Path("quickstart"))
+
+
+class _PageParser(Parser):
+    """Says what is wrong by an exception: the demo shows it on the page instead of ending."""
+
+    def error(self, message):
+        raise InputError(f"{message}; the options are:\n\n{self.format_help()}")
+
+
+def parser() -> Parser:
+    """The options of the demo."""
+    result = _PageParser(DESCRIPTION, prog="streamlit run Web_demo/src/app.py --", add_help=False)
+    result.add_argument("--help", "-h", action="store_true", help="show this text")
+    segment = result.add_argument_group("pictures")
+    segment.add_argument("--checkpoint", type=Path, metavar="FILE", help="network of train_deeplabv3.py to start with")
+    segment.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)")
+    segment.add_argument(
+        "--runs", type=Path, nargs="+", default=list(DEFAULT_RUNS), metavar="DIR",
+        help="folders to find checkpoints and results in (default: runs quickstart, where they exist)",
+    )  # fmt: skip
+    lab = result.add_argument_group("strategy lab")
+    folders = {
+        "--pseudo-path": "pseudo labels, <id>.png", "--sam-path": "SAM masks", "--images-path": "pictures",
+        "--gt-dir": "ground truth, for scores", "--cam-path": "soft CAMs, for strategies that use them",
+    }  # fmt: skip
+    for name, what in folders.items():
+        lab.add_argument(name, type=Path, metavar="DIR", help=what)
+    lab.add_argument("--image-list", type=Path, metavar="FILE", help="ids to browse (default: every pseudo label)")
+    lab.add_argument("--image-labels", type=Path, metavar="FILE", help="image-level labels, for strategies that use them")
+    lab.add_argument("--number-class", type=int, metavar="N", help="number of classes with background (default: 21)")
+    lab.add_argument("--class-names", type=Path, metavar="FILE", help="one class a line, background first")
+    return result
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Parse and check the options.
+
+    Raises:
+        InputError: for an unknown option, or a file or folder that is not there.
+    """
+    args = parser().parse_args(list(arguments))
+    if args.help:
+        return args
+    for name in ("pseudo_path", "sam_path", "images_path", "gt_dir", "cam_path"):
+        if (folder := getattr(args, name)) is not None:
+            check_folder(folder, f"--{name.replace('_', '-')}")
+    for name in ("checkpoint", "image_list", "image_labels", "class_names"):
+        if (file := getattr(args, name)) is not None and not file.is_file():
+            raise InputError(f"--{name.replace('_', '-')} {file}: no such file; check the path")
+    if args.runs != list(DEFAULT_RUNS):
+        for folder in args.runs:
+            check_folder(folder, "--runs")
+    if (args.pseudo_path is None) != (args.sam_path is None):
+        raise InputError("--pseudo-path and --sam-path go together: the lab merges masks into labels; give both")
+    return args

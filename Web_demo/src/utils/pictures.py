@@ -1,0 +1,106 @@
+"""What the pages show: encoded pictures, legends as HTML, archives."""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from util.labels import encode_label
+from util.voc import ClassTable
+
+if TYPE_CHECKING:
+    from Web_demo.src.model.inference import Found
+
+
+def encode(picture: np.ndarray, format: str = "JPEG") -> bytes:
+    """uint8 HxWx3 as the bytes of a JPEG or PNG file."""
+    buffer = io.BytesIO()
+    options = {"quality": 92} if format == "JPEG" else {"compress_level": 1}
+    Image.fromarray(picture).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def mask_file(label: np.ndarray, palette: np.ndarray, full_size: tuple[int, int]) -> bytes:
+    """The bytes of a palette PNG of a label map (uint8 HxW), enlarged to ``full_size`` (height, width)."""
+    if label.shape != full_size:
+        label = cv2.resize(label, full_size[::-1], interpolation=cv2.INTER_NEAREST)
+    return encode_label(label, palette)
+
+
+def confidence_map(confidence: np.ndarray) -> np.ndarray:
+    """uint8 HxWx3: dark violet for unsure, yellow for sure (viridis)."""
+    return cv2.applyColorMap(confidence, cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
+
+
+def without(label: np.ndarray, classes: Iterable[int]) -> np.ndarray:
+    """The label with some of its classes turned into background."""
+    table = np.arange(256, dtype=np.uint8)
+    table[list(classes)] = 0
+    return table[label]
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """The bytes of a ZIP archive of name -> content."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:  # pictures are compressed already
+        for name, content in files.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def plain(text: object) -> str:
+    """Text that Streamlit's Markdown shows as it stands, whatever it contains."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", str(text))
+
+
+def legend(found: Iterable[Found], classes: ClassTable, hidden: Iterable[int] = ()) -> str:
+    """The classes of a picture as an HTML table: colour, name, share, confidence."""
+    rows = []
+    for entry in found:
+        red, green, blue = classes.colors[entry.index]
+        name = html.escape(classes.names[entry.index])
+        note = " (not shown)" if entry.index in set(hidden) else ""
+        rows.append(
+            f'<tr><th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
+            f"{name}{note}</th><td>{100 * entry.share:.1f} %</td><td>{100 * entry.confidence:.0f} %</td></tr>"
+        )
+    head = '<tr><th scope="col">Class</th><th scope="col">Share</th><th scope="col">Sure</th></tr>'
+    return f'<table class="legend"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def palette_list(classes: ClassTable) -> str:
+    """All classes and their colours, as an HTML list."""
+    rows = "".join(
+        f'<li><span class="swatch" style="background:rgb({red},{green},{blue})"></span>{html.escape(name)}</li>'
+        for name, (red, green, blue) in zip(classes.names, classes.colors)
+    )
+    return f'<ul class="palette">{rows}</ul>'
+
+
+def describe(found: Iterable[Found], classes: ClassTable) -> str:
+    """The classes in words, for those who do not see the picture."""
+    parts = [f"{classes.names[entry.index]} {100 * entry.share:.0f} %" for entry in found]
+    return ", ".join(parts)
+
+
+def scale_bar() -> str:
+    """The legend of the confidence map, as HTML."""
+    colors = confidence_map(np.linspace(0, 255, 9).astype(np.uint8)[None])[0]
+    stops = ", ".join(f"rgb({red},{green},{blue})" for red, green, blue in colors)
+    return (
+        f'<div class="scale"><span>unsure</span><span class="bar" style="background:linear-gradient(90deg,{stops})">'
+        "</span><span>sure</span></div>"
+    )
+
+
+def blank(shape: tuple[int, int]) -> np.ndarray:
+    """A white picture (uint8 HxWx3), for a label whose photograph is not at hand."""
+    return np.full((*shape, 3), 255, np.uint8)
