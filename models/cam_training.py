@@ -148,7 +148,7 @@ class Trainer:
         ):
             for images, targets, weights, messages in self.loader:
                 self._report(messages)
-                loss = self._step(net, images, targets, weights)
+                loss = self.step(net, images, targets, weights)
                 progress.step += 1
                 progress.loss_sum += loss
                 progress.loss_count += 1
@@ -163,7 +163,16 @@ class Trainer:
                     save(False)
                     saved = time.monotonic()
 
-    def _step(self, net: nn.Module, images: Tensor, targets: Tensor, weights: Tensor) -> float:
+    def step(self, net: nn.Module, images: Tensor, targets: Tensor, weights: Tensor) -> float:
+        """One optimiser step.
+
+        Args:
+            net: the network, bare or as one of several processes has it, in training mode.
+            images, targets, weights: float Bx3xHxW, Bx(C-1) in {0, 1}, and B, 0 for pictures that could not be read.
+
+        Returns:
+            the loss of this batch.
+        """
         device = self.dist.device
         steps = self._steps_taken()
         torch.manual_seed((self.seed * 1_000_003 + steps) * 1_009 + self.dist.rank)

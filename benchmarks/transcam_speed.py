@@ -1,0 +1,119 @@
+"""Images a second of TransCAM: training steps, and multi-scale inference, in float32 and mixed precision.
+
+    python benchmarks/transcam_speed.py                                      # Conformer-S, as train and infer do
+    python benchmarks/transcam_speed.py --arch tiny --crop-size 64 --sizes 32 64 --batch-size 2 --rounds 2   # a trial
+
+Noise goes through random weights: neither changes the speed. The precisions take turns, after a round that does not
+count.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from util.cli import Parser, run  # noqa: E402
+
+
+def main() -> int:
+    args = parse_args()
+
+    import torch
+
+    from models.cam_precision import amp_dtype
+    from models.transcam import TransCAM
+    from util import distributed
+
+    dist = distributed.init(args.device)
+    torch.manual_seed(0)
+    net = TransCAM(21, args.arch).to(dist.device, memory_format=torch.channels_last)
+    jobs = {}
+    for amp in args.amp:
+        dtype = amp_dtype(amp, dist.device)
+        jobs["training", amp] = training_step(args, net, dist, dtype)
+        jobs["inference", amp] = inference(args, net, dist.device, dtype)
+    seconds = measure(jobs, args.rounds, dist.device)
+
+    name = (
+        torch.cuda.get_device_name(dist.device) if dist.device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    )
+    print(f"Conformer {args.arch}, batch {args.batch_size}, {dist.device} ({name}), torch {torch.__version__}; training at "
+          f"{args.crop_size} px, inference at {' '.join(map(str, args.sizes))} px with flips")  # fmt: skip
+    for (kind, amp), values in seconds.items():
+        rates = sorted(args.batch_size / value for value in values)
+        print(f"{kind:<10} amp {amp:<5} {statistics.median(rates):8.2f} images/s "
+              f"(slowest {rates[0]:.2f}, fastest {rates[-1]:.2f})")  # fmt: skip
+    return 0
+
+
+def parse_args():
+    parser = Parser(__doc__)
+    parser.add_common("device")
+    parser.add_argument("--arch", choices=["tiny", "small", "base"], default="small", help="(default: small)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="(default: 8)")
+    parser.add_argument("--crop-size", type=int, default=512, metavar="PX", help="of training (default: 512)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 768], metavar="PX", help="of inference")
+    parser.add_argument("--rounds", type=int, default=10, metavar="N", help="measured rounds (default: 10)")
+    parser.add_argument(
+        "--amp", nargs="+", choices=["off", "bf16", "fp16"], default=["off", "bf16"], help="(default: off bf16)"
+    )
+    return parser.parse_args()
+
+
+def training_step(args, net, dist, dtype):
+    """One optimiser step of `models.cam_training` on a batch of noise."""
+    import torch
+
+    from models.cam_training import Trainer
+
+    size, batch = args.crop_size, args.batch_size
+    trainer = Trainer(
+        net, range(batch), None, dist, epochs=1, batch=batch, lr=5e-5, weight_decay=5e-4, poly=False, amp=dtype,
+        workers=0, seed=0,
+    )  # fmt: skip
+    images, targets = torch.randn(batch, 3, size, size), torch.zeros(batch, 20)
+    targets[:, 7] = 1
+
+    def step() -> None:
+        net.train()
+        trainer.step(net, images, targets, torch.ones(batch))
+
+    return step
+
+
+def inference(args, net, device, dtype):
+    """`models.cam_inference.multi_scale_cams` of a batch of noise, two classes a picture."""
+    import torch
+
+    from models.cam_inference import multi_scale_cams
+
+    count, largest = args.batch_size, max(args.sizes)
+    inputs = [[torch.randn(3, size, size) for size in args.sizes] for _ in range(count)]
+
+    def infer() -> None:
+        net.eval()
+        multi_scale_cams(net, inputs, [(largest, largest)] * count, [(8, 15)] * count, True, device, dtype)
+
+    return infer
+
+
+def measure(jobs: dict, rounds: int, device) -> dict:
+    """Seconds of every job in every round but the first."""
+    import torch
+
+    seconds = {name: [] for name in jobs}
+    for number in range(rounds + 1):
+        for name, job in jobs.items():
+            start = time.perf_counter()
+            job()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    run(main)
