@@ -8,7 +8,7 @@ import inspect
 import io
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +69,23 @@ class Inputs:
             raise InputError("it has no image-level label; add it to --image-labels or drop the id from the list")
         return self.image_labels[image_id]
 
+    def cam(self, image_id: str, shape: tuple[int, int]) -> dict[int, np.ndarray] | None:
+        """The image's soft CAMs, class -> float32 HxW; None when there is no folder of them.
+
+        Raises:
+            InputError: if they are missing, of another size or of unknown classes.
+        """
+        if self.cam_path is None:
+            return None
+        cam = read_cam(self.cam_path, image_id)
+        for value, values in cam.items():
+            if value >= len(self.classes) or values.shape != shape:
+                raise InputError(
+                    f"soft CAM of class {value} has shape {values.shape}, the label {shape} and "
+                    f"{len(self.classes)} classes; make CAMs at the size of the image"
+                )
+        return cam
+
 
 def load_image_labels(path: Path | None, classes: ClassTable):
     """Image-level labels of ``--image-labels``, or None."""
@@ -106,18 +123,12 @@ class _MergeImage:
                 return {"id": image_id, "status": "current"}
             label = decode_label(label_data, label_file, len(self.inputs.classes))
             masks = decode_masks(None if mask_file.is_dir() else mask_data, mask_file, image_id, label.shape)
-            cam = self._cam(image_id, label.shape)
-            # Column-major is the masks' own order; strategies run faster on it.
-            result = STRATEGIES[self.method](cv2.transpose(label).T, masks, tags=tags, cam=cam, **self.parameters)
-            check_result(result, label, self.method)
+            cam = self.inputs.cam(image_id, label.shape)
+            result = call_strategy(STRATEGIES[self.method], self.method, label, masks, tags, cam, self.parameters)
         except InputError as error:
             return {"id": image_id, "status": "failed", "message": str(error)}
         except OSError as error:
             return {"id": image_id, "status": "failed", "message": f"cannot be read ({error}); check the file"}
-        except Exception as error:
-            where = _innermost(error)
-            message = f"strategy {self.method} failed with {type(error).__name__}: {error} ({where}); mend the strategy"
-            return {"id": image_id, "status": "failed", "message": message}
         path = self.out / f"{image_id}.png"
         try:
             data = encode_label(result, self.palette)
@@ -134,17 +145,25 @@ class _MergeImage:
             "seconds": seconds,
         }
 
-    def _cam(self, image_id: str, shape: tuple[int, int]):
-        if self.inputs.cam_path is None:
-            return None
-        cam = read_cam(self.inputs.cam_path, image_id)
-        for value, values in cam.items():
-            if value >= len(self.inputs.classes) or values.shape != shape:
-                raise InputError(
-                    f"soft CAM of class {value} has shape {values.shape}, the label {shape} and "
-                    f"{len(self.inputs.classes)} classes; make CAMs at the size of the image"
-                )
-        return cam
+
+def call_strategy(strategy: Callable, method: str, label: np.ndarray, masks, tags, cam, parameters: dict) -> np.ndarray:
+    """Run a strategy on one image; the arguments are those of `merge.merge_base`.
+
+    Raises:
+        InputError: if it fails, or gives anything but a label of the same size.
+    """
+    try:
+        # Column-major is the masks' own order; strategies run faster on it.
+        result = strategy(cv2.transpose(label).T, masks, tags=tags, cam=cam, **parameters)
+    except InputError:
+        raise
+    except Exception as error:
+        where = _innermost(error)
+        raise InputError(
+            f"strategy {method} failed with {type(error).__name__}: {error} ({where}); mend the strategy"
+        ) from error
+    check_result(result, label, method)
+    return result
 
 
 def _innermost(error: BaseException) -> str:
