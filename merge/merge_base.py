@@ -37,7 +37,7 @@ def foreground_classes(label: np.ndarray) -> np.ndarray:
     """Ascending label values 1..254 that occur in a uint8 label."""
     # Neighbours are mostly equal, so only where the value changes needs a look.
     flat = label.ravel(order="K")
-    present = np.unique(np.append(flat[:-1][flat[1:] != flat[:-1]], flat[-1:]))
+    present = np.unique(np.append(flat[np.flatnonzero(flat[1:] != flat[:-1])], flat[-1:]))
     return present[(present > 0) & (present < VOID)]
 
 

@@ -218,19 +218,20 @@ class Masks:
 
     def highest(self, levels: np.ndarray) -> np.ndarray:
         """uint8 HxW: the highest level (int K in 0..255) of the masks that cover a pixel; 0 where none does."""
-        levels = np.repeat(np.asarray(levels, np.int64), np.diff(self.offsets))
-        result = np.zeros(self.height * self.width, np.uint8)
+        levels = np.asarray(levels, np.int64)
         distinct = np.unique(levels[levels > 0])
+        levels = np.repeat(levels, np.diff(self.offsets))
+        result = np.zeros(self.height * self.width, np.uint8)
         # Several levels are counted in one pass, each in bits of its own that all masks together cannot overflow.
         bits = max(1, len(self).bit_length())
-        for first in range(0, len(distinct), 62 // bits):
-            some = distinct[first : first + 62 // bits]
-            runs = (levels >= some[0]) & (levels <= some[-1])
-            weights = np.int64(1) << (bits * np.searchsorted(some, levels[runs]))
+        for first in range(0, len(distinct), max(1, 30 // bits)):
+            some = distinct[first : first + max(1, 30 // bits)]
+            runs = np.flatnonzero((levels >= some[0]) & (levels <= some[-1]))
+            weights = np.int32(1) << (bits * np.searchsorted(some, levels[runs])).astype(np.int32)
             counts = self._cover(self.starts[runs], self.ends[runs], weights)
             for place, level in enumerate(some):
                 # A higher level leaves its bits above; whatever is left at or above its own place reaches this level.
-                np.maximum(result, (counts >= np.int64(1) << (bits * place)) * np.uint8(level), out=result)
+                np.maximum(result, (counts >= np.int32(1 << (bits * place))) * np.uint8(level), out=result)
         return self._shape(result)
 
     def votes(self, weights: np.ndarray) -> np.ndarray:
@@ -299,7 +300,7 @@ class Masks:
 
     def _paint(self, starts: np.ndarray, ends: np.ndarray, disjoint: bool = False) -> np.ndarray:
         if not disjoint:
-            return self._shape(self._cover(starts, ends, 1) > 0)
+            return self._shape(self._cover(starts, ends, np.int32(1)) > 0)
         bounds = np.empty(2 * len(starts) + 2, np.int64)
         bounds[0], bounds[-1] = 0, self.height * self.width
         bounds[1:-1:2], bounds[2:-1:2] = starts, ends
@@ -307,11 +308,11 @@ class Masks:
         return self._shape(np.repeat((np.arange(len(lengths)) & 1).astype(bool), lengths))
 
     def _cover(self, starts: np.ndarray, ends: np.ndarray, weights) -> np.ndarray:
-        """int64 H*W: for each position the sum of the weights (int64, one a run or one for all) of its runs."""
-        change = np.zeros(self.height * self.width + 1, np.int64)
+        """int H*W: for each position the sum of the weights (one a run or one for all, whose dtype it has)."""
+        change = np.zeros(self.height * self.width + 1, weights.dtype)
         np.add.at(change, starts, weights)
         np.subtract.at(change, ends, weights)
-        return np.cumsum(change[:-1], out=change[:-1])
+        return np.cumsum(change[:-1], dtype=change.dtype, out=change[:-1])
 
 
 # --- run-length codes ---------------------------------------------------------------------------------------------

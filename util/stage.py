@@ -74,6 +74,7 @@ def code_digest(files: Iterable[str | os.PathLike]) -> str:
     return digest(*(part for file in every for part in (file.name, read_bytes(file))))
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results can depend on, where installed."""
     found = {"python": platform.python_version()}
