@@ -9,19 +9,23 @@ What they show is worked out by the library (models/, merge/, util/, processor) 
 # ruff: noqa: E402 -- the project's root must be found before anything is imported from it
 
 import sys
+import time
+from argparse import Namespace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # this file runs again at every click
     sys.path.insert(0, str(ROOT))
 
+import pandas as pd
 import streamlit as st
 
+from merge.merge_base import parameters_of
 from util.errors import InputError
 from util.vis import colorize, overlay
 from Web_demo.src.model import inference, loading
 from Web_demo.src.preprocessing import samples, uploads
-from Web_demo.src.utils import options, pictures
+from Web_demo.src.utils import lab, options, pictures
 from Web_demo.src.utils.pictures import plain
 
 STYLE = """<style>
@@ -135,7 +139,7 @@ def choose_pictures() -> list[uploads.Picture]:
         except InputError as error:
             st.error(plain(error), icon=":material/broken_image:")
     for name in names:
-        now[name] = kept.get(name) or samples.picture(name)
+        now[name] = kept.get(name) or samples.sample(name)
     st.session_state["pictures"] = now
     return list(now.values())
 
@@ -231,6 +235,231 @@ def waiting_note(result) -> str:
     return f", {result.waited:.1f} s of it waiting for other visitors' pictures" if result.waited > 0.2 else ""
 
 
+# --- Strategy lab -------------------------------------------------------------------------------------------------
+
+
+def lab_page() -> None:
+    st.title("Strategy lab")
+    if OPTIONS.pseudo_path is None:
+        explain_lab()
+        return
+    try:
+        room = open_lab(OPTIONS)
+        version, table = lab.strategies()
+    except InputError as error:
+        st.error(plain(error), icon=":material/error:")
+        st.button("Rerun", icon=":material/refresh:")
+        return
+    image_id = choose_image(room)
+    try:
+        scene = room.read(image_id)
+    except InputError as error:
+        st.error(plain(f"{image_id}: {error}"), icon=":material/error:")
+        return
+    show_scene(scene, room.classes)
+    name, parameters = tune(table)
+    results = run_strategies(scene, table, parameters)
+    show_strategies(scene, room.classes, name, table, results)
+    show_sweep(room, version, name, table[name], parameters[name])
+
+
+def explain_lab() -> None:
+    st.info("The lab needs labels and masks to work with.", icon=":material/info:")
+    st.markdown(
+        "Start the demo with the folders that `main.py` takes; it reads nothing outside them:\n\n"
+        "```\nstreamlit run Web_demo/src/app.py -- --pseudo-path pseudo_labels/transcam --sam-path sam_masks \\\n"
+        "    --images-path JPEGImages --gt-dir SegmentationClassAug --image-list ImageSets/Segmentation/train.txt\n```"
+        "\n\nThen edit a strategy in `merge/` and press Rerun to see what it does."
+    )
+
+
+@st.cache_resource(
+    show_spinner=False, max_entries=4, hash_funcs={Namespace: lambda args: repr(sorted(vars(args).items()))}
+)
+def open_lab(args):
+    return lab.Lab(args)
+
+
+def choose_image(room) -> str:
+    """The id to show; the list can be stepped through."""
+    ids = room.ids
+    if st.session_state.get("lab image") not in ids:
+        st.session_state["lab image"] = ids[0]
+
+    def step(by: int) -> None:
+        st.session_state["lab image"] = ids[(ids.index(st.session_state["lab image"]) + by) % len(ids)]
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        image_id = st.selectbox(f"Image, one of {len(ids)}", ids, key="lab image", width=320)
+        st.button("Previous", on_click=step, args=(-1,), icon=":material/chevron_left:")
+        st.button("Next", on_click=step, args=(1,), icon=":material/chevron_right:")
+        st.button(
+            "Rerun", on_click=open_lab.clear, icon=":material/refresh:",
+            help="Reads the strategies in merge/ and the lists again, after you have changed them.",
+        )  # fmt: skip
+    return image_id
+
+
+def show_scene(scene, classes) -> None:
+    """Original, pseudo label, masks and ground truth."""
+    count = len(scene.masks)
+    chosen = st.selectbox(
+        "Mask", [None, *range(count)], key=f"mask of {scene.image_id}", width=320,
+        format_func=lambda k: f"all {count}" if k is None else f"{k}: {int(scene.masks.areas[k])} pixels",
+    )  # fmt: skip
+    panels = [
+        (scene.image_id, scene.picture),
+        (
+            "Pseudo label" + score_note(scene, scene.label, classes),
+            overlay(scene.picture, scene.label, classes.palette),
+        ),
+        (f"{count} masks" if chosen is None else f"Mask {chosen}", lab.masks_picture(scene, chosen)),
+    ]
+    if scene.truth is not None:
+        panels.append(("Ground truth", colorize(scene.truth, classes.palette)))
+    for column, (title, picture) in zip(st.columns(len(panels)), panels):
+        column.image(pictures.encode(picture), caption=plain(title), alt=title, width="stretch")
+    if chosen is not None:
+        numbers = lab.mask_numbers(scene, chosen, classes)
+        st.html(pictures.fact_table(numbers))
+
+
+def score_note(scene, label, classes) -> str:
+    return "" if scene.truth is None else f", IoU {100 * lab.image_scores(label, scene.truth, classes)[0]:.1f}"
+
+
+def tune(table) -> tuple[str, dict[str, dict]]:
+    """The strategy to tune, and the parameters of all: those set here, and the defaults."""
+    st.subheader("Strategies")
+    name = st.selectbox("Tune", list(table), key="lab strategy", width=320)
+    st.caption(plain(lab.summary_of(table[name])))
+    settings = st.session_state.setdefault("lab parameters", {})
+    parameters = {}
+    for other, strategy in table.items():
+        defaults = parameters_of(strategy)
+        ours = settings.get(other, {})
+        parameters[other] = {key: ours.get(key, default) for key, default in defaults.items()}
+    given = parameters[name]
+    if given:
+        for column, key in zip(st.columns(max(3, len(given))), given):
+            with column:
+                given[key] = parameter_input(name, key, parameters_of(table[name])[key], given[key])
+        settings[name] = dict(given)
+    else:
+        st.caption("It has no parameters.")
+    return name, parameters
+
+
+def parameter_input(strategy: str, name: str, default, value):
+    """A slider or switch for a parameter, after its default's kind."""
+    key, label = f"parameter {strategy} {name} {default!r}", f"{name} (default {default})"
+    if isinstance(default, bool):
+        return st.toggle(label, value, key=key)
+    if isinstance(default, int) and default >= 0:
+        return st.slider(label, 0, max(10, 4 * default), value, key=key)
+    if isinstance(default, float) and 0 <= default <= 1:
+        return st.slider(label, 0.0, 1.0, value, 0.01, key=key)
+    if isinstance(default, float) and default > 1:
+        return st.slider(label, 0.0, 4 * default, value, key=key)
+    if isinstance(default, (int, float)):
+        return st.number_input(label, value=value, key=key)
+    return st.text_input(label, value, key=key)
+
+
+def run_strategies(scene, table, parameters) -> dict:
+    """Name -> (label or InputError, milliseconds)."""
+    results = {}
+    for name, strategy in table.items():
+        start = time.perf_counter()
+        try:
+            result = lab.apply(scene, name, strategy, parameters[name])
+        except InputError as error:
+            result = error
+        results[name] = result, 1000 * (time.perf_counter() - start)
+    return results
+
+
+def show_strategies(scene, classes, tuned, table, results) -> None:
+    """Every strategy's label side by side, the tuned one first, with its scores."""
+    errors = False
+    if scene.truth is not None:
+        errors = st.toggle("Show where the labels are wrong", key="lab errors")
+        if errors:
+            st.caption("Blue: missed. Orange: too much. Violet: another class.")
+    before, per_class = (None, {}) if scene.truth is None else lab.image_scores(scene.label, scene.truth, classes)
+    rows = {"pseudo label": {classes.names[c]: iou for c, iou in per_class.items()}}
+    names = [tuned, *(name for name in table if name != tuned)]
+    for start in range(0, len(names), 3):
+        for column, name in zip(st.columns(3), names[start : start + 3]):
+            with column:
+                result, milliseconds = results[name]
+                if isinstance(result, InputError):
+                    st.error(plain(result), icon=":material/error:")
+                    continue
+                caption = f"{name}, {milliseconds:.0f} ms"
+                if scene.truth is not None:
+                    iou, per_class = lab.image_scores(result, scene.truth, classes)
+                    rows[name] = {classes.names[c]: value for c, value in per_class.items()}
+                    caption = f"{name}: IoU {100 * iou:.1f} ({100 * (iou - before):+.1f}), {milliseconds:.0f} ms"
+                shown = lab.errors_picture(scene, result) if errors else overlay(scene.picture, result, classes.palette)
+                st.image(pictures.encode(shown), caption=plain(caption), alt=caption, width="stretch")
+    if scene.truth is not None:
+        st.markdown("IoU a class, per cent")
+        st.dataframe((100 * pd.DataFrame(rows)).round(1), height="content")
+
+
+def show_sweep(room, version, name, strategy, parameters) -> None:
+    """The tuned strategy over all images: set-level scores, the best and the worst images."""
+    if room.gt is None:
+        st.caption("With ground truth (--gt-dir) the lab also finds the images that a strategy mends or harms most.")
+        return
+    st.subheader("All images")
+    key = (version, name, repr(parameters))
+    st.markdown(f"{plain(name)} over all {len(room.ids)} images, with the parameters above.")
+    if st.button("Find the best and the worst", icon=":material/leaderboard:"):
+        bar = st.progress(0.0, "Scoring ...")
+        for step in lab.sweep(room, name, strategy, parameters):
+            if isinstance(step, float):
+                bar.progress(step, "Scoring ...")
+            else:
+                st.session_state["lab sweep"] = key, step
+        bar.empty()
+    known, found = st.session_state.get("lab sweep", (None, None))
+    if known != key:
+        return
+    for image_id, message in list(found.failures.items())[:5]:
+        st.warning(plain(f"{image_id}: {message}"), icon=":material/warning:")
+    if len(found.failures) > 5:
+        st.warning(f"{len(found.failures) - 5} more images could not be scored.", icon=":material/warning:")
+    changes = found.changes()
+    if not changes:
+        return
+    before, after = found.before.scores["miou"], found.after.scores["miou"]
+    left, middle, right = st.columns(3)
+    left.metric("mIoU of the pseudo labels", f"{100 * before:.2f} %")
+    middle.metric(f"mIoU of {name}", f"{100 * after:.2f} %", f"{100 * (after - before):+.2f}")
+    right.metric("Images better / worse", " / ".join(str(n) for n in counts_of(changes)))
+    size = min(8, len(changes))
+    image_links("Best", changes[:size], key)
+    image_links("Worst", changes[::-1][:size], key)
+
+
+def counts_of(changes) -> tuple[int, int]:
+    return sum(after > before for _, before, after in changes), sum(after < before for _, before, after in changes)
+
+
+def image_links(title: str, changes, key) -> None:
+    """Buttons that lead to images."""
+    widget = f"{title} {key}"
+    texts = {i: f"{i}  {100 * (after - before):+.1f}" for i, before, after in changes}
+
+    def go() -> None:
+        if st.session_state[widget] is not None:
+            st.session_state["lab image"] = st.session_state[widget]
+
+    st.pills(title, list(texts), format_func=lambda i: plain(texts[i]), key=widget, on_change=go)
+
+
 # --- start --------------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +468,7 @@ def main() -> None:
     st.html(STYLE)
     pages = [
         st.Page(segment_page, title="Segment", url_path="segment", default=True),
+        st.Page(lab_page, title="Strategy lab", url_path="lab"),
     ]
     st.navigation(pages).run()
 

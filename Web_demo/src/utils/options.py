@@ -49,7 +49,9 @@ def parser() -> Parser:
     for name, what in folders.items():
         lab.add_argument(name, type=Path, metavar="DIR", help=what)
     lab.add_argument("--image-list", type=Path, metavar="FILE", help="ids to browse (default: every pseudo label)")
-    lab.add_argument("--image-labels", type=Path, metavar="FILE", help="image-level labels, for strategies that use them")
+    lab.add_argument(
+        "--image-labels", type=Path, metavar="FILE", help="image-level labels, for strategies that use them"
+    )
     lab.add_argument("--number-class", type=int, metavar="N", help="number of classes with background (default: 21)")
     lab.add_argument("--class-names", type=Path, metavar="FILE", help="one class a line, background first")
     return result

@@ -85,6 +85,14 @@ def palette_list(classes: ClassTable) -> str:
     return f'<ul class="palette">{rows}</ul>'
 
 
+def fact_table(facts: Mapping[str, str]) -> str:
+    """Names and what is known of them, as an HTML table."""
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(text)}</td></tr>' for name, text in facts.items()
+    )
+    return f'<table class="facts"><tbody>{rows}</tbody></table>'
+
+
 def describe(found: Iterable[Found], classes: ClassTable) -> str:
     """The classes in words, for those who do not see the picture."""
     parts = [f"{classes.names[entry.index]} {100 * entry.share:.0f} %" for entry in found]

@@ -1,0 +1,275 @@
+"""The strategy lab: one image through every strategy, and one strategy over all images."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import merge
+import processor
+from util.errors import InputError
+from util.files import digest, read_bytes
+from util.ids import read_id_list
+from util.images import find_image, read_image
+from util.labels import label_path, read_label
+from util.masks import Masks, masks_path, read_masks
+from util.metrics import class_scores, count_pairs
+from util.vis import draw_masks
+from util.voc import VOID, ClassTable, load_classes
+from Web_demo.src.utils.files import keep_inside
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the lab knows of one image.
+
+    Attributes:
+        image_id: of the image.
+        label: uint8 HxW, the pseudo label.
+        masks: SAM's.
+        tags, cam: as a strategy gets them.
+        picture: uint8 HxWx3; white where no pictures are given.
+        truth: uint8 HxW, or None.
+    """
+
+    image_id: str
+    label: np.ndarray
+    masks: Masks
+    tags: tuple[int, ...] | None
+    cam: dict[int, np.ndarray] | None
+    picture: np.ndarray
+    truth: np.ndarray | None
+
+
+class Lab:
+    """The folders that the demo was started with; nothing outside them is read.
+
+    Attributes:
+        inputs: of the merge stage.
+        images, gt: folders, or None.
+        ids: to browse.
+    """
+
+    def __init__(self, args: Namespace):
+        classes = load_classes(args.class_names, args.number_class)
+        tags = processor.load_image_labels(args.image_labels, classes)
+        self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, classes, tags, args.cam_path)
+        self.images, self.gt = args.images_path, args.gt_dir
+        folders = (args.pseudo_path, args.sam_path, args.cam_path, args.images_path, args.gt_dir)
+        self.folders = [folder for folder in folders if folder is not None]
+        if args.image_list is not None:
+            self.ids = read_id_list(args.image_list)
+        else:
+            self.ids = sorted(path.stem for path in args.pseudo_path.glob("*.png") if path.name[0] != ".")
+        if not self.ids:
+            raise InputError(f"{args.pseudo_path}: no pseudo labels here; check --pseudo-path")
+
+    @property
+    def classes(self) -> ClassTable:
+        """Of the data set."""
+        return self.inputs.classes
+
+    def read(self, image_id: str, with_picture: bool = True) -> Scene:
+        """Read what there is of an image.
+
+        Raises:
+            InputError: if something is missing, damaged, or leads out of the folders.
+        """
+        inputs, size = self.inputs, len(self.classes)
+        label = read_label(self._inside(label_path(inputs.pseudo_path, image_id)), size)
+        path = self._inside(masks_path(inputs.sam_path, image_id))
+        if path.is_dir():
+            for file in path.iterdir():
+                self._inside(file)
+        masks = read_masks(inputs.sam_path, image_id, label.shape)
+        if inputs.cam_path is not None:
+            self._inside(inputs.cam_path / f"{image_id}.npy")
+        picture = truth = None
+        if self.gt is not None:
+            truth = read_label(self._inside(label_path(self.gt, image_id)), size)
+            _check_size("the ground truth", truth.shape, label.shape)
+        if self.images is not None and with_picture:
+            picture = read_image(self._inside(find_image(self.images, image_id)))
+            _check_size("the picture", picture.shape[:2], label.shape)
+        else:
+            picture = np.full((*label.shape, 3), 255, np.uint8)
+        cam = inputs.cam(image_id, label.shape)
+        return Scene(image_id, label, masks, inputs.tags(image_id), cam, picture, truth)
+
+    def _inside(self, path: Path) -> Path:
+        return keep_inside(path, self.folders)
+
+
+def _check_size(what: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise InputError(
+            f"{what} is {found[1]}x{found[0]} pixels, the pseudo label {expected[1]}x{expected[0]}; "
+            "make both from the same picture"
+        )
+
+
+# --- strategies ---------------------------------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_loaded: tuple[str, dict[str, Callable]] | None = None
+
+
+def strategies() -> tuple[str, dict[str, Callable]]:
+    """The table of strategies as their files stand now, and a digest of these files: an edited one is read again.
+
+    Raises:
+        InputError: if a file cannot be imported; what was loaded before stays in use elsewhere.
+    """
+    global _loaded
+    folder = Path(merge.__file__).parent
+    with _lock:
+        version = digest(*(part for file in sorted(folder.glob("*.py")) for part in (file.name, read_bytes(file))))
+        if _loaded is None or _loaded[0] != version:
+            _loaded = version, _import_again()
+        return _loaded
+
+
+def _import_again() -> dict[str, Callable]:
+    before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "merge"}
+    for name in before:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        return dict(importlib.import_module("merge").STRATEGIES)
+    except Exception as error:
+        for name in [name for name in sys.modules if name.split(".")[0] == "merge"]:
+            del sys.modules[name]
+        where = f" ({Path(error.filename).name}, line {error.lineno})" if isinstance(error, SyntaxError) else ""
+        raise InputError(
+            f"the strategies cannot be read: {type(error).__name__}: {error}{where}; mend the file and press Rerun"
+        ) from None
+    finally:
+        # Whoever imported merge before (processor, say) goes on with the modules that it has.
+        sys.modules.update(before)
+
+
+def summary_of(strategy: Callable) -> str:
+    """The first line of what a strategy's file says of it."""
+    text = strategy.__globals__.get("__doc__") or ""
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def apply(scene: Scene, name: str, strategy: Callable, parameters: dict) -> np.ndarray:
+    """A strategy's label for an image, uint8 HxW.
+
+    Raises:
+        InputError: if the strategy fails.
+    """
+    return processor.call_strategy(strategy, name, scene.label, scene.masks, scene.tags, scene.cam, parameters)
+
+
+# --- scores -------------------------------------------------------------------------------------------------------
+
+
+def cells_of(label: np.ndarray, truth: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The filled cells of an image's confusion matrix, as `processor.Evaluation` keeps them."""
+    counts = count_pairs(label, truth, num_classes).ravel()
+    index = np.flatnonzero(counts)
+    return index, counts[index]
+
+
+def image_scores(label: np.ndarray, truth: np.ndarray, classes: ClassTable) -> tuple[float, dict[int, float]]:
+    """Mean IoU of one image, and class -> IoU for the classes of its ground truth."""
+    evaluation = processor.Evaluation(classes, {"image": cells_of(label, truth, len(classes))}, {})
+    counts = evaluation.image_counts("image")
+    iou = class_scores(counts)[0]
+    return evaluation.image_miou("image"), {int(c): float(iou[c]) for c in np.flatnonzero(counts.sum(axis=1))}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A strategy over all images.
+
+    Attributes:
+        before, after: of the pseudo labels and of the strategy's, over the same images.
+        failures: id -> message.
+    """
+
+    before: processor.Evaluation
+    after: processor.Evaluation
+    failures: dict[str, str]
+
+    def changes(self) -> list[tuple[str, float, float]]:
+        """(id, mean IoU before, after), largest gain first."""
+        rows = [(i, self.before.image_miou(i), self.after.image_miou(i)) for i in self.after.cells]
+        return sorted((row for row in rows if not np.isnan(row[2])), key=lambda row: (row[1] - row[2], row[0]))
+
+
+def sweep(lab: Lab, name: str, strategy: Callable, parameters: dict) -> Iterator[float | Sweep]:
+    """Run a strategy over all images against their ground truth: yields the share that is done, at last a `Sweep`."""
+    cells: tuple[dict, dict] = {}, {}
+    failures = {}
+    for number, image_id in enumerate(lab.ids):
+        yield number / len(lab.ids)
+        try:
+            scene = lab.read(image_id, with_picture=False)
+            result = apply(scene, name, strategy, parameters)
+            both = [cells_of(label, scene.truth, len(lab.classes)) for label in (scene.label, result)]
+        except InputError as error:
+            failures[image_id] = str(error)
+            continue
+        for side, found in zip(cells, both):
+            side[image_id] = found
+    before, after = (processor.Evaluation(lab.classes, side, {}) for side in cells)
+    yield Sweep(before, after, failures)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def masks_picture(scene: Scene, chosen: int | None = None) -> np.ndarray:
+    """The picture with all masks, or with one of them bright and the rest dim; uint8 HxWx3."""
+    if chosen is None:
+        return draw_masks(scene.picture, scene.masks)
+    inside = scene.masks.dense(chosen)
+    picture = np.where(inside[..., None], scene.picture, scene.picture // 3)
+    edge = cv2.morphologyEx(np.ascontiguousarray(inside, np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    picture[edge] = (255, 220, 0)
+    return picture
+
+
+def errors_picture(scene: Scene, label: np.ndarray) -> np.ndarray:
+    """Where a label is wrong: blue for what it misses, orange for what it adds, violet for another class; uint8 HxWx3."""
+    grey = cv2.cvtColor(cv2.cvtColor(scene.picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2 + 96
+    truth, known = scene.truth, scene.truth != VOID
+    grey[known & (label != truth)] = (148, 82, 180)
+    grey[known & (label != truth) & ((label == 0) | (label == VOID))] = (0, 114, 178)
+    grey[known & (label != truth) & (truth == 0)] = (230, 140, 0)
+    return grey
+
+
+def mask_numbers(scene: Scene, k: int, classes: ClassTable) -> dict[str, str]:
+    """What is known of a mask, by name."""
+    masks = scene.masks
+    left, top, width, height = masks.boxes[k]
+    area = int(masks.areas[k])
+    numbers = {
+        "area": f"{area} pixels, {100 * area / scene.label.size:.1f} % of the picture",
+        "box": f"{width} x {height} pixels from ({left}, {top})",
+        "predicted IoU": _known(masks.predicted_iou[k]),
+        "stability": _known(masks.stability_score[k]),
+    }
+    values = np.unique(scene.label)
+    shares = masks.overlaps(scene.label, values)[k] / max(area, 1)
+    names = ["unsure" if value == VOID else classes.names[value] for value in values]
+    numbers["pseudo label inside"] = ", ".join(
+        f"{name} {100 * share:.0f} %" for name, share in sorted(zip(names, shares), key=lambda p: -p[1]) if share > 0
+    )
+    return numbers
+
+
+def _known(value: float) -> str:
+    return "not told" if np.isnan(value) else f"{value:.3f}"
