@@ -22,7 +22,7 @@ def main() -> int:
     args = parser.parse_args()
 
     import torch
-    from test_sam_generator import changed, official, small_sam
+    from sam_reference import Agreement, changed, official, small_sam
 
     from models.sam_generator import MaskGenerator
     from util.ids import read_id_list
@@ -36,23 +36,17 @@ def main() -> int:
         options = changed(crop_n_layers=layers, points_per_side=16 if layers == 0 else 8)
         expected = [official(sam, image, options) for image in images]
         for exact in (True, False):
-            results = [next(MaskGenerator(sam, options, exact=exact).generate([image])) for image in images]
-            same = off = pixels = total = 0
-            score = 0.0
-            for theirs, ours in zip(expected, results, strict=True):
-                fields = [(a["bbox"], a["point_coords"], a["crop_box"]) for a in theirs]
-                same += fields == [(e["bbox"], e["point_coords"], e["crop_box"]) for e in ours.extra]
-                total += len(theirs)
-                for k, (annotation, own) in enumerate(zip(theirs, ours.predicted_iou)):
-                    off += int((annotation["segmentation"] != ours.dense(k)).sum())
-                    pixels += ours.height * ours.width
-                    gap = abs(annotation["stability_score"] - ours.stability_score[k])
-                    score = max(score, abs(annotation["predicted_iou"] - own), gap)
-            failed += same < len(images) or off > (0 if exact else 1e-5 * pixels) or (exact and score > 0)
+            agreement = Agreement()
+            for image, theirs in zip(images, expected, strict=True):
+                agreement.add(next(MaskGenerator(sam, options, exact=exact).generate([image])), theirs)
+            same = agreement.is_identical() if exact else agreement.is_same()
+            failed += not same
             print(
-                f"crop layers {layers}, {'package' if exact else 'our'} kernels: {total} masks, same number, order, "
-                f"boxes and points on {same} of {len(images)} pictures; {off} of {pixels} pixels off; "
-                f"largest difference of a score {score:.2g}",
+                f"crop layers {layers}, {'package' if exact else 'our'} kernels: {'same' if same else 'DIFFERENT'}; "
+                f"{agreement.found} masks, {agreement.expected} of the package, {agreement.in_place} at the same place "
+                f"with the same box and point; {agreement.pixels_off} of {agreement.pixels} pixels off; largest "
+                f"difference of a predicted IoU {agreement.iou_off:.2g} (relative above 1), of a stability score "
+                f"{agreement.stability_most:.2g}",
                 flush=True,
             )
     return 1 if failed else 0

@@ -52,6 +52,11 @@ def embed_points(sam: Sam, points: Tensor) -> Tensor:
     return sam.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)[0]
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """What mixed precision made smaller, in float32; a float64 network's values stay float64."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def _passing(predicted_iou: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Indices (point, output) of the predictions above the threshold; a threshold of 0 or less lets all pass."""
     passes = predicted_iou > threshold if threshold > 0 else torch.ones_like(predicted_iou, dtype=torch.bool)
@@ -89,8 +94,9 @@ class PackageDecoder:
         height, width = embedding.shape[-2:]
         dense = self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(points), -1, height, width)
         logits, iou = self.sam.mask_decoder(embedding, position, sparse, dense, multimask_output=True)
-        point, output = _passing(iou.float(), threshold)
-        return LowMasks(logits[point, output].float(), iou[point, output].float(), point)
+        iou = at_least_float32(iou)
+        point, output = _passing(iou, threshold)
+        return LowMasks(at_least_float32(logits[point, output]), iou[point, output], point)
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ class FoldedDecoder:
         tokens = torch.cat([outputs.expand(len(points), -1, -1), prompt], dim=1)
 
         queries, keys = self._transform(image, tokens)
-        iou = decoder.iou_prediction_head(queries[:, 0])[:, 1:].float()
+        iou = at_least_float32(decoder.iou_prediction_head(queries[:, 0])[:, 1:])
         point, output = _passing(iou, threshold)
         logits = self._upscale(keys, queries, point, output, image.size)
         return LowMasks(logits, iou[point, output], point)
@@ -254,7 +260,7 @@ class FoldedDecoder:
         """Mask logits float32 Kx(4H)x(4W) of the given (point, output) pairs."""
         height, width = size
         if not len(point):
-            return keys.new_zeros((0, 4 * height, 4 * width), dtype=torch.float32)
+            return at_least_float32(keys.new_zeros((0, 4 * height, 4 * width)))
         points, owner = torch.unique_consecutive(point, return_inverse=True)
         pixels = keys[points]
         weight, bias = self.first_up
@@ -272,4 +278,4 @@ class FoldedDecoder:
         # pixel, its four parts, their four parts -> rows and columns
         logits = logits.reshape(-1, outputs, height, width, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
         logits = logits.reshape(-1, outputs, 4 * height, 4 * width)
-        return logits[owner, output].float()
+        return at_least_float32(logits[owner, output])

@@ -25,7 +25,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from models.sam_decoder import FoldedDecoder, PackageDecoder
+from models.sam_decoder import FoldedDecoder, PackageDecoder, at_least_float32
 from models.sam_encoder import FusedEncoder, PackageEncoder
 from util.masks import Masks
 
@@ -165,7 +165,7 @@ class MaskGenerator:
             tensor = torch.from_numpy(resized).to(self.sam.device).permute(2, 0, 1).contiguous()
             inputs.append(self.sam.preprocess(tensor))
         with self._autocast():
-            return self.encoder(torch.stack(inputs)).float()
+            return at_least_float32(self.encoder(torch.stack(inputs)))
 
     def _search_crop(
         self, embedding: Tensor, crop: tuple[int, int, int, int], layer: int, size: tuple[int, int]
@@ -376,7 +376,7 @@ def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     """Indices that non-maximum suppression keeps, best score first."""
     # Through batched_nms, since among many boxes it orders equal scores in its own way, and the package calls it.
     category = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-    return batched_nms(boxes.float(), scores, category, threshold)
+    return batched_nms(boxes.to(scores.dtype), scores, category, threshold)
 
 
 def clean_masks(masks: Masks, boxes: Tensor, min_area: int, threshold: float) -> tuple[Masks, Tensor, Tensor]:

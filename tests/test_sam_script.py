@@ -25,7 +25,7 @@ DRIVER = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from models import sam
-from test_sam_generator import small_sam
+from sam_reference import small_sam
 sam.load_sam = lambda name, path: small_sam()
 import generate_sam_masks
 from util.cli import run
