@@ -76,14 +76,9 @@ def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIX
             return np.array(upright.convert("RGB"))
     except InputError:
         raise
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        Image.DecompressionBombError,
-    ) as error:
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: it is too large, at most {max_pixels} pixels; scale it down") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable picture ({error}); it may be cut short, replace it") from None
 
 

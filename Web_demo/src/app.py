@@ -22,10 +22,11 @@ import streamlit as st
 
 from merge.merge_base import parameters_of
 from util.errors import InputError
+from util.files import read_json
 from util.vis import colorize, overlay
 from Web_demo.src.model import inference, loading
 from Web_demo.src.preprocessing import samples, uploads
-from Web_demo.src.utils import lab, options, pictures
+from Web_demo.src.utils import lab, options, pictures, results
 from Web_demo.src.utils.pictures import plain
 
 STYLE = """<style>
@@ -60,9 +61,9 @@ def segment_page() -> None:
             "Look more closely", help="Looks at every picture at three sizes and mirrored: finer, six times as slow."
         )
         st.caption(f"Runs on: {plain(segmenter.device)}")
-    results = segment_all(segmenter, model_key, chosen, closely)
-    if results:
-        show_results(segmenter, model_key, results)
+    segmented = segment_all(segmenter, model_key, chosen, closely)
+    if segmented:
+        show_segmented(segmenter, model_key, segmented)
 
 
 def choose_model():
@@ -147,7 +148,7 @@ def choose_pictures() -> list[uploads.Picture]:
 def segment_all(segmenter, model_key, chosen, closely):
     """(picture, segmentation) of every picture; what was worked out before is kept."""
     kept = st.session_state.get("segmentations", {})
-    now, results = {}, []
+    now, done = {}, []
     place = st.empty()
     for number, picture in enumerate(chosen):
         key = (model_key, closely, picture.key)
@@ -161,15 +162,15 @@ def segment_all(segmenter, model_key, chosen, closely):
                 continue
         else:
             now[key] = now.get(key) or kept[key]
-        results.append((picture, now[key]))
+        done.append((picture, now[key]))
     place.empty()
     st.session_state["segmentations"] = now
-    return results
+    return done
 
 
-def show_results(segmenter, model_key, results) -> None:
+def show_segmented(segmenter, model_key, segmented) -> None:
     classes = segmenter.classes
-    seen = sorted({entry.index for _, result in results for entry in result.found if entry.index > 0})
+    seen = sorted({entry.index for _, result in segmented for entry in result.found if entry.index > 0})
     left, right = st.columns([1, 2])
     opacity = left.slider("Strength of the colours", 0, 100, 60, 5, format="%d %%", key="opacity") / 100
     wanted = right.pills(
@@ -179,13 +180,13 @@ def show_results(segmenter, model_key, results) -> None:
     hidden = [index for index in seen if index not in wanted]
     sure = st.toggle("Show how sure the model is", key="confidence")
     files = {}
-    stems = uploads.distinct_names(picture.stem for picture, _ in results)
-    for (picture, result), stem in zip(results, stems):
+    stems = uploads.distinct_names(picture.stem for picture, _ in segmented)
+    for (picture, result), stem in zip(segmented, stems):
         with st.container(border=True):
             files |= show_result(segmenter, picture, result, stem, opacity, hidden, sure)
-    if len(results) > 1:
+    if len(segmented) > 1:
         st.download_button(
-            f"Download all {len(results)} pictures (ZIP)", pictures.archive(files), "segmentation.zip",
+            f"Download all {len(segmented)} pictures (ZIP)", pictures.archive(files), "segmentation.zip",
             "application/zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
         )  # fmt: skip
 
@@ -258,8 +259,8 @@ def lab_page() -> None:
         return
     show_scene(scene, room.classes)
     name, parameters = tune(table)
-    results = run_strategies(scene, table, parameters)
-    show_strategies(scene, room.classes, name, table, results)
+    labels = run_strategies(scene, table, parameters)
+    show_strategies(scene, room.classes, name, table, labels)
     show_sweep(room, version, name, table[name], parameters[name])
 
 
@@ -368,18 +369,18 @@ def parameter_input(strategy: str, name: str, default, value):
 
 def run_strategies(scene, table, parameters) -> dict:
     """Name -> (label or InputError, milliseconds)."""
-    results = {}
+    labels = {}
     for name, strategy in table.items():
         start = time.perf_counter()
         try:
             result = lab.apply(scene, name, strategy, parameters[name])
         except InputError as error:
             result = error
-        results[name] = result, 1000 * (time.perf_counter() - start)
-    return results
+        labels[name] = result, 1000 * (time.perf_counter() - start)
+    return labels
 
 
-def show_strategies(scene, classes, tuned, table, results) -> None:
+def show_strategies(scene, classes, tuned, table, labels) -> None:
     """Every strategy's label side by side, the tuned one first, with its scores."""
     errors = False
     if scene.truth is not None:
@@ -392,7 +393,7 @@ def show_strategies(scene, classes, tuned, table, results) -> None:
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3), names[start : start + 3]):
             with column:
-                result, milliseconds = results[name]
+                result, milliseconds = labels[name]
                 if isinstance(result, InputError):
                     st.error(plain(result), icon=":material/error:")
                     continue
@@ -460,6 +461,92 @@ def image_links(title: str, changes, key) -> None:
     st.pills(title, list(texts), format_func=lambda i: plain(texts[i]), key=widget, on_change=go)
 
 
+# --- Results ------------------------------------------------------------------------------------------------------
+
+
+def results_page() -> None:
+    st.title("Results")
+    folders = results.find_runs(OPTIONS.runs)
+    if not folders:
+        searched = " or ".join(f"`{plain(folder)}`" for folder in OPTIONS.runs)
+        st.info("There are no results yet.", icon=":material/info:")
+        st.markdown(
+            f"Looked in {searched}. Results come from `main.py --mode compare`, `evaluate_enhanced.py`, the trainings "
+            "and `quickstart.py`; another folder is given at the start:\n\n"
+            "```\nstreamlit run Web_demo/src/app.py -- --runs DIR\n```"
+        )
+        return
+    folder = st.selectbox("Run", folders, format_func=loading.shown_name, key="run")
+    for show in (show_comparison, show_scores, show_curves, show_thresholds, show_record):
+        try:
+            show(folder)
+        except InputError as error:
+            st.error(plain(error), icon=":material/error:")
+
+
+def show_comparison(folder) -> None:
+    if not (folder / results.COMPARISON).is_file():
+        return
+    table, bars, classes = results.read_comparison(folder / results.COMPARISON)
+    st.subheader("Strategies compared")
+    st.dataframe(table, hide_index=True, height="content")
+    best = plain(f"{bars.method[1]}, {bars.mIoU[1]:.2f} %") if len(bars) > 1 else "none"
+    st.altair_chart(results.comparison_chart(bars), alt=f"Bars of mIoU; the best strategy: {best}")
+    st.caption("Lines: the 95 % interval of the change against the input labels.")
+    st.altair_chart(results.class_chart(classes), alt="IoU of every class under every strategy")
+
+
+def show_scores(folder) -> None:
+    files = results.score_files(folder)
+    if not files:
+        return
+    st.subheader("Scores")
+    file = files[0]
+    if len(files) > 1:
+        file = st.selectbox("Of", files, format_func=lambda path: path.name, key=f"scores of {folder}")
+    means, classes, confusion = results.read_scores(file)
+    for column, (name, value) in zip(st.columns(len(means)), means.items()):
+        column.metric(name, f"{value:.2f} %")
+    left, right = st.columns(2)
+    left.dataframe(classes.round(2), hide_index=True, height="content")
+    right.altair_chart(results.class_chart(classes.assign(of=file.name), "of"), alt="IoU of every class")
+    with st.expander("Which class is taken for which"):
+        st.altair_chart(results.confusion_chart(confusion), alt="Confusion matrix")
+    images = results.read_per_image(file)
+    if images is not None:
+        with st.expander(f"{len(images)} images"):
+            st.altair_chart(results.histogram(images, "mIoU"), alt="How many images have which mIoU")
+            st.dataframe(images.round(2), hide_index=True)
+
+
+def show_curves(folder) -> None:
+    curves = results.read_curves(folder)
+    if not curves:
+        return
+    st.subheader("Training")
+    names = list(curves)
+    for start in range(0, len(names), 2):
+        for column, name in zip(st.columns(2), names[start : start + 2]):
+            with column:
+                st.markdown(plain(name))
+                chart = results.line_chart(curves[name], "step", "value")
+                st.altair_chart(chart, alt=f"{name}: {curves[name].value.iloc[-1]:.4g} at the last step")
+
+
+def show_thresholds(folder) -> None:
+    if not (folder / results.SWEEP).is_file():
+        return
+    table = results.read_sweep(folder / results.SWEEP)
+    st.subheader("Thresholds of the labels")
+    st.altair_chart(results.line_chart(table, "threshold", "mIoU"), alt="mIoU for every threshold")
+
+
+def show_record(folder) -> None:
+    if (folder / results.RUN).is_file():
+        with st.expander("How it was made (run.json)"):
+            st.json(read_json(folder / results.RUN), expanded=2)
+
+
 # --- start --------------------------------------------------------------------------------------------------------
 
 
@@ -469,6 +556,7 @@ def main() -> None:
     pages = [
         st.Page(segment_page, title="Segment", url_path="segment", default=True),
         st.Page(lab_page, title="Strategy lab", url_path="lab"),
+        st.Page(results_page, title="Results", url_path="results"),
     ]
     st.navigation(pages).run()
 
