@@ -85,7 +85,8 @@ def _load_encoder(encoder: nn.Module, path: str, name: str) -> None:
     for key in ("state_dict", "model"):
         if isinstance(state.get(key), Mapping):
             state = state[key]
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    # "encoder." stands before the names in a checkpoint of train_transcam.py --method cam.
+    state = {key.removeprefix("module.").removeprefix("encoder."): value for key, value in state.items()}
     expected = encoder.state_dict()
     # A classifier's head is no part of the encoder.
     state = {key: value for key, value in state.items() if key.split(".")[0] not in ("classifier", "fc", "head")}
