@@ -27,8 +27,10 @@ def parse_arguments():
     scales = "network input scales, averaged (default: 1)"
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="S", help=scales)
     parser.add_argument("--flip", action="store_true", help="average over the mirrored picture too")
-    refine = ("none", "pixel-adaptive")
-    parser.add_argument("--refine", choices=refine, default="none", help="refine predictions along the picture's edges")
+    parser.add_argument(
+        "--postprocess", choices=["none", "pixel-adaptive"], default="none",
+        help="pixel-adaptive: smooth the probabilities within the picture's edges (default: none)",
+    )  # fmt: skip
     args = parser.parse_args()
     if args.checkpoint and not args.images:
         parser.error("--checkpoint needs --images DIR, the pictures to segment")
@@ -37,6 +39,8 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    from contextlib import nullcontext
+
     from util.files import make_folder
     from util.ids import read_id_list
     from util.stage import lock_folder
@@ -49,7 +53,7 @@ def main():
 
     from util.distributed import init
 
-    with init(args.device) as dist:
+    with init(args.device) as dist, lock_folder(make_folder(args.out)) if dist.is_main else nullcontext():
         segmenter, failures = predict(args, ids, dist)
         if not dist.is_main:
             return 0
@@ -62,7 +66,7 @@ def predict(args, ids, dist):
 
     return predict_folder(
         args.checkpoint, ids, args.images, args.out / "predictions", dist,
-        scales=args.scales, flip=args.flip, refinement=args.refine, overwrite=args.overwrite,
+        scales=args.scales, flip=args.flip, refinement=args.postprocess, overwrite=args.overwrite,
     )  # fmt: skip
 
 
@@ -87,12 +91,15 @@ def score(args, pred, ids, classes):
 
 
 def boundary_iou(args, pred, result, classes):
-    from util.boundary import BoundaryIoU
-    from util.labels import label_path, read_label
+    from functools import partial
+
+    from util.boundary import BoundaryIoU, boundary_of_files
+    from util.stage import run_parallel
 
     bands = BoundaryIoU(len(classes))
-    for image_id in result.cells:
-        bands.update(read_label(label_path(pred, image_id)), read_label(label_path(args.gt, image_id)))
+    one = partial(boundary_of_files, pred, args.gt, len(classes))
+    for part in run_parallel(one, list(result.cells), workers=args.workers, description="boundaries"):
+        bands.merge(part)
     return bands.scores(classes, result.scores["classes"])
 
 

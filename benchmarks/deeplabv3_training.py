@@ -1,9 +1,11 @@
 """Speed of our training step beside the plain fp32 step of torchvision's references/segmentation, in one run.
 
-    python benchmarks/deeplabv3_training.py --encoder mobilenet_v2 --batch-size 8 --crop-size 224 --steps 5
+    python benchmarks/deeplabv3_training.py --encoder-weights mobilenet_v2.pth --amp bf16 --steps 12 \\
+        --images JPEGImages --labels SegmentationClassAug --list ImageSets/Segmentation/train.txt
 
 The same network, weights and batches go through both, by turns, with dropout off so that losses can be compared.
-With --images, --labels and --list, whole training steps with loading and augmentation are measured as well.
+Batches are augmented crops of the listed pictures, and whole steps with loading are measured as well; without --list
+they are noise.
 """
 
 import statistics
@@ -14,6 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from util.cli import Parser, run  # noqa: E402
+
+LR = 0.005
 
 
 def main() -> int:
@@ -26,7 +30,7 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     dist = distributed.init(args.device)
-    batches = make_batches(args)
+    batches = load_batches(args) if args.list else make_batches(args)
     plain, ours = plain_loop(args, dist.device), our_loop(args, dist)
     timings = measure({"plain": plain, "ours": ours}, batches, dist.device)
     report(timings, args, dist.device)
@@ -39,13 +43,39 @@ def parse_args():
     parser = Parser(__doc__)
     parser.add_common("images", "labels", "list", "device", "workers")
     parser.add_argument("--encoder", default="mobilenet_v2", metavar="NAME", help="(default: mobilenet_v2)")
+    parser.add_argument("--encoder-weights", metavar="FILE", help="of both networks (default: random)")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="(default: 8)")
     parser.add_argument("--crop-size", type=int, default=224, metavar="PX", help="(default: 224)")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured steps of each (default: 5)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch (default: torch's choice)")
     parser.add_argument("--amp", choices=["bf16", "fp16"], help="mixed precision of our step (default: none)")
     parser.add_argument("--compile", action="store_true", help="torch.compile our step")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if len({args.images is None, args.labels is None, args.list is None}) > 1:
+        parser.error("--images, --labels and --list go together")
+    return args
+
+
+def load_batches(args) -> list:
+    """As `make_batches`, from pictures."""
+    from torch.utils.data import default_collate
+
+    from models.segmentation_data import StepOrder
+
+    data = pictures(args)
+    return [
+        default_collate([data[item] for item in items])
+        for items in StepOrder(len(data), args.batch_size, args.steps + 1, seed=0)
+    ]
+
+
+def pictures(args):
+    from models.segmentation_data import CropAugmentation, LabelledImages
+    from util.ids import read_id_list
+
+    return LabelledImages(
+        read_id_list(args.list), args.images, args.labels, 21, CropAugmentation(args.crop_size), seed=0
+    )
 
 
 def make_batches(args) -> list:
@@ -69,12 +99,15 @@ def fresh_net(args):
     import segmentation_models_pytorch as smp
     import torch
 
-    from models.deeplabv3 import ATROUS_RATES
+    from models import deeplabv3
 
     torch.manual_seed(0)
-    return without_dropout(
-        smp.DeepLabV3Plus(args.encoder, encoder_weights=None, classes=21, decoder_atrous_rates=ATROUS_RATES[16])
+    net = smp.DeepLabV3Plus(
+        args.encoder, encoder_weights=None, classes=21, decoder_atrous_rates=deeplabv3.ATROUS_RATES[16]
     )
+    if args.encoder_weights:
+        net.encoder.load_state_dict(deeplabv3.build(21, args.encoder, args.encoder_weights).encoder.state_dict())
+    return without_dropout(net)
 
 
 def without_dropout(net):
@@ -94,8 +127,8 @@ def plain_loop(args, device):
     net = fresh_net(args).to(device).train()
     head = [*net.decoder.parameters(), *net.segmentation_head.parameters()]
     optimizer = torch.optim.SGD(
-        [{"params": list(net.encoder.parameters())}, {"params": head, "lr": 0.1}],
-        lr=0.01, momentum=0.9, weight_decay=1e-4,
+        [{"params": list(net.encoder.parameters())}, {"params": head, "lr": 10 * LR}],
+        lr=LR, momentum=0.9, weight_decay=1e-4,
     )  # fmt: skip
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 - step / 1000) ** 0.9)
 
@@ -118,7 +151,7 @@ def our_loop(args, dist):
 
     net = without_dropout(deeplabv3.build(21, args.encoder))
     net.load_state_dict(fresh_net(args).state_dict())
-    recipe = Recipe(steps=1000, batch=args.batch_size, amp=args.amp, compiled=args.compile)
+    recipe = Recipe(steps=1000, lr=LR, batch=args.batch_size, amp=args.amp, compiled=args.compile)
     trainer = Trainer(net.to(dist.device), range(1), recipe, dist, workers=0)
     trainer.net.train()
 
@@ -156,6 +189,8 @@ def report(timings: dict, args, device) -> None:
         print(f"{name:<6} median {statistics.median(seconds):.3f} s a step (fastest {min(seconds):.3f}, "
               f"slowest {max(seconds):.3f}), {args.batch_size / statistics.median(seconds):.2f} images/s; "
               f"losses {losses}")  # fmt: skip
+    means = {name: statistics.mean(value[1] for value in values[1:]) for name, values in timings.items()}
+    print("mean loss of the measured steps: " + ", ".join(f"{name} {mean:.4f}" for name, mean in means.items()))
     ratios = [plain[0] / ours[0] for plain, ours in zip(timings["plain"][1:], timings["ours"][1:], strict=True)]
     print(
         f"ours is {statistics.median(ratios):.2f} times as fast (step by step {min(ratios):.2f} to {max(ratios):.2f})"
@@ -165,12 +200,9 @@ def report(timings: dict, args, device) -> None:
 def measure_loading(args, dist) -> None:
     """Images a second, and the share of time waiting for data, of whole training steps on real pictures."""
     from models import deeplabv3
-    from models.segmentation_data import CropAugmentation, LabelledImages
     from models.segmentation_training import Recipe, Trainer
-    from util.ids import read_id_list
 
-    ids = read_id_list(args.list)
-    data = LabelledImages(ids, args.images, args.labels, 21, CropAugmentation(args.crop_size), seed=0)
+    data = pictures(args)
     recipe = Recipe(steps=args.steps + 2, batch=args.batch_size, amp=args.amp, compiled=args.compile)
     net = deeplabv3.build(21, args.encoder).to(dist.device)
     trainer = Trainer(net, data, recipe, dist, workers=args.workers)

@@ -1,6 +1,7 @@
 """DeepLabV3+: the network, its losses and data, training that resumes, bad input, and prediction."""
 
 import random
+import shutil
 import sys
 
 import cv2
@@ -79,6 +80,32 @@ def test_atrous_convolution_is_the_usual_one(dilation):
         results.append((out, x.grad, layer.weight.grad))
     for expected, found in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_atrous_convolution_in_mixed_precision():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(5, 5, 3, padding=6, dilation=6, groups=5, bias=False)
+    layer.__class__ = deeplabv3.AtrousDepthwiseConv2d
+    x = torch.randn(2, 5, 13, 9)
+    exact = layer(x)
+    exact.square().sum().backward()
+    gradient, layer.weight.grad = layer.weight.grad, None
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer(x)
+    rounded.float().square().sum().backward()
+    assert rounded.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(layer.weight.grad, gradient, rtol=0.03, atol=0.03 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize(("encoder", "stride"), [("resnet18", 8), ("resnet18", 16), ("mobilenet_v2", 8)])
+def test_output_stride(encoder, stride):
+    net = deeplabv3.build(3, encoder, None, stride).eval()
+    features = []
+    net.encoder.register_forward_hook(lambda module, inputs, outputs: features.append(outputs[-1].shape[-1]))
+    with torch.inference_mode():
+        assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+    assert features == [64 // stride]
 
 
 def test_network_equals_the_librarys():
@@ -271,9 +298,165 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(folder, monk
     assert all(value.isfinite().all() for value in content["model"].values())
 
 
-def test_batch_of_one_is_refused(folder, monkeypatch):
+def test_weights_that_are_no_numbers_are_not_saved(folder, monkeypatch):
+    step = segmentation_training.Trainer.step
+
+    def spoil(trainer, *batch):
+        loss = step(trainer, *batch)
+        if trainer.progress.step == 19:
+            next(trainer.net.parameters()).data[0] = float("nan")
+        return loss
+
+    monkeypatch.setattr(segmentation_training.Trainer, "step", spoil)
+    with pytest.raises(InputError, match="weights are no longer numbers after step 20"):
+        train(folder, monkeypatch, "--save-minutes", 0, steps=20)
+    content = checkpoint.load(folder / "run" / "last.pth")
+    assert content["training"]["progress"]["step"] == 10
+    assert all(value.isfinite().all() for value in content["model"].values())
+
+
+def test_full_disk_stops_the_run_and_keeps_the_last_good_state(folder, monkeypatch):
+    save, calls = checkpoint.save, []
+
+    def full(path, content):
+        calls.append(path)
+        if len(calls) == 2:
+            monkeypatch.setattr(checkpoint, "open", full_disk, raising=False)
+        save(path, content)
+
+    def full_disk(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.raises(InputError, match="No space left"):
+        train(folder, monkeypatch, "--save-minutes", 0, steps=30)
+    monkeypatch.undo()
+    assert checkpoint.load(folder / "run" / "last.pth")["training"]["progress"]["step"] == 10
+
+
+def test_batch_of_one_never_reaches_batch_norm(folder, monkeypatch):
     with pytest.raises(InputError, match="batch of one"):
         train(folder, monkeypatch, "--batch-size", 1)
+    # Three pictures in batches of two would leave one over at the end of an epoch.
+    (folder / "list.txt").write_text("p0\np1\np2\n")
+    sizes = []
+    forward = torch.nn.BatchNorm2d.forward
+
+    def noting(module, x):
+        if module.training:
+            sizes.append(x.shape[0])
+        return forward(module, x)
+
+    monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", noting)
+    assert train(folder, monkeypatch, steps=4) == 0
+    assert set(sizes) == {2}
+
+
+class Tiny(torch.nn.Module):
+    """A network with the parts of DeepLabV3+."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.BatchNorm2d(4))
+        self.decoder = torch.nn.Conv2d(4, 4, 1)
+        self.segmentation_head = torch.nn.Conv2d(4, 3, 1)
+
+    def forward(self, x):
+        return self.segmentation_head(self.decoder(self.encoder(x)))
+
+
+def tiny_steps(count=3, **recipe):
+    """The trainer after some steps on noise, and the losses."""
+    recipe = segmentation_training.Recipe(**{"steps": 10, "batch": 2, "lr": 0.05, **recipe})
+    trainer = segmentation_training.Trainer(Tiny(), range(2), recipe, distributed.Dist(0, 1, 0, CPU), workers=0)
+    trainer.net.train()
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(2, 3, 16, 16, generator=generator)
+    labels = torch.randint(0, 3, (2, 16, 16), generator=generator)
+    found = []
+    for _ in range(count):
+        found.append(trainer.step(torch.arange(2), images, labels))
+        trainer.progress.step += 1
+    return trainer, found
+
+
+def test_gradients_are_clipped():
+    start = torch.nn.utils.parameters_to_vector(Tiny().parameters()).detach()
+
+    def moved(clip_norm):
+        trainer, _ = tiny_steps(1, clip_norm=clip_norm, head_factor=1, weight_decay=0)
+        return float((torch.nn.utils.parameters_to_vector(trainer.net.parameters()).detach() - start).norm())
+
+    free = moved(0)
+    assert moved(1e-3) == pytest.approx(0.05 * 1e-3, rel=0.01) and free > 0.05 * 1e-2
+    assert moved(1e3) == pytest.approx(free)
+
+
+def test_decoder_learns_at_its_factor():
+    start = Tiny()
+
+    def moved(part, factor):
+        trainer, _ = tiny_steps(1, head_factor=factor, weight_decay=0)
+        before, after = (dict(getattr(net, part).named_parameters()) for net in (start, trainer.net))
+        return torch.cat([(after[name] - before[name]).flatten() for name in before])
+
+    for part, ratio in (("encoder", 1), ("decoder", 10), ("segmentation_head", 10)):
+        torch.testing.assert_close(moved(part, 10), ratio * moved(part, 1), rtol=1e-3, atol=1e-6)
+
+
+def test_rate_warms_up_and_falls():
+    recipe = segmentation_training.Recipe(steps=100, batch=2, warm_up=10)
+    rates = [recipe.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[10] == pytest.approx(0.9**0.9)
+    assert rates[50] == pytest.approx(0.5**0.9) and 0 < rates[99] < 0.02
+
+
+def test_moving_average_of_the_weights():
+    expected = None
+    for count in range(1, 5):
+        trainer, _ = tiny_steps(count, ema=0.8)
+        now = trainer.net.segmentation_head.weight.detach()
+        expected = now.clone() if expected is None else 0.8 * expected + 0.2 * now
+    torch.testing.assert_close(trainer.model.segmentation_head.weight, expected)
+    assert not torch.equal(trainer.model.segmentation_head.weight, now)
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_mixed_precision_has_the_loss_of_single_precision(amp):
+    assert tiny_steps(amp=amp)[1] == pytest.approx(tiny_steps()[1], rel=0.02)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_network_has_the_loss_of_the_plain_one():
+    compiled, losses_compiled = tiny_steps(compiled=True)
+    plain, losses_plain = tiny_steps()
+    assert losses_compiled == pytest.approx(losses_plain, rel=1e-4)
+    assert list(compiled.state()["net"]) == list(plain.state()["net"])
+
+
+def test_what_checkpoints_and_tensorboard_hold(folder, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    held_out = ["--val-list", folder / "list.txt", "--val-gt", folder / "labels", "--val-every", 5]
+    assert train(folder, monkeypatch, *held_out, steps=10) == 0
+    for name in ("last.pth", "best.pth"):
+        content = torch.load(folder / "run" / name, weights_only=True)
+        assert content["config"]["encoder"] == "mobilenet_v2" and content["config"]["steps"] == 10
+        assert len(content["classes"]) == len(content["palette"]) == 3 and content["classes"][0] == "background"
+        assert content["score"]["step"] in (5, 10) and 0 <= content["score"]["miou"] <= 1
+        assert set(content["score"]["per_class"]) == set(content["classes"])
+        assert deeplabv3.load_checkpoint(folder / "run" / name).score == content["score"]
+    history = checkpoint.load(folder / "run" / "last.pth")["training"]["progress"]["history"]
+    assert [entry["step"] for entry in history] == [5, 10]
+    best = max(history, key=lambda entry: entry["miou"])
+    assert torch.load(folder / "run" / "best.pth", weights_only=True)["score"]["miou"] == best["miou"]
+    events = EventAccumulator(str(folder / "run")).Reload()
+    assert {"loss", "rate", "held out miou"} <= set(events.Tags()["scalars"])
+    pictures = events.Images("predictions/p0")
+    assert [picture.step for picture in pictures] == [5, 10] and (pictures[0].height, pictures[0].width) == (48, 64)
+    assert train(folder, monkeypatch, out="alone", steps=2) == 0
+    assert "predictions/p3" in EventAccumulator(str(folder / "alone")).Reload().Tags()["images"]
 
 
 # --- prediction ----------------------------------------------------------------------------------------------------

@@ -73,8 +73,6 @@ torch.manual_seed(0)
 dist = distributed.init("cpu")
 net = Net()
 sync = sys.argv[3] == "sync"
-if not sync:
-    net.encoder[1].eval = net.decoder[1].eval
 recipe = Recipe(steps=6, batch=int(sys.argv[2]), lr=0.05, warm_up=2, clip_norm=1.0)
 trainer = Trainer(net, Pictures(), recipe, dist, workers=0, sync_norm=sync)
 if not sync:

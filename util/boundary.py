@@ -5,9 +5,12 @@ Source: Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
+from util.labels import label_path, read_label
 from util.voc import VOID, ClassTable
 
 # The paper's width of the band for pictures of this size.
@@ -50,6 +53,13 @@ class BoundaryIoU:
             "boundary_iou": float(iou[[classes.index(name) for name in mean_over]].mean()),
             "per_class_boundary_iou": {classes.names[index]: float(iou[index]) for index in np.flatnonzero(self.union)},
         }
+
+
+def boundary_of_files(predictions: Path, truths: Path, num_classes: int, image_id: str) -> BoundaryIoU:
+    """`BoundaryIoU` of ``predictions/<id>.png`` against ``truths/<id>.png``, for worker processes."""
+    bands = BoundaryIoU(num_classes)
+    bands.update(*(read_label(label_path(folder, image_id)) for folder in (predictions, truths)))
+    return bands
 
 
 def inner_band(mask: np.ndarray, width: int) -> np.ndarray:
