@@ -1,10 +1,11 @@
 """Merge strategies: pseudo label + class-agnostic masks -> enhanced label. A new one is one file and one line here."""
 
-from merge import max_iou, max_iou_imp, max_iou_imp2, merge_customize
+from merge import grow, max_iou, max_iou_imp, max_iou_imp2, merge_customize
 
 STRATEGIES = {
     "max_iou": max_iou.merge,
     "max_iou_imp": max_iou_imp.merge,
     "max_iou_imp2": max_iou_imp2.merge,
+    "grow": grow.merge,
     "merge_customize": merge_customize.merge,
 }

@@ -25,6 +25,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from util.errors import InputError
@@ -75,6 +76,73 @@ def _parse(value: str, default, text: str):
         return kind(value)
     except (ValueError, KeyError):
         raise InputError(f"--param {text}: {value!r} is no {kind.__name__}; the default is {default}") from None
+
+
+def mask_quality(masks, unknown: np.ndarray) -> np.ndarray:
+    """float64 K: the lower of a mask's predicted IoU and stability score, at most 1; ``unknown`` where it has neither.
+
+    SAM's predicted IoU is a regression and may pass 1.
+    """
+    quality = np.fmin(masks.predicted_iou, masks.stability_score)
+    return np.minimum(np.where(np.isnan(quality), unknown, quality), 1.0)
+
+
+def opened_from(marker: np.ndarray, region: np.ndarray, radius: float) -> np.ndarray:
+    """bool HxW: the part of a region that hangs together with a marker once necks are cut.
+
+    Opening by reconstruction (Vincent, IEEE Trans. Image Processing 1993): the region is eroded by a disc, the marker is
+    added, the connected parts with a marker are kept and grow back by the same disc.
+
+    Args:
+        marker, region: bool HxW, the marker inside the region.
+        radius: of the disc, pixels; necks up to about twice as wide are cut.
+    """
+    core = region
+    if radius >= 1:
+        core = (_distance(region) > radius) | marker
+    _, parts = cv2.connectedComponents(np.ascontiguousarray(core, np.uint8), connectivity=4)
+    kept = np.zeros(int(parts.max()) + 1, bool)
+    kept[parts[marker]] = True
+    kept[0] = False
+    core = kept[parts]
+    if radius >= 1 and core.any():
+        core = (_distance(~core) <= radius) & region
+    return core
+
+
+def _distance(region: np.ndarray) -> np.ndarray:
+    """float32 HxW: how far a pixel of the region lies from the nearest pixel outside; the edge of the array is no shore."""
+    return cv2.distanceTransform(np.ascontiguousarray(region, np.uint8), cv2.DIST_L2, 3)
+
+
+def fill_holes(label: np.ndarray, size: float) -> np.ndarray:
+    """Close small background holes of a label with the class that borders most on them.
+
+    Args:
+        label: uint8 HxW; changed in place.
+        size: holes below this share of the foreground's pixels are closed. A patch at the edge of the image is a hole
+            as well when it is as small.
+
+    Returns:
+        the label.
+    """
+    foreground = (label > 0) & (label < VOID)
+    largest = size * np.count_nonzero(foreground)
+    if largest < 1:
+        return label
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(label == 0, np.uint8), connectivity=4)
+    for part in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < largest):
+        if part == 0:  # what is no background
+            continue
+        left, top, width, height = stats[part, :4]
+        box = slice(max(top - 1, 0), top + height + 1), slice(max(left - 1, 0), left + width + 1)
+        hole = parts[box] == part
+        rim = (cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~hole
+        votes = np.bincount(label[box][rim], minlength=256)
+        votes[0] = votes[VOID] = 0
+        if votes.any():
+            label[box][hole] = votes.argmax()
+    return label
 
 
 def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, keep_uncovered: bool) -> np.ndarray:
