@@ -12,6 +12,7 @@ colour, not objects; use it to try the pipeline, not to report results.
     python generate_sam_masks.py --model regions --images JPEGImages --out out/regions --preview 8
 """
 
+import math
 from pathlib import Path
 
 from util.cli import Parser, run
@@ -70,22 +71,27 @@ def parse_args():
     args = parser.parse_args()
     if args.model == "regions" and (args.checkpoint or args.mirror):
         parser.error("--model regions has no weights; leave --checkpoint and --mirror out")
+    numbers = [getattr(args, name.replace("-", "_")) for name, *_ in GENERATOR_OPTIONS]
+    if not all(map(math.isfinite, numbers)):
+        parser.error("the options of the mask generator must be finite numbers")
     if min(args.points_per_side, args.points_per_batch, args.crop_n_points_downscale_factor) < 1:
         parser.error("--points-per-side, --points-per-batch and --crop-n-points-downscale-factor are from 1 on")
     if args.crop_n_layers < 0 or args.min_mask_region_area < 0 or not 0 <= args.crop_overlap_ratio < 1:
         parser.error("--crop-n-layers and --min-mask-region-area are from 0 on, --crop-overlap-ratio in 0..1")
     if args.points_per_side < args.crop_n_points_downscale_factor**args.crop_n_layers:
         parser.error("the last crop layer would have no points; raise --points-per-side")
-    if args.preview < 0 or min(args.encode_batch or 1, args.threads or 1) < 1:
+    if args.preview < 0 or any(value is not None and value < 1 for value in (args.encode_batch, args.threads)):
         parser.error("--preview is from 0 on, --encode-batch and --threads from 1 on")
     return args
 
 
 def generate(args, dist) -> int:
+    from util.files import check_folder
     from util.ids import read_id_list
     from util.images import list_image_ids
     from util.stage import Stage
 
+    check_folder(args.images, "images")
     ids = read_id_list(args.list) if args.list else list_image_ids(args.images)
     make_masks, batch, options, code = prepare(args, dist)
     made_from = {"images": str(args.images), "list": str(args.list), "checkpoint": str(args.checkpoint)}

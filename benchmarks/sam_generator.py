@@ -1,18 +1,19 @@
-"""Our mask generator against segment-anything's, side by side in one run: masks, seconds, and where they go.
+"""Our mask generator against segment-anything's, side by side in one run: masks, seconds, where they go, and bytes.
 
-    python benchmarks/sam_generator.py --images JPEGImages --list train.txt --count 1 --threads 2
+    python benchmarks/sam_generator.py --images JPEGImages --list train.txt --count 1 --precision fp32 bf16 --profile
 
 Without --checkpoint the network has random weights, and the thresholds are set from a coarse grid on the first picture
 so that --pass-part of its masks pass each. Times are seconds a picture; compare them within one run only.
 """
 
 import argparse
-import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 
 def parse_args():
@@ -28,7 +29,11 @@ def parse_args():
     parser.add_argument("--points-per-batch", type=int, default=64)
     parser.add_argument("--pass-part", type=float, default=0.3)
     parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16", "fp16"], default=["fp32"])
-    parser.add_argument("--profile", action="store_true", help="a table of the operators of each, on the last picture")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="seconds of each step; on a GPU this waits for every step, so use it apart",
+    )
     parser.add_argument("--disk", type=Path, help="also write both formats here, and tell their bytes")
     return parser.parse_args()
 
@@ -37,7 +42,8 @@ def main() -> None:
     args = parse_args()
     import numpy as np
     import torch
-    from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
+    from sam_reference import Agreement, official
+    from segment_anything import sam_model_registry
 
     from models.sam import load_sam
     from models.sam_generator import MaskGenerator, Options
@@ -68,77 +74,147 @@ def main() -> None:
         )
     print(f"{args.model} on {args.device}, {args.threads} threads, {len(images)} picture(s), {options}", flush=True)
 
-    runs = {"package": SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **vars(options)).generate}
+    runs: dict[str, Callable] = {"package": lambda image: official(sam, image, options)}
     for precision in args.precision:
         generator = MaskGenerator(sam, options, precision=precision)
         runs[f"ours {precision}"] = lambda image, generator=generator: next(generator.generate([image]))
     seconds = {name: 0.0 for name in runs}
+    clocks = {name: StepClock(args.device) for name in runs}
+    agreements = {name: Agreement() for name in list(runs)[1:]}
     for image_id, image in zip(ids, images, strict=True):
         results = {}
         for name, generate in runs.items():
-            start = time.perf_counter()
-            results[name] = generate(image)
-            if args.device != "cpu":
-                torch.cuda.synchronize()
-            took = time.perf_counter() - start
+            with clocks[name].watching() if args.profile else clocks[name]:
+                start = time.perf_counter()
+                results[name] = generate(image)
+                if args.device != "cpu":
+                    torch.cuda.synchronize()
+                took = time.perf_counter() - start
             seconds[name] += took
             print(f"{image_id} {name}: {took:.1f} s, {len(results[name])} masks", flush=True)
-        for name in list(runs)[1:]:
-            print(f"{image_id} {name} against package: {agreement(results['package'], results[name])}", flush=True)
+        for name, agreement in agreements.items():
+            agreement.add(results[name], results["package"])
         if args.disk:
             print(f"{image_id} bytes: {disk(args.disk, image_id, results['package'], results['ours fp32'])}")
-    for name in list(runs)[1:]:
-        print(f"speed of {name}: {seconds['package'] / seconds[name]:.2f}x the package's", flush=True)
+    for name, agreement in agreements.items():
+        print(
+            f"{name}: {seconds['package'] / seconds[name]:.2f}x the package's speed, "
+            f"{'the same masks' if agreement.is_same() else 'other masks'}: {agreement.found} of "
+            f"{agreement.expected}, {agreement.in_place} at the same place with the same box and point, "
+            f"{agreement.expected - agreement.unmatched} from the same point with a mean IoU of "
+            f"{np.mean(agreement.ious):.4f} (least {min(agreement.ious, default=1):.4f}), {agreement.pixels_off} of "
+            f"{agreement.pixels} pixels off, predicted IoU off by {agreement.iou_off:.1e}, stability by "
+            f"{agreement.stability_most:.1e}",
+            flush=True,
+        )
     if args.profile:
-        for name, generate in runs.items():
-            with torch.profiler.profile() as profile:
-                generate(images[-1])
-            print(name, profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=14), sep="\n")
+        for name, clock in clocks.items():
+            print(f"\n{name}: {seconds[name]:.1f} s")
+            for step, took in [*clock.seconds.items(), ("the rest", seconds[name] - sum(clock.seconds.values()))]:
+                print(f"  {step:44} {took:7.2f} s  {100 * took / seconds[name]:5.1f} %")
 
 
-def agreement(expected: list[dict], masks) -> dict:
-    """How two results compare: order, boxes and points, and the matched masks' pixels and IoU."""
-    import numpy as np
-    from pycocotools import mask as coco
+class StepClock:
+    """Seconds spent in the steps of either generator; a step within another counts for itself alone."""
 
-    keys = [(str(a["point_coords"]), str(a["bbox"])) for a in expected]
-    own = [(str(extra["point_coords"]), str(extra["bbox"])) for extra in masks.extra]
-    wrong, ious = 0, []
-    where = {key: k for k, key in enumerate(own)}
-    for annotation, key in zip(expected, keys, strict=True):
-        if key not in where:
-            continue
-        theirs, ours = coco.decode(annotation["segmentation"]).astype(bool), masks.dense(where[key])
-        wrong += int((theirs != ours).sum())
-        ious.append(float((theirs & ours).sum() / max(1, (theirs | ours).sum())))
-    pixels = len(ious) * masks.height * masks.width
-    return {
-        "same number": len(expected) == len(masks),
-        "same order, boxes and points": keys == own,
-        "matched": f"{len(ious)} of {len(expected)}",
-        "largest difference of predicted IoU": float(
-            max((abs(a["predicted_iou"] - s) for a, s in zip(expected, masks.predicted_iou)), default=0.0)
-        ),
-        "pixels off": f"{wrong} of {pixels}",
-        "mean IoU": float(np.mean(ious)) if ious else None,
-    }
+    def __init__(self, device: str):
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self._inside: list[float] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        for owner, name, before in reversed(getattr(self, "_replaced", [])):
+            setattr(owner, name, before)
+
+    def watching(self) -> "StepClock":
+        """This clock, with the steps replaced by timed ones until the end of the ``with`` block."""
+        import segment_anything.automatic_mask_generator as package
+        from segment_anything import SamPredictor
+        from segment_anything.modeling import MaskDecoder, Sam, TwoWayTransformer
+
+        from models import sam_generator
+        from models.sam_decoder import FoldedDecoder
+        from models.sam_generator import MaskGenerator
+
+        self._replaced = []
+        for step, places in {
+            "image encoder": [(SamPredictor, "set_image"), (MaskGenerator, "_embed")],
+            "decoder: transformer": [(TwoWayTransformer, "forward"), (FoldedDecoder, "_transform")],
+            "decoder: upscaling, hypernetworks, IoU head": [(MaskDecoder, "forward"), (FoldedDecoder, "decode")],
+            "masks to full size": [(Sam, "postprocess_masks"), (sam_generator, "upscale")],
+            "stability scores, boxes, thresholds": [
+                (package, "calculate_stability_score"), (package, "batched_mask_to_box"), (MaskGenerator, "_judge"),
+            ],
+            "run-length codes": [
+                (package, "mask_to_rle_pytorch"), (package, "uncrop_masks"), (MaskGenerator, "_encode"),
+            ],
+        }.items():  # fmt: skip
+            for owner, name in places:
+                before = getattr(owner, name)
+                self._replaced.append((owner, name, before))
+                setattr(owner, name, self._timed(step, before))
+        return self
+
+    def _timed(self, step: str, work: Callable) -> Callable:
+        def timed(*args, **more):
+            self._inside.append(0.0)
+            start = self._now()
+            try:
+                return work(*args, **more)
+            finally:
+                took = self._now() - start
+                self.seconds[step] = self.seconds.get(step, 0.0) + took - self._inside.pop()
+                if self._inside:
+                    self._inside[-1] += took
+
+        return timed
+
+    def _now(self) -> float:
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
 
-def disk(folder: Path, image_id: str, expected: list[dict], masks) -> dict:
-    """Bytes of our JSON file, and of the folder of PNG files that amg.py writes."""
+def disk(folder: Path, image_id: str, expected: list[dict], masks) -> str:
+    """Bytes, and bytes in blocks of 4 KiB, of our JSON file and of the folder that amg.py writes."""
     import cv2
-    from pycocotools import mask as coco
 
     from util.masks import write_masks
 
-    folder.mkdir(parents=True, exist_ok=True)
-    write_masks(folder / f"{image_id}.json", masks, image_id, f"{image_id}.jpg")
-    pngs = 0
-    for annotation in expected:
-        data = cv2.imencode(".png", coco.decode(annotation["segmentation"]) * 255)[1]
-        pngs += len(data)
-    table = len("\n".join(json.dumps([a["bbox"], a["point_coords"], a["crop_box"]]) for a in expected))
-    return {"json": (folder / f"{image_id}.json").stat().st_size, "png": pngs + table}
+    ours, theirs = folder / f"{image_id}.json", folder / "amg" / image_id
+    theirs.mkdir(parents=True, exist_ok=True)
+    write_masks(ours, masks, image_id, f"{image_id}.jpg")
+    columns = ("id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,predicted_iou,stability_score,"
+               "crop_box_x0,crop_box_y0,crop_box_w,crop_box_h")  # fmt: skip
+    rows = [columns]
+    for k, a in enumerate(expected):
+        cv2.imwrite(str(theirs / f"{k}.png"), a["segmentation"].astype("uint8") * 255)
+        values = [
+            k,
+            a["area"],
+            *a["bbox"],
+            *a["point_coords"][0],
+            a["predicted_iou"],
+            a["stability_score"],
+            *a["crop_box"],
+        ]
+        rows.append(",".join(map(str, values)))
+    (theirs / "metadata.csv").write_text("\n".join(rows) + "\n")
+    sizes = [file.stat().st_size for file in theirs.iterdir()]
+    one = ours.stat().st_size
+    return (
+        f"JSON {one} ({_blocks(one)} on disk), amg.py's folder of {len(sizes)} files {sum(sizes)} "
+        f"({sum(map(_blocks, sizes))} on disk), {sum(sizes) / one:.1f}x ({sum(map(_blocks, sizes)) / _blocks(one):.1f}x)"
+    )
+
+
+def _blocks(size: int) -> int:
+    return -(-size // 4096) * 4096
 
 
 if __name__ == "__main__":

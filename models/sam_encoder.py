@@ -12,10 +12,8 @@ from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
 from torch import Tensor, nn
 
-
-def preprocess(sam: Sam, image: Tensor) -> Tensor:
-    """Normalise and pad a resized picture: uint8 3xHxW -> float32 3xSxS, S the side of the network's input."""
-    return sam.preprocess(image)
+# On a CPU, attention over more tokens than this (the global layers) goes through in pieces.
+MOST_TOKENS = 1024
 
 
 class PackageEncoder:
@@ -25,7 +23,7 @@ class PackageEncoder:
         self.encoder = sam.image_encoder
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float32 Bx3xSxS from `preprocess` -> embeddings BxCx(S/16)x(S/16)."""
+        """float32 Bx3xSxS from ``Sam.preprocess`` -> embeddings BxCx(S/16)x(S/16)."""
         return self.encoder(images)
 
 
@@ -36,7 +34,7 @@ class FusedEncoder:
         self.encoder: ImageEncoderViT = sam.image_encoder
 
     def __call__(self, images: Tensor) -> Tensor:
-        """float32 Bx3xSxS from `preprocess` -> embeddings BxCx(S/16)x(S/16)."""
+        """float32 Bx3xSxS from ``Sam.preprocess`` -> embeddings BxCx(S/16)x(S/16)."""
         encoder = self.encoder
         tokens = encoder.patch_embed(images)
         if encoder.pos_embed is not None:
@@ -76,10 +74,19 @@ def fused_attention(attention: nn.Module, tokens: Tensor) -> Tensor:
     return attention.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
 
 
-MOST_TOKENS = 1024
+def _row_by_row(
+    query: Tensor, key: Tensor, value: Tensor, bias_h: Tensor, bias_w: Tensor, size: tuple[int, int], rows: int = 8
+) -> Tensor:
+    """Attention of some image rows of one head at a time, so that scores and biases stay in a CPU's cache.
 
+    Args:
+        query, key, value: BxheadsxNxd, N = HxW.
+        bias_h, bias_w: BxheadsxHxWxHx1 and BxheadsxHxWx1xW, to be added to the scores.
+        size: (H, W).
 
-def _row_by_row(query, key, value, bias_h, bias_w, size, rows=8):
+    Returns:
+        BxHxWx(heads*d).
+    """
     height, width = size
     batch, heads, count, depth = query.shape
     out = query.new_empty(batch, heads, count, depth)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -27,13 +28,18 @@ from torchvision.ops import batched_nms
 
 from models.sam_decoder import FoldedDecoder, PackageDecoder, at_least_float32
 from models.sam_encoder import FusedEncoder, PackageEncoder
+from util.errors import InputError
 from util.masks import Masks
+
+T = TypeVar("T")
 
 # How near (pixels) to the edge of a crop a box counts as cut off by it.
 EDGE_DISTANCE = 20
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Floats of full-size masks under way at once: about a cache on a CPU, some hundred MB on a GPU.
 FULL_SIZE_FLOATS = {"cpu": 2**20, "cuda": 2**26}
+# What is done at once: attribute of `MaskGenerator` -> its smallest unit.
+BATCHES = {"encode_batch": "one picture's encoding", "points_per_batch": "one point's masks"}
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,13 @@ class MaskGenerator:
         precision: ``fp32``, ``bf16`` or ``fp16``; of the encoder and the decoder. Masks are upscaled in float32.
         exact: use the package's modules in the package's order, so that in fp32 every bit is the package's. Otherwise
             faster ones that differ in the rounding of floats.
-        encode_batch: crops that go through the encoder at once.
+        encode_batch: crops that go through the encoder at once; halved whenever the GPU runs out of memory.
 
     Attributes:
         points_per_batch: as in the options, but halved whenever the GPU ran out of memory.
+
+    Raises:
+        InputError: from `generate`, if the GPU's memory holds not even one picture or one point.
     """
 
     sam: Sam
@@ -139,17 +148,39 @@ class MaskGenerator:
             for crop, layer in crop_boxes(image.shape[:2], self.options)
         ]
         found: list[list[Candidates]] = [[] for _ in images]
-        finished = 0
-        for start in range(0, len(crops), self.encode_batch):
-            part = crops[start : start + self.encode_batch]
-            embeddings = self._embed([_cut(images[number], crop) for number, crop, _ in part])
-            for (number, crop, layer), embedding in zip(part, embeddings, strict=True):
+        finished = start = 0
+        while start < len(crops):
+            embeddings = self._halve_on_demand(
+                "encode_batch",
+                lambda count, start=start: self._embed(
+                    [_cut(images[number], crop) for number, crop, _ in crops[start : start + count]]
+                ),
+            )
+            for (number, crop, layer), embedding in zip(crops[start:], embeddings):
                 found[number].append(self._search_crop(embedding, crop, layer, images[number].shape[:2]))
-            last = crops[start + self.encode_batch][0] if start + self.encode_batch < len(crops) else len(images)
+            start += len(embeddings)
+            last = crops[start][0] if start < len(crops) else len(images)
             for number in range(finished, last):
                 yield self._finish(found[number], images[number].shape[:2])
                 found[number] = []
             finished = last
+
+    def _halve_on_demand(self, attribute: str, work: Callable[[int], T]) -> T:
+        """``work(self.attribute)``; that number is halved, for good, as long as the GPU's memory runs out."""
+        while True:
+            count = getattr(self, attribute)
+            try:
+                return work(count)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).splitlines()[0]
+            # Outside of the except clause, which holds on to the failed tensors.
+            if count == 1:
+                raise InputError(
+                    f"{self.sam.device}: its memory does not even hold {BATCHES[attribute]} ({reason}); free it, "
+                    "choose a smaller --model, --precision bf16 or --device cpu, then run again to resume"
+                )
+            setattr(self, attribute, count // 2)
+            free_memory()
 
     # --- network ----------------------------------------------------------------------------------------------
 
@@ -182,19 +213,14 @@ class MaskGenerator:
         parts = []
         start = 0
         while start < len(grid):
-            points = slice(start, start + self.points_per_batch)
-            try:
-                part = self._search_points(image, grid[points], scaled[points], crop, size)
-            except torch.OutOfMemoryError:
-                if self.points_per_batch == 1:
-                    raise
-                part = None
-            if part is None:  # outside of the except clause, which holds on to the failed tensors
-                self.points_per_batch = max(1, self.points_per_batch // 2)
-                free_memory()
-                continue
+            part = self._halve_on_demand(
+                "points_per_batch",
+                lambda count, start=start: self._search_points(
+                    image, grid[start : start + count], scaled[start : start + count], crop, size
+                ),
+            )
             parts.append(part)
-            start = points.stop
+            start += self.points_per_batch
         found = Candidates.join(parts)
         return found.select(suppress(found.boxes, found.predicted_iou, options.box_nms_thresh))
 

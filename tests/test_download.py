@@ -1,9 +1,12 @@
 import hashlib
 import http.server
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from models import sam
 from util import download as module
 from util.download import download
 from util.errors import InputError
@@ -18,6 +21,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.seen.append(self.headers.get("Range"))
+        if self.path.startswith("/garbage"):
+            self.wfile.write(b"this is no HTTP\r\n\r\n")
+            return
         if self.path.startswith("/missing"):
             self.send_error(404)
             return
@@ -85,6 +91,19 @@ def test_whole_partial_file_is_only_verified(server, tmp_path):
     assert download(f"{server.url}/net.pth", PREFIX, tmp_path).read_bytes() == DATA
 
 
+def test_partial_file_longer_than_the_whole_is_dropped(server, tmp_path):
+    (tmp_path / "net.pth.part").write_bytes(DATA + b"more")
+    assert download(f"{server.url}/net.pth", PREFIX, tmp_path).read_bytes() == DATA
+    assert server.seen == [f"bytes={len(DATA) + 4}-", None]
+
+
+def test_several_at_once_download_once(server, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: download(f"{server.url}/net.pth", PREFIX, tmp_path), range(4)))
+    assert {path.read_bytes() for path in paths} == {DATA}
+    assert server.seen == [None]
+
+
 def test_wrong_content_is_refused_and_not_kept(server, tmp_path):
     with pytest.raises(InputError, match="should begin with 000000, found"):
         download(f"{server.url}/net.pth", "000000", tmp_path)
@@ -101,3 +120,27 @@ def test_unreachable_server_names_the_way_out(server, tmp_path, monkeypatch):
     assert len(server.seen) == 1  # a 404 is final
     with pytest.raises(InputError, match="--mirror"):
         download("http://127.0.0.1:9/net.pth", PREFIX, tmp_path)
+    with pytest.raises(InputError, match="cannot be downloaded.*no HTTP.*--mirror"):
+        download(f"{server.url}/garbage", PREFIX, tmp_path)
+    for address in ("weights/net.pth", "ftp://host/net.pth", f"{server.url}/"):
+        with pytest.raises(InputError, match="no address of a file.*--mirror"):
+            download(address, PREFIX, tmp_path)
+
+
+def test_a_folder_is_a_mirror_and_a_full_disk_is_told(tmp_path, monkeypatch):
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/net.pth").write_bytes(DATA)
+    url = (tmp_path / "mirror/net.pth").as_uri()
+    assert download(url, PREFIX, tmp_path / "cache").read_bytes() == DATA
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written.*TORCH_HOME"):
+        download(url, PREFIX, tmp_path / "file")
+
+
+def test_the_official_checkpoint_comes_from_the_mirror_once(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setitem(sam.VARIANTS, "vit_b", sam.Variant(f"sam_vit_b_{PREFIX}.pth", 768))
+    for _ in range(2):
+        path = sam.official_checkpoint("vit_b", server.url + "/")
+        assert Path(path) == tmp_path / "hub/checkpoints" / f"sam_vit_b_{PREFIX}.pth"
+    assert server.seen == [None] and Path(path).read_bytes() == DATA

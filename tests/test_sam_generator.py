@@ -15,6 +15,7 @@ from segment_anything.modeling import Sam
 
 from models import sam_generator
 from models.sam_generator import MaskGenerator, Options
+from util.errors import InputError
 from util.images import read_image
 from util.masks import Masks
 
@@ -146,8 +147,26 @@ def test_out_of_memory_halves_the_batch_and_changes_no_mask(sam, monkeypatch):
         raise torch.OutOfMemoryError("none at all")
 
     monkeypatch.setattr(generator.decoder, "decode", no_memory)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(InputError, match="not even hold one point's masks.*none at all.*--device cpu"):
         next(generator.generate([image]))
+
+
+def test_out_of_memory_halves_the_pictures_at_once(sam, monkeypatch):
+    images = [picture(60, 90, seed) for seed in range(5)]
+    options = changed(points_per_side=4, pred_iou_thresh=0)
+    expected = list(MaskGenerator(sam, options, exact=True).generate(images))
+    generator = MaskGenerator(sam, options, exact=True, encode_batch=8)
+    encoder = generator.encoder
+
+    def small_memory(inputs):
+        if len(inputs) > 2:
+            raise torch.OutOfMemoryError("no memory for so many pictures")
+        return encoder(inputs)
+
+    generator.encoder = small_memory
+    found = list(generator.generate(images))
+    assert generator.encode_batch == 2
+    assert [len(masks) for masks in found] == [len(masks) for masks in expected]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3000, 2)])

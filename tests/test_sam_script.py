@@ -1,7 +1,9 @@
 """generate_sam_masks.py as its users run it; SAM is a small network, put in the place of the checkpoint's."""
 
+import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,9 +14,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sam_reference import small_sam
 from segment_anything import sam_model_registry
 
+import generate_sam_masks
+from models import sam
 from models.sam import load_sam
+from models.sam_generator import Options
+from util.cli import run
 from util.errors import InputError
 from util.masks import read_masks
 
@@ -29,35 +36,84 @@ from sam_reference import small_sam
 sam.load_sam = lambda name, path: small_sam()
 import generate_sam_masks
 from util.cli import run
+"""
+RUN = "run(generate_sam_masks.main)"
+# The same command again and again in copies of one process; each copy kills itself where a real run could be killed.
+KILLED_TWICE = """
+import os, signal
+from util import files
+from util.stage import Stage
+
+def die(*parts):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def written_but_not_noted(times=[0]):
+    record = Stage.record
+    def second_dies(*parts):
+        times[0] += 1
+        return die() if times[0] == 2 else record(*parts)
+    Stage.record = second_dies
+
+def half_written(times=[0]):
+    replace = os.replace
+    def third_dies(source, target):
+        times[0] += str(target).endswith(".json") and "run" not in str(target)
+        return die() if times[0] == 3 else replace(source, target)
+    files.os.replace = third_dies
+
+for prepare in (written_but_not_noted, half_written):
+    child = os.fork()
+    if not child:
+        prepare()
+        run(generate_sam_masks.main)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
+    print(sorted(name for name in os.listdir({out!r}) if name.startswith("p")))
 run(generate_sam_masks.main)
 """
 
 
 @pytest.fixture
-def driver(tmp_path) -> Path:
+def folder(tmp_path) -> Path:
+    """A folder for one test, with something in the place of the checkpoint."""
     (tmp_path / "weights.pth").write_bytes(b"stands for a checkpoint")
-    path = tmp_path / "driver.py"
-    path.write_text(DRIVER.format(root=str(ROOT), tests=str(ROOT / "tests")))
-    return path
+    return tmp_path
 
 
-def command(driver: Path, out: Path, *more: str, processes: int = 1) -> list[str]:
-    start = [sys.executable]
-    if processes > 1:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    folder = driver.parent
-    return [*start, str(driver), "--model", "vit_b", "--checkpoint", str(folder / "weights.pth"),
-            "--images", str(folder / "images"), "--out", str(out), *SMALL, *more]  # fmt: skip
+@pytest.fixture
+def here(monkeypatch):
+    """The script in this process, which has loaded torch already: arguments -> exit code."""
+    monkeypatch.setattr(sam, "load_sam", lambda name, path: small_sam())
+    before = torch.get_num_threads()
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def call(arguments: list[str]) -> int:
+        monkeypatch.setattr(sys, "argv", ["generate_sam_masks.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run(generate_sam_masks.main)
+        return stop.value.code
+
+    yield call
+    torch.set_num_threads(before)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def options(folder: Path, out: str, *more: str) -> list[str]:
+    return ["--model", "vit_b", "--checkpoint", str(folder / "weights.pth"),
+            "--images", str(folder / "images"), "--out", str(folder / out), *SMALL, *more]  # fmt: skip
+
+
+def script(folder: Path, text: str, **values: str) -> str:
+    path = folder / "driver.py"
+    path.write_text((DRIVER + text).format(root=str(ROOT), tests=str(ROOT / "tests"), **values))
+    return str(path)
 
 
 def call(arguments: list[str]) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=120, env=environment)
-
-
-def regions(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    script = [sys.executable, str(ROOT / "generate_sam_masks.py"), "--model", "regions"]
-    return call([*script, "--images", str(folder / "images"), "--out", str(folder / "out"), "--device", "cpu", *more])
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment)
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -71,71 +127,174 @@ def results(out: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(out.glob("p*.json"))}
 
 
-def test_one_process_two_and_a_killed_run_give_the_same_bytes(driver, tmp_path):
-    write_pictures(tmp_path / "images", 8)
-    done = call(command(driver, tmp_path / "one"))
-    assert done.returncode == 0, done.stderr
-    expected = results(tmp_path / "one")
-    assert len(expected) == 8
+def times(out: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in out.glob("p*.json")}
+
+
+def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
+    write_pictures(folder / "images", 6)
+    assert here(options(folder, "one")) == 0
+    expected = results(folder / "one")
+    assert len(expected) == 6
     assert sum(len(json.loads(data)["annotations"]) for data in expected.values()) > 20
 
-    done = call(command(driver, tmp_path / "two", processes=2))
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = call([*launch, script(folder, RUN), *options(folder, "two")])
     assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "two") == expected
+    assert results(folder / "two") == expected
+    assert (folder / "two/ledger.1.jsonl").is_file()
 
-    out = tmp_path / "killed"
-    for enough in (1, 3):
-        process = subprocess.Popen(command(driver, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        limit = time.monotonic() + 60
-        while len(results(out)) < enough and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.01)
-        process.kill()
-        process.wait()
-    before = {file.name: file.stat().st_mtime_ns for file in out.glob("p*.json")}
-    assert before
-    done = call(command(driver, out))
+    done = call([script(folder, KILLED_TWICE, out=str(folder / "killed")), *options(folder, "killed")])
     assert done.returncode == 0, done.stderr
-    assert results(out) == expected
-    ledger = [json.loads(line)["id"] for line in (out / "ledger.jsonl").read_text().splitlines()]
-    assert ledger == sorted(ledger) and len(ledger) == 8
-
-    # A run with nothing to do writes nothing; another option makes everything again.
-    before = {file.name: file.stat().st_mtime_ns for file in out.glob("p*.json")}
-    assert call(command(driver, out, processes=2)).returncode == 0
-    assert {file.name: file.stat().st_mtime_ns for file in out.glob("p*.json")} == before
-    assert call(command(driver, out, "--points-per-side", "3")).returncode == 0
-    assert all(file.stat().st_mtime_ns != before[file.name] for file in out.glob("p*.json"))
+    assert done.stdout.splitlines()[:2] == ["['p0.json', 'p1.json']", "['p0.json', 'p1.json', 'p2.json']"]
+    assert results(folder / "killed") == expected
+    ledger = [json.loads(line)["id"] for line in (folder / "killed/ledger.jsonl").read_text().splitlines()]
+    assert ledger == sorted(ledger) and len(ledger) == 6
 
 
-def test_bad_pictures_are_reported_and_the_rest_goes_on(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
+def test_a_second_run_does_only_what_is_missing_or_stale(folder, here):
+    write_pictures(folder / "images", 3)
+    assert here(options(folder, "out")) == 0
+    out = folder / "out"
+    before = times(out)
+    assert here(options(folder, "out")) == 0 and times(out) == before
+    (out / "p1.json").write_bytes(b"damaged")
+    assert here(options(folder, "out")) == 0
+    assert {name for name, when in times(out).items() if when != before[name]} == {"p1.json"}
+    before = times(out)
+    (folder / "images/p2.png").write_bytes((folder / "images/p0.png").read_bytes())
+    assert here(options(folder, "out")) == 0
+    assert {name for name, when in times(out).items() if when != before[name]} == {"p2.json"}
+    before = times(out)
+    assert here(options(folder, "out", "--points-per-side", "3")) == 0
+    assert all(when != before[name] for name, when in times(out).items())
+    before = times(out)
+    assert here(options(folder, "out", "--points-per-side", "3", "--overwrite")) == 0
+    assert all(when != before[name] for name, when in times(out).items())
+
+
+# What each option of the generator changes, told by another value of it.
+CHANGES = {
+    "points-per-side": "5", "points-per-batch": "7", "pred-iou-thresh": "1.5", "stability-score-thresh": "0.4",
+    "stability-score-offset": "0.3", "box-nms-thresh": "0.3", "crop-n-layers": "1", "crop-nms-thresh": "0.2",
+    "crop-overlap-ratio": "0.1", "crop-n-points-downscale-factor": "2", "min-mask-region-area": "30",
+}  # fmt: skip
+
+
+def test_every_option_of_the_generator_is_on_the_command_line_and_does_something(folder, here):
+    assert set(CHANGES) == {name for name, *_ in generate_sam_masks.GENERATOR_OPTIONS}
+    assert {name.replace("-", "_") for name in CHANGES} == {field.name for field in dataclasses.fields(Options)}
+    write_pictures(folder / "images", 0)
+    coarse = np.random.default_rng(3).integers(0, 256, (5, 6, 3), np.uint8)
+    cv2.imwrite(str(folder / "images/p0.png"), cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC))
+    base = ["--points-per-side", "8", "--crop-n-layers", "1", "--box-nms-thresh", "0.9", "--crop-nms-thresh", "0.9"]
+    assert here(options(folder, "base", *base)) == 0
+    plain = results(folder / "base")["p0.json"]
+    for name, value in CHANGES.items():
+        value = "0" if name == "crop-n-layers" else value
+        assert here(options(folder, name, *base, f"--{name}", value)) == 0
+        result = results(folder / name)["p0.json"]
+        if name == "points-per-batch":  # speed and rounding only
+            assert len(json.loads(result)["annotations"]) == len(json.loads(plain)["annotations"]) > 0
+        else:
+            assert result != plain, name
+        recorded = json.loads((folder / name / "run.json").read_text())["options"]
+        assert recorded[name.replace("-", "_")] == float(value)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (["--points-per-side", "0"], "from 1 on"),
+        (["--pred-iou-thresh", "nan"], "finite"),
+        (["--stability-score-offset", "inf"], "finite"),
+        (["--crop-overlap-ratio", "1"], "0..1"),
+        (["--crop-n-layers", "-1"], "from 0 on"),
+        (["--crop-n-layers", "3", "--crop-n-points-downscale-factor", "2"], "no points"),
+        (["--encode-batch", "0"], "--encode-batch"),
+        (["--threads", "0"], "--threads"),
+        (["--preview", "-1"], "--preview"),
+        (["--model", "vit_x"], "vit_x"),
+        (["--model", "regions"], "no weights"),
+    ],
+)
+def test_wrong_options_are_refused(folder, here, capsys, wrong, message):
+    assert here(options(folder, "out", *wrong)) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_preview_draws_the_first_pictures(folder, here):
+    write_pictures(folder / "images", 3)
+    assert here(options(folder, "out", "--preview", "2")) == 0
+    drawn = sorted((folder / "out/preview").iterdir())
+    assert [file.name for file in drawn] == ["p0.png", "p1.png"]
+    for file in drawn:
+        panels = cv2.imread(str(file))
+        assert len(np.unique(panels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_bf16_and_exact_are_other_results_in_the_ledger(folder, here):
+    write_pictures(folder / "images", 1)
+    assert here(options(folder, "out")) == 0
+    plain = results(folder / "out")["p0.json"]
+    assert here(options(folder, "out", "--precision", "bf16")) == 0
+    half = results(folder / "out")["p0.json"]
+    assert half != plain
+    assert here(options(folder, "out", "--exact")) == 0
+    assert results(folder / "out")["p0.json"] != half
+
+
+@pytest.mark.parametrize("model", ["regions", "vit_b"])
+def test_bad_pictures_are_reported_and_the_rest_goes_on(folder, here, capsys, model):
+    images = folder / "images"
+    images.mkdir()
     colours = np.kron(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
     good = Image.fromarray(colours)
-    good.save(folder / "rgb.png")
-    good.convert("L").save(folder / "grey.png")
-    good.convert("RGBA").save(folder / "rgba.png")
-    good.convert("CMYK").save(folder / "cmyk.jpg")
-    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    good.save(images / "rgb.png")
+    good.convert("L").save(images / "grey.png")
+    good.convert("1").save(images / "bits.png")
+    good.convert("P").save(images / "palette.png", transparency=3)
+    good.convert("LA").save(images / "grey_alpha.png")
+    good.convert("RGBA").save(images / "rgba.png")
+    good.convert("CMYK").save(images / "cmyk.jpg")
+    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(images / "deep.png")
+    cv2.imwrite(str(images / "deep_colours.png"), colours.astype(np.uint16) * 257)
+    Image.fromarray(np.full((30, 40), np.nan, np.float32)).save(images / "floats.tif")
     turned = Image.Exif()
     turned[0x0112] = 6
-    good.save(folder / "turned.jpg", exif=turned)
-    good.resize((1, 1)).save(folder / "pixel.png")
-    good.resize((6000, 4000)).save(folder / "huge.jpg")
-    whole = (folder / "turned.jpg").read_bytes()
-    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.png").write_text("no picture")
+    good.save(images / "turned.jpg", exif=turned)
+    good.resize((1, 1)).save(images / "pixel.png")
+    good.resize((6000, 4000), Image.Resampling.NEAREST).save(images / "huge.jpg")
+    Image.new("1", (20000, 20000)).save(images / "bomb.png")
+    whole = (images / "turned.jpg").read_bytes()
+    (images / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    whole = (images / "rgb.png").read_bytes()
+    (images / "cut_png.png").write_bytes(whole[: len(whole) // 2])
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 255
+    (images / "damaged.png").write_bytes(damaged)
+    (images / "text.png").write_text("no picture")
+    (images / "empty.jpg").write_bytes(b"")
+    (images / "folder.png").mkdir()
+    (images / "gone.png").symlink_to(images / "nowhere.png")
 
-    done = regions(tmp_path, "--preview", "2")
-    assert done.returncode == 1, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "cut: " in done.stderr and "text: " in done.stderr and "2 image(s) could not be done" in done.stderr
-    written = {file.stem for file in (tmp_path / "out").glob("*.json")} - {"run"}
-    assert written == {"rgb", "grey", "rgba", "cmyk", "deep", "turned", "pixel", "huge"}
-    assert read_masks(tmp_path / "out", "turned").shape == (60, 40)
-    assert read_masks(tmp_path / "out", "huge").shape == (4000, 6000)
-    assert read_masks(tmp_path / "out", "pixel").shape == (1, 1)
-    assert len(list((tmp_path / "out/preview").glob("*.png"))) == 2
+    where = ["--images", str(images), "--out", str(folder / "out"), "--device", "cpu", "--preview", "2"]
+    weights = (
+        [] if model == "regions" else ["--checkpoint", str(folder / "weights.pth"), *SMALL, "--points-per-side", "2"]
+    )
+    assert here(["--model", model, *weights, *where]) == 1
+    errors = capsys.readouterr().err
+    bad = ["bomb", "cut", "cut_png", "damaged", "empty", "folder", "gone", "text"]
+    assert [name for name in bad if f"{name}: {images}" not in errors] == [], errors
+    assert f"{len(bad)} image(s) could not be done" in errors and "too large" in errors
+    fine = {"bits", "cmyk", "deep", "deep_colours", "floats", "grey", "grey_alpha", "huge", "palette", "pixel", "rgb",
+            "rgba", "turned"}  # fmt: skip
+    out = folder / "out"
+    assert {file.stem for file in out.glob("*.json")} - {"run"} == fine
+    for name, size in (("turned", (60, 40)), ("huge", (4000, 6000)), ("pixel", (1, 1)), ("deep", (40, 60))):
+        assert read_masks(out, name).shape == size
+    assert sorted(file.name for file in (out / "preview").iterdir()) == ["bits.png", "cmyk.png"]
 
 
 def test_a_checkpoint_of_another_model_is_named(tmp_path):
@@ -168,8 +327,6 @@ def test_loads_a_published_state_dict(tmp_path):
 
 def test_help_is_quick_and_honest():
     start = time.monotonic()
-    done = call([sys.executable, str(ROOT / "generate_sam_masks.py"), "--help"])
+    done = call([str(ROOT / "generate_sam_masks.py"), "--help"])
     assert done.returncode == 0 and time.monotonic() - start < 10  # seconds; torch alone takes longer on a slow disk
     assert "is no SAM" in done.stdout and "--stability-score-thresh" in done.stdout
-    assert call([sys.executable, str(ROOT / "generate_sam_masks.py"), "--images", "x", "--out", "y",
-                 "--points_per_side", "0"]).returncode == 2  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import http.client
 import os
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -37,34 +40,48 @@ def download(url: str, md5_prefix: str, folder: str | os.PathLike | None = None)
     """
     path = Path(folder or cache_folder()) / url.rsplit("/", 1)[-1]
     partial = path.with_name(path.name + ".part")
+    if not path.name or urlsplit(url).scheme not in ("http", "https", "file"):
+        raise InputError(f"{url}: no address of a file; give --mirror URL with http://, https:// or file://")
+    remedy = f"{path}: delete it, and the next run downloads it again"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            _check(path, md5_prefix, f"{path}: delete it, and the next run downloads it again")
+            _check(path, md5_prefix, remedy)
             return path
-        for attempt in range(ATTEMPTS):
+        # Machines that share a home folder come here together: one downloads, the others wait and find the file.
+        with open(partial, "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if path.is_file():
+                _check(path, md5_prefix, remedy)
+                return path
+            _fetch_all(url, partial, path)
             try:
-                _fetch(url, partial)
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError, EOFError) as error:
-                final = isinstance(error, urllib.error.HTTPError) and error.code < 500
-                if final or attempt == ATTEMPTS - 1:
-                    raise InputError(
-                        f"{url}: cannot be downloaded ({error}); check the network, name a mirror with --mirror URL, "
-                        f"or put the file at {path} yourself. Run again to go on from {_size(partial)} bytes"
-                    ) from None
-                time.sleep(0.2 * 2**attempt)
-        try:
-            _check(partial, md5_prefix, f"{url}: the download was deleted; try again or name another mirror")
-        except InputError:
-            partial.unlink()
-            raise
-        os.replace(partial, path)
+                _check(partial, md5_prefix, f"{url}: the download was deleted; try again or name another mirror")
+            except InputError:
+                partial.unlink()
+                raise
+            os.replace(partial, path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror or error}); free the disk or set TORCH_HOME"
         ) from None
     return path
+
+
+def _fetch_all(url: str, partial: Path, path: Path) -> None:
+    """Fetch until ``partial`` is whole; a few attempts, each from where the one before was cut off."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _fetch(url, partial)
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, EOFError) as error:
+            final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if final or attempt == ATTEMPTS - 1:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                raise InputError(
+                    f"{url}: cannot be downloaded ({reason}); check the network, name a mirror with --mirror URL, "
+                    f"or put the file at {path} yourself. Run again to go on from {_size(partial)} bytes"
+                ) from None
+            time.sleep(0.2 * 2**attempt)
 
 
 def _size(path: Path) -> int:
@@ -82,7 +99,7 @@ def _fetch(url: str, partial: Path) -> None:
             raise
         if error.headers.get("Content-Range", "").rpartition("/")[2] == str(have):
             return
-        partial.unlink()
+        os.truncate(partial, 0)
         raise EOFError("the partial file did not belong to this one, starting again") from None
     with response:
         resumed = response.status == 206 if hasattr(response, "status") else False

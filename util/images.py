@@ -54,8 +54,8 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({error}); replace the file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable picture ({_reason(error)}); replace the file") from None
 
 
 def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -78,13 +78,20 @@ def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIX
         raise
     except Image.DecompressionBombError:
         raise InputError(f"{path}: it is too large, at most {max_pixels} pixels; scale it down") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable picture ({error}); it may be cut short, replace it") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(
+            f"{path}: not a readable picture ({_reason(error)}); it may be cut short, replace it"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    # Pillow names the object in memory, which tells people nothing.
+    return "no format that is known here" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
     # 16-bit greys reach us as uint16 or int32; 32-bit ones have no agreed range, so their own is used.
-    values = values.astype(np.float64)
+    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = (
         (0.0, 65535.0) if values.size and values.min() >= 0 and values.max() <= 65535 else (values.min(), values.max())
     )
