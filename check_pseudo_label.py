@@ -22,6 +22,16 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    from contextlib import nullcontext
+
+    from util.files import make_folder
+    from util.stage import lock_folder
+
+    with lock_folder(make_folder(args.out)) if args.out else nullcontext():
+        return check(args)
+
+
+def check(args):
     import processor
     from util.files import write_json
     from util.ids import read_id_list

@@ -20,9 +20,16 @@ from util.cli import Parser, class_indices, run
 def main() -> int:
     args = parse_args()
 
-    from util import distributed
+    from contextlib import nullcontext
 
-    with distributed.init(args.device) as dist:
+    from util import distributed
+    from util.files import make_folder
+    from util.stage import lock_folder
+
+    with (
+        distributed.init(args.device) as dist,
+        lock_folder(make_folder(args.out)) if dist.is_main else nullcontext(),
+    ):
         return generate(args, dist)
 
 
@@ -108,7 +115,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
     from util.errors import InputError
     from util.files import file_digest, read_bytes
     from util.images import find_image
-    from util.stage import Stage
+    from util.stage import Stage, start_worker
 
     is_plain = net.config["method"] == "cam"
     sizes = args.sizes or ((512, 640) if is_plain else (256, 512, 768))
@@ -136,7 +143,9 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
                 keys[image_id] = key
         net = net.to(dist.device)
         data = cam_inference.ScaledImages(list(keys), args.images, sizes, shape == "square")
-        loader = DataLoader(data, args.batch_size, num_workers=args.workers, collate_fn=list)
+        loader = DataLoader(
+            data, args.batch_size, num_workers=args.workers, collate_fn=list, worker_init_fn=start_worker
+        )
         with tqdm(total=len(keys), desc="CAMs", unit="image", disable=not dist.is_main, dynamic_ncols=True) as bar:
             for batch in loader:
                 for image_id, _, inputs, message in batch:

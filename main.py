@@ -46,7 +46,15 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    from util.files import make_folder
+    from util.stage import lock_folder
+
     job = Job(args)
+    with lock_folder(make_folder(args.out)):
+        return run_mode(args, job)
+
+
+def run_mode(args, job):
     if args.mode == "compare":
         return job.compare()
     code = 0

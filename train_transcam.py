@@ -124,6 +124,8 @@ def train(args, dist) -> int:
     if resumed:
         trainer.load_state(resumed["trainer"])
         done = trainer.progress
+        if dist.rank == 0:
+            write_json(args.out / "history.json", done.history)
         print(f"{last}: {done.epoch} of {args.epochs} epochs and {done.step} steps are done", flush=True)
 
     writer = None
@@ -137,10 +139,11 @@ def train(args, dist) -> int:
         if dist.rank:
             return
         content = cam_classifier.classifier_content(net, classes)
-        checkpoint.save(last, {**content, "options": options, "trainer": trainer.state()})
+        # last.pth comes last: what is written before it, a run that is killed in between writes again.
         if best:
             checkpoint.save(args.out / "best.pth", content)
         write_json(args.out / "history.json", trainer.progress.history)
+        checkpoint.save(last, {**content, "options": options, "trainer": trainer.state()})
         if trainer.progress.step == 0:
             report_epoch(trainer.progress.history[-1])
 
@@ -226,6 +229,9 @@ def read_resumable(last: Path, options: dict, overwrite: bool) -> dict | None:
 
     if overwrite or not last.exists():
         return None
+    for path in (last, last.with_name("best.pth")):
+        if path.exists():
+            checkpoint.check(path)
     content = checkpoint.load(last)
     before = content.get("options", {})
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models.cam_data import EpochOrder, TaggedImages
+from util.stage import start_worker
 from util.voc import ClassTable
 
 
@@ -90,6 +91,7 @@ class Trainer:
             sampler=sampler,
             num_workers=workers,
             pin_memory=self.dist.device.type == "cuda",
+            worker_init_fn=start_worker,
             persistent_workers=workers > 0 and isinstance(sampler, EpochOrder),
         )
 

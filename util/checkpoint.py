@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 from util.errors import InputError
@@ -32,10 +33,28 @@ def save(path: str | os.PathLike, state: dict) -> None:
     except OSError as error:
         raise disk_error(error, path) from None
     except RuntimeError as error:
-        # A failed write makes torch's zip writer stumble as well, over the end that it cannot write.
-        if not isinstance(error.__context__, OSError):
+        # What breaks a write off makes torch's zip writer stumble as well, over the end that it cannot write.
+        reason = error.__context__
+        while reason is not None and not isinstance(reason, (OSError, KeyboardInterrupt)):
+            reason = reason.__context__
+        if reason is None:
             raise
-        raise disk_error(error.__context__, path) from None
+        raise (disk_error(reason, path) if isinstance(reason, OSError) else KeyboardInterrupt) from None
+
+
+def check(path: str | os.PathLike) -> None:
+    """Check every byte of a checkpoint that `save` wrote against its checksums, which `load` does not look at.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        wrong = error
+    if wrong is not None:
+        raise InputError(f"{path}: damaged ({wrong}); bring it back from a copy, or train anew with --overwrite")
 
 
 def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) -> dict:

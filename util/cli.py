@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import InputError
-from util.stage import default_workers
+from util.stage import default_workers, disk_error
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 _COMMON = {
     "images": dict(type=Path, metavar="DIR", help="folder of pictures"),
@@ -95,6 +97,15 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = EXIT_ERROR
+    except OSError as error:
+        # Reading turns what fails into InputError, so this is the disk that the results go to.
+        if error.errno not in _DISK:
+            raise
+        print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
+        code = EXIT_ERROR
+    # All is said and written; an interrupt now would only break off the way out.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
 
 

@@ -33,18 +33,21 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the whole new file, never a part. The folder is made when missing.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Temporary names start with a dot and keep the suffix, since some writers choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Temporary names start with a dot and keep the suffix, since some writers choose the format by it.
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename, error.filename2 = os.fspath(path), None  # a failed write names no file, or a temporary one
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise
 
 

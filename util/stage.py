@@ -9,12 +9,19 @@ damaged output are all made again, and nothing else is.
 from __future__ import annotations
 
 import ast
+import contextlib
 import errno
 import fcntl
 import json
+import multiprocessing
 import os
 import platform
+import re
+import signal
 import sys
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -206,7 +213,10 @@ def lock_folder(out: Path):
     Raises:
         InputError: if another run holds it.
     """
-    file = open(out / ".lock", "w")
+    try:
+        file = open(out / ".lock", "w")
+    except OSError as error:
+        raise disk_error(error, out) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -214,7 +224,39 @@ def lock_folder(out: Path):
         if error.errno in (errno.EAGAIN, errno.EACCES):
             raise InputError(f"{out}: another run is writing here; wait for it or choose another --out") from None
         raise InputError(f"{out}: cannot be locked ({error.strerror}); choose a folder on a local disk") from None
+    _locks.add(file)
+    _remove_leftovers(out)
     return file
+
+
+# A worker process inherits the open lock file, and would keep the lock as long as it outlives a run that was killed.
+_locks: weakref.WeakSet = weakref.WeakSet()
+
+
+def _close_inherited_locks() -> None:
+    for file in list(_locks):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)
+
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.\w+)?|\.probe[a-z0-9_]{8}")  # names that util.files makes
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete what writers that were killed left half done in a locked folder.
+
+    Folders with a lock of their own look after themselves. Under ``torchrun`` other processes of this run may be
+    writing already, so only what is too old to be theirs goes.
+    """
+    newest = time.time() - (60 if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 0)
+    for folder, folders, names in os.walk(out):
+        folders[:] = [name for name in folders if not os.path.exists(os.path.join(folder, name, ".lock"))]
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(OSError):
+                if _LEFTOVER.fullmatch(name) and path.stat().st_mtime <= newest:
+                    path.unlink()
 
 
 def describe_files(paths: Iterable[str | os.PathLike], out: Path) -> dict[str, str]:
@@ -277,7 +319,7 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
                 bar.update()
             return
         chunks = (items[start : start + chunk] for start in range(0, len(items), chunk))
-        with ProcessPoolExecutor(workers, initializer=_ignore_interrupt) as pool:
+        with ProcessPoolExecutor(workers, initializer=start_worker) as pool:
             waiting = {pool.submit(_work_chunk, work, part) for part in islice(chunks, 2 * workers)}
             try:
                 while waiting:
@@ -300,9 +342,17 @@ def _work_chunk(work: Callable, items: list) -> list:
     return [work(item) for item in items]
 
 
-def _ignore_interrupt() -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides, and its workers end with it.
-    import signal
+def start_worker(number: int = 0) -> None:
+    """Set up a worker process, of `run_parallel` or of a torch ``DataLoader`` (as its ``worker_init_fn``).
 
+    Ctrl-C reaches the whole process group, but the parent alone decides; and a worker ends with its parent even if that
+    was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
