@@ -1,11 +1,12 @@
 """Merge strategies: pseudo label + class-agnostic masks -> enhanced label. A new one is one file and one line here."""
 
-from merge import grow, max_iou, max_iou_imp, max_iou_imp2, merge_customize
+from merge import cam_level, grow, max_iou, max_iou_imp, max_iou_imp2, merge_customize
 
 STRATEGIES = {
     "max_iou": max_iou.merge,
     "max_iou_imp": max_iou_imp.merge,
     "max_iou_imp2": max_iou_imp2.merge,
     "grow": grow.merge,
+    "cam_level": cam_level.merge,
     "merge_customize": merge_customize.merge,
 }

@@ -1,0 +1,56 @@
+"""cam_level: masks even the soft CAM out, and each class takes what stands at the level of its own object.
+
+A CAM is uneven inside an object and runs over its border. Its mean inside a mask is neither, and where masks overlap the
+means are averaged: the map becomes a relief of plateaus with the masks' borders. One threshold for all images then cuts off
+the body of an object whose head alone is bright, and keeps the ground of one that glows all over. So each map gets its
+own: Otsu's threshold parts object from background roughly, the median above it is the object's level, and what comes close
+to that level is the object.
+
+Without a soft CAM the label itself stands for it, 1 inside the class and 0 outside.
+
+Source of the threshold: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC 1979.
+"""
+
+import cv2
+import numpy as np
+
+from merge.merge_base import foreground_classes
+
+
+def merge(label, masks, *, tags=None, cam=None, share=0.95, largest=0.4):
+    """Mend a label; the contract stands in `merge.merge_base`.
+
+    Args:
+        share: of the object's level that a place must reach to belong to it.
+        largest: masks of more than this share of the image are background, and left out.
+    """
+    classes = foreground_classes(label) if tags is None or cam is None else np.array(tags, int)
+    if cam is not None:
+        classes = np.array([value for value in classes if value in cam], int)
+    used = masks.select(np.flatnonzero((masks.areas > 0) & (masks.areas <= largest * label.size)))
+    if not len(used) or not len(classes):
+        return label.copy(order="F")
+    relief = np.stack([_plateaus(used, label == value if cam is None else cam[value]) for value in classes])
+    relief /= np.array([max(share * _level(part), 1e-6) for part in relief])[:, None, None]
+    highest = relief.max(axis=0)
+    # Where two classes are equally high, neither is known to be right, and the label stays.
+    clear = (highest > 1) & ((relief == highest).sum(axis=0) == 1)
+    kept = np.where((highest > 1) | (label == 255), label, 0)
+    return np.where(clear, classes[relief.argmax(axis=0)], kept).astype(np.uint8)
+
+
+def _plateaus(masks, values: np.ndarray) -> np.ndarray:
+    """float64 HxW: at each pixel the mean over its masks of the map's mean inside them; the map where no mask is."""
+    member = masks.atoms.membership
+    count = member.sum(axis=1)
+    # Rounded, so that the order of the masks, in which floats are added up, changes nothing.
+    means = np.round(member @ (masks.sums(values) / masks.areas) / np.maximum(count, 1), 9)
+    return np.where((count > 0)[masks.atoms.index], means[masks.atoms.index], values)
+
+
+def _level(values: np.ndarray) -> float:
+    """The median of what Otsu's threshold sets apart; 1 for an empty map."""
+    bytes_ = np.ascontiguousarray(np.clip(255 * values, 0, 255).round(), np.uint8)
+    threshold, _ = cv2.threshold(bytes_, 0, 255, cv2.THRESH_OTSU)
+    above = values[bytes_ > threshold]
+    return float(np.median(above)) if above.size else 1.0
