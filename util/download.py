@@ -38,9 +38,10 @@ def download(url: str, md5_prefix: str, folder: str | os.PathLike | None = None)
     Raises:
         InputError: if it cannot be reached or written, or its MD5 is another one.
     """
-    path = Path(folder or cache_folder()) / url.rsplit("/", 1)[-1]
+    name = url.rpartition("/")[2]
+    path = Path(folder or cache_folder()) / name
     partial = path.with_name(path.name + ".part")
-    if not path.name or urlsplit(url).scheme not in ("http", "https", "file"):
+    if not name or urlsplit(url).scheme not in ("http", "https", "file"):
         raise InputError(f"{url}: no address of a file; give --mirror URL with http://, https:// or file://")
     remedy = f"{path}: delete it, and the next run downloads it again"
     try:
