@@ -534,9 +534,9 @@ def test_results_are_drawn(demo, runs):
         if folder == "merge":
             assert app.dataframe[0].value["method"].tolist() == ["perfect", "input"]
             assert [metric.value for metric in app.metric] == ["100.00 %"] * 4
-            assert len(app.get("arrow_vega_lite_chart")) >= 4
+            assert len(app.get("vega_lite_chart")) >= 4
         else:
-            assert "loss" in texts(app) and len(app.get("arrow_vega_lite_chart")) == 2
+            assert "loss" in texts(app) and len(app.get("vega_lite_chart")) == 2
             assert app.json
 
 

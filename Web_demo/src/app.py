@@ -36,6 +36,9 @@ table.legend td { text-align: right; padding: .15rem 0 .15rem .8rem; font-varian
 table.legend thead th { opacity: .75; } table.legend thead th:not(:first-child) { text-align: right; }
 .swatch { display: inline-block; width: .8rem; height: .8rem; margin-right: .5rem; border-radius: .2rem;
           border: 1px solid rgba(128,128,128,.6); vertical-align: -.05rem; }
+table.facts { border-collapse: collapse; font-size: .9rem; }
+table.facts th { text-align: left; font-weight: 400; opacity: .75; padding: .1rem 1rem .1rem 0; vertical-align: top; }
+ul.palette { list-style: none; margin: 0; padding: 0; font-size: .9rem; columns: 9rem auto; }
 .scale { display: flex; gap: .5rem; align-items: center; font-size: .85rem; }
 .scale .bar { flex: 1; height: .6rem; border-radius: .3rem; }
 </style>"""
@@ -186,7 +189,7 @@ def show_segmented(segmenter, model_key, segmented) -> None:
             files |= show_result(segmenter, picture, result, stem, opacity, hidden, sure)
     if len(segmented) > 1:
         st.download_button(
-            f"Download all {len(segmented)} pictures (ZIP)", pictures.archive(files), "segmentation.zip",
+            f"Download all {len(segmented)} pictures (ZIP)", lambda: pictures.archive(files), "segmentation.zip",
             "application/zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
         )  # fmt: skip
 
@@ -213,7 +216,7 @@ def show_result(segmenter, picture, result, stem, opacity, hidden, sure) -> dict
         rows, columns = picture.image.shape[:2]
         st.caption(f"Scaled to {columns} x {rows} pixels for the model; the mask comes at the full size.")
     for column, (title, data, alt) in zip(st.columns(len(panels)), panels):
-        column.image(data, caption=title, alt=alt, width="stretch")
+        column.image(pictures.inline(data), caption=title, alt=alt, width="stretch")
     if sure:
         st.html(pictures.scale_bar())
     left, right = st.columns([2, 1])
@@ -319,7 +322,7 @@ def show_scene(scene, classes) -> None:
     if scene.truth is not None:
         panels.append(("Ground truth", colorize(scene.truth, classes.palette)))
     for column, (title, picture) in zip(st.columns(len(panels)), panels):
-        column.image(pictures.encode(picture), caption=plain(title), alt=title, width="stretch")
+        column.image(pictures.inline(pictures.encode(picture)), caption=plain(title), alt=title, width="stretch")
     if chosen is not None:
         numbers = lab.mask_numbers(scene, chosen, classes)
         st.html(pictures.fact_table(numbers))
@@ -403,7 +406,8 @@ def show_strategies(scene, classes, tuned, table, labels) -> None:
                     rows[name] = {classes.names[c]: value for c, value in per_class.items()}
                     caption = f"{name}: IoU {100 * iou:.1f} ({100 * (iou - before):+.1f}), {milliseconds:.0f} ms"
                 shown = lab.errors_picture(scene, result) if errors else overlay(scene.picture, result, classes.palette)
-                st.image(pictures.encode(shown), caption=plain(caption), alt=caption, width="stretch")
+                data = pictures.encode(shown)
+                st.image(pictures.inline(data), caption=plain(caption), alt=caption, width="stretch")
     if scene.truth is not None:
         st.markdown("IoU a class, per cent")
         st.dataframe((100 * pd.DataFrame(rows)).round(1), height="content")

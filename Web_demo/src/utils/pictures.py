@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import re
@@ -26,6 +27,15 @@ def encode(picture: np.ndarray, format: str = "JPEG") -> bytes:
     options = {"quality": 92} if format == "JPEG" else {"compress_level": 1}
     Image.fromarray(picture).save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def inline(data: bytes) -> str:
+    """A JPEG or PNG file as an address that holds the picture itself.
+
+    So the server keeps no copy of what a visitor looks at, and a picture that was just replaced is not asked for in vain.
+    """
+    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def mask_file(label: np.ndarray, palette: np.ndarray, full_size: tuple[int, int]) -> bytes:
