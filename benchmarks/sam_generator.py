@@ -40,9 +40,8 @@ def parse_args():
 
 def main() -> None:
     args = parse_args()
-    import numpy as np
     import torch
-    from sam_reference import Agreement, official
+    from sam_reference import Agreement, official, passing_options
     from segment_anything import sam_model_registry
 
     from models.sam import load_sam
@@ -57,21 +56,8 @@ def main() -> None:
     ids = read_id_list(args.list)[: args.count]
     images = [read_image(find_image(args.images, image_id)) for image_id in ids]
 
-    options = Options(points_per_side=args.points_per_side, points_per_batch=args.points_per_batch)
-    if not args.checkpoint:
-        coarse = Options(
-            points_per_side=4, pred_iou_thresh=-9, stability_score_thresh=-9, stability_score_offset=0.01,
-            box_nms_thresh=1.0,
-        )  # fmt: skip
-        masks = next(MaskGenerator(sam, coarse).generate(images[:1]))
-        options = Options(
-            points_per_side=args.points_per_side,
-            points_per_batch=args.points_per_batch,
-            pred_iou_thresh=max(1e-6, float(np.quantile(masks.predicted_iou, 1 - args.pass_part))),
-            stability_score_thresh=max(1e-6, float(np.quantile(masks.stability_score, 1 - args.pass_part))),
-            stability_score_offset=0.01,
-            box_nms_thresh=0.99,
-        )
+    grid = {"points_per_side": args.points_per_side, "points_per_batch": args.points_per_batch}
+    options = Options(**grid) if args.checkpoint else passing_options(sam, images[0], args.pass_part, **grid)
     print(f"{args.model} on {args.device}, {args.threads} threads, {len(images)} picture(s), {options}", flush=True)
 
     runs: dict[str, Callable] = {"package": lambda image: official(sam, image, options)}
@@ -97,16 +83,8 @@ def main() -> None:
         if args.disk:
             print(f"{image_id} bytes: {disk(args.disk, image_id, results['package'], results['ours fp32'])}")
     for name, agreement in agreements.items():
-        print(
-            f"{name}: {seconds['package'] / seconds[name]:.2f}x the package's speed, "
-            f"{'the same masks' if agreement.is_same() else 'other masks'}: {agreement.found} of "
-            f"{agreement.expected}, {agreement.in_place} at the same place with the same box and point, "
-            f"{agreement.expected - agreement.unmatched} from the same point with a mean IoU of "
-            f"{np.mean(agreement.ious):.4f} (least {min(agreement.ious, default=1):.4f}), {agreement.pixels_off} of "
-            f"{agreement.pixels} pixels off, predicted IoU off by {agreement.iou_off:.1e}, stability by "
-            f"{agreement.stability_most:.1e}",
-            flush=True,
-        )
+        same = "the same masks" if agreement.is_same() else "other masks"
+        print(f"{name}: {seconds['package'] / seconds[name]:.2f}x the package's speed, {same}: {agreement}", flush=True)
     if args.profile:
         for name, clock in clocks.items():
             print(f"\n{name}: {seconds[name]:.1f} s")

@@ -12,7 +12,7 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torchvision.ops import batched_nms
 
-from models.sam_generator import Options
+from models.sam_generator import MaskGenerator, Options
 from util.masks import Masks
 
 OPTIONS = Options(
@@ -81,6 +81,22 @@ def official(sam: Sam, image: np.ndarray, options: Options, **more) -> list[dict
         return generator.generate(image)
     finally:
         package.batched_nms = batched_nms
+
+
+def passing_options(sam: Sam, image: np.ndarray, part: float, **values) -> Options:
+    """Options whose two thresholds each let about that part of a random network's masks pass, from a coarse grid."""
+    coarse = Options(
+        points_per_side=4, pred_iou_thresh=-9, stability_score_thresh=-9, stability_score_offset=0.01,
+        box_nms_thresh=1.0,
+    )  # fmt: skip
+    masks = next(MaskGenerator(sam, coarse).generate([image]))
+    return Options(
+        **values,
+        pred_iou_thresh=max(1e-6, float(np.quantile(masks.predicted_iou, 1 - part))),
+        stability_score_thresh=max(1e-6, float(np.quantile(masks.stability_score, 1 - part))),
+        stability_score_offset=0.01,
+        box_nms_thresh=0.99,
+    )
 
 
 @dataclass
@@ -152,6 +168,14 @@ class Agreement:
             self.stability_most = max(self.stability_most, stable)
             self.stability_off += stable * max(1, int(theirs.sum()))
         return self
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found} masks, {self.expected} of the package, {self.in_place} at the same place with the same box and "
+            f"point, {len(self.ious)} from the same point with a mean IoU of {np.mean(self.ious or [1]):.4f} (least "
+            f"{min(self.ious, default=1):.4f}), {self.pixels_off} of {self.pixels} pixels off, predicted IoU off by "
+            f"{self.iou_off:.1e} (relative above 1), stability score by {self.stability_most:.1e}"
+        )
 
     def is_identical(self) -> bool:
         """Every number, place, box, point, score and pixel the same, bit for bit."""
