@@ -1,4 +1,4 @@
-"""Our mask generator against segment-anything's, side by side in one run: masks, seconds, where they go, and bytes.
+"""Our mask generator against segment-anything's, side by side in one run: masks, seconds, and where they go.
 
     python benchmarks/sam_generator.py --images JPEGImages --list train.txt --count 1 --precision fp32 bf16 --profile
 
@@ -34,7 +34,6 @@ def parse_args():
         action="store_true",
         help="seconds of each step; on a GPU this waits for every step, so use it apart",
     )
-    parser.add_argument("--disk", type=Path, help="also write both formats here, and tell their bytes")
     return parser.parse_args()
 
 
@@ -79,10 +78,6 @@ def main() -> None:
             seconds[name] += took
             print(f"{image_id} {name}: {took:.1f} s, {len(results[name])} masks", flush=True)
         for name, agreement in agreements.items():
-            agreement.add(results[name], results["package"])
-        if args.disk:
-            print(f"{image_id} bytes: {disk(args.disk, image_id, results['package'], results['ours fp32'])}")
-    for name, agreement in agreements.items():
         same = "the same masks" if agreement.is_same() else "other masks"
         print(f"{name}: {seconds['package'] / seconds[name]:.2f}x the package's speed, {same}: {agreement}", flush=True)
     if args.profile:
@@ -156,43 +151,6 @@ class StepClock:
 
             torch.cuda.synchronize()
         return time.perf_counter()
-
-
-def disk(folder: Path, image_id: str, expected: list[dict], masks) -> str:
-    """Bytes, and bytes in blocks of 4 KiB, of our JSON file and of the folder that amg.py writes."""
-    import cv2
-
-    from util.masks import write_masks
-
-    ours, theirs = folder / f"{image_id}.json", folder / "amg" / image_id
-    theirs.mkdir(parents=True, exist_ok=True)
-    write_masks(ours, masks, image_id, f"{image_id}.jpg")
-    columns = ("id,area,bbox_x0,bbox_y0,bbox_w,bbox_h,point_input_x,point_input_y,predicted_iou,stability_score,"
-               "crop_box_x0,crop_box_y0,crop_box_w,crop_box_h")  # fmt: skip
-    rows = [columns]
-    for k, a in enumerate(expected):
-        cv2.imwrite(str(theirs / f"{k}.png"), a["segmentation"].astype("uint8") * 255)
-        values = [
-            k,
-            a["area"],
-            *a["bbox"],
-            *a["point_coords"][0],
-            a["predicted_iou"],
-            a["stability_score"],
-            *a["crop_box"],
-        ]
-        rows.append(",".join(map(str, values)))
-    (theirs / "metadata.csv").write_text("\n".join(rows) + "\n")
-    sizes = [file.stat().st_size for file in theirs.iterdir()]
-    one = ours.stat().st_size
-    return (
-        f"JSON {one} ({_blocks(one)} on disk), amg.py's folder of {len(sizes)} files {sum(sizes)} "
-        f"({sum(map(_blocks, sizes))} on disk), {sum(sizes) / one:.1f}x ({sum(map(_blocks, sizes)) / _blocks(one):.1f}x)"
-    )
-
-
-def _blocks(size: int) -> int:
-    return -(-size // 4096) * 4096
 
 
 if __name__ == "__main__":
