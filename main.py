@@ -9,7 +9,10 @@ Modes:
     eval      OUT/METHOD against --gt-dir -> OUT/METHOD.metrics.json, OUT/METHOD.per_image.csv
     vis       pictures of chosen images -> OUT/vis/METHOD/<id>.png
     all       merge, eval and vis of one method
-    compare   merge and eval of several --methods, ranked -> OUT/compare.json, compare.csv, compare.png
+    compare   merge and eval of several --methods, ranked, with paired 95 % intervals of every difference
+              -> OUT/compare.json, compare.csv, compare_classes.csv, compare.png
+              --split-half SEED   choose parameters on one half of the images, report on the other, both ways round
+              --sensitivity NAME  sweep a parameter, draw the curve
 
 What is up to date is not made again; an edited strategy, a changed option or a changed input is.
 """
@@ -26,6 +29,15 @@ def parse_arguments():
     parser.add_argument("--method", default="max_iou_imp2", metavar="NAME", help="strategy (default: %(default)s)")
     parser.add_argument("--methods", default="all", metavar="NAME,...", help="strategies to compare, or all")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
+    parser.add_argument("--baseline", default="max_iou_imp2", metavar="NAME", help="compare: tell differences to this "
+                        "method as well, when it is compared (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--split-half", type=int, metavar="SEED", help="compare: choose parameters on one random half of "
+                        "the list, report on the other, both ways round")  # fmt: skip
+    parser.add_argument(
+        "--sensitivity", action="append", default=[], metavar="NAME", help="compare: sweep this parameter"
+    )
+    parser.add_argument("--values", action="append", default=[], metavar="NAME=V,V,...", help="compare: values that a "
+                        "parameter takes (default: those that the strategy's file lists)")  # fmt: skip
     parser.add_argument("--pseudo-path", type=Path, required=True, metavar="DIR", help="pseudo labels, <id>.png")
     parser.add_argument("--sam-path", type=Path, metavar="DIR", help="SAM masks: <id>.json, or folders <id>/*.png")
     parser.add_argument("--image-list", type=Path, required=True, metavar="FILE", help="id list, one image id a line")
@@ -73,7 +85,7 @@ class Job:
     def __init__(self, args):
         import processor
         from merge import STRATEGIES
-        from merge.merge_base import resolve_parameters
+        from merge.merge_base import resolve_parameters, search_space
         from util.errors import InputError
         from util.ids import read_id_list
 
@@ -85,11 +97,19 @@ class Job:
                 raise InputError(f"strategy {name!r} is unknown; there are {', '.join(STRATEGIES)}")
         if args.mode == "compare" and args.param and len(self.methods) > 1:
             raise InputError("--param goes with one strategy; name it with --methods NAME")
+        if args.mode != "compare" and (args.sensitivity or args.values or args.split_half is not None):
+            raise InputError("--split-half, --sensitivity and --values go with --mode compare")
         if args.mode != "eval" and args.sam_path is None:
             raise InputError("--sam-path is missing; give the folder of masks that generate_sam_masks.py wrote")
         if args.mode in ("eval", "compare") and args.gt_dir is None:
             raise InputError(f"--mode {args.mode} scores against ground truth; give --gt-dir")
         self.parameters = {name: resolve_parameters(name, STRATEGIES[name], args.param) for name in self.methods}
+        self.search = search_space({name: STRATEGIES[name] for name in self.methods}, args.values)
+        for name in args.sensitivity:
+            if not any(name in space for space in self.search.values()):
+                known = sorted({key for space in self.search.values() for key in space})
+                raise InputError(f"--sensitivity {name}: no compared strategy lists values of it; there are "
+                                 f"{', '.join(known) or 'none'}, others need --values {name}=V,V,...")  # fmt: skip
         self.classes = load_classes(args.class_names, args.number_class)
         self.only = class_indices(args.classes, self.classes)
         self.ids = read_id_list(args.image_list)
@@ -135,10 +155,57 @@ class Job:
         shared = set(before.cells).intersection(*(evaluation.cells for evaluation in evaluations.values()))
         for evaluation in (before, *evaluations.values()):
             evaluation.cells = {image_id: cells for image_id, cells in evaluation.cells.items() if image_id in shared}
-        print()
-        print(self.processor.write_comparison(
-            self.processor.compare_labels(before, evaluations, times), self.args.out))  # fmt: skip
-        print(f"\n{len(shared)} images; written: {self.args.out}/compare.json, compare.csv, compare.png")
+        out = self.args.out
+        baseline = self.args.baseline if self.args.baseline in self.methods else None
+        comparison = self.processor.compare_labels(before, evaluations, times, baseline)
+        print(f"\n{self.processor.write_comparison(comparison, out)}")
+        print(f"\n{len(shared)} images; written: {out}/compare.json, compare.csv, compare_classes.csv, compare.png")
+        if self.args.split_half is not None:
+            code = max(code, self.split_half(before, baseline))
+        for name in self.args.sensitivity:
+            code = max(code, self.sensitivity(name, before, evaluations))
+        return code
+
+    def score_settings(self, settings, before):
+        """Evaluations of many settings and of the input, over the images that all of them have."""
+        found = self.processor.score_settings(
+            self.inputs, settings, list(before.cells), self.args.gt_dir, workers=self.args.workers, only=self.only
+        )
+        return found, before.of(found[0].cells), 1 if found[0].failures else 0
+
+    def split_half(self, before, baseline):
+        from itertools import product
+
+        settings = [
+            (method, {**self.parameters[method], **dict(zip(self.search[method], values))})
+            for method in self.methods
+            for values in product(*self.search[method].values())
+        ]
+        found, before, code = self.score_settings(settings, before)
+        searched = {name: [] for name in self.methods}
+        for (method, parameters), evaluation in zip(settings, found):
+            searched[method].append((parameters, evaluation))
+        result = self.processor.split_half(before, searched, self.args.split_half, baseline)
+        print(f"\nparameters chosen on one half, labels of the other half (seed {self.args.split_half})")
+        print(self.processor.write_split_half(result, self.args.out))
+        print(f"\nwritten: {self.args.out}/split_half.json, split_half.csv, split_half.png")
+        return code
+
+    def sensitivity(self, name, before, evaluations):
+        code = 0
+        for method in self.methods:
+            if name not in self.search[method]:
+                continue
+            default = self.parameters[method][name]
+            values = sorted({*self.search[method][name], default})
+            settings = [(method, {**self.parameters[method], name: value}) for value in values]
+            found, shared, failed = self.score_settings(settings, before)
+            result = self.processor.sensitivity(shared, list(zip(values, found)), default)
+            levels = {
+                key: evaluation.scores["miou"] for key, evaluation in evaluations.items() if key == self.args.baseline
+            }
+            print(f"\n{method}\n{self.processor.write_sensitivity(method, name, result, levels, self.args.out)}")
+            code = max(code, failed)
         return code
 
     def draw(self):

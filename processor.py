@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -18,15 +17,27 @@ import numpy as np
 
 from merge import STRATEGIES
 from util.cams import read_cam
+from util.comparison import (
+    activation_rows,
+    bootstrap_miou,
+    choose_and_report,
+    draw_bars,
+    draw_curve,
+    halves,
+    interval,
+    interval_text,
+    per_cent,
+    rows_to_text,
+)
 from util.errors import InputError
 from util.files import bytes_digest, check_folder, digest, file_digest, find_file, read_bytes, write_bytes, write_json
 from util.image_labels import read_image_labels
 from util.images import find_image, read_image
 from util.labels import decode_label, encode_label, label_path, read_label
-from util.masks import decode_masks, masks_bytes, masks_path
-from util.metrics import class_scores, count_pairs, difference, scores_of
+from util.masks import decode_masks, masks_bytes, masks_path, read_masks
+from util.metrics import Evaluation, class_scores, count_pairs, difference, filled_cells
 from util.stage import Stage, disk_error, entry_is_current, run_parallel
-from util.vis import colorize, draw_masks, new_figure, overlay, panel_row, save_figure, save_image
+from util.vis import colorize, draw_masks, overlay, panel_row, save_image
 from util.voc import ClassTable
 
 ROOT = Path(__file__).resolve().parent
@@ -230,51 +241,6 @@ def merge_labels(
 # --- evaluate -----------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Evaluation:
-    """Counts of a set of label maps against ground truth.
-
-    Attributes:
-        classes: of the data set.
-        cells: id -> (index int64 n, count int64 n), the filled cells of the image's C x (C + 1) confusion matrix.
-        failures: id -> message.
-        only: class indices that means are taken over, or None for all present.
-    """
-
-    classes: ClassTable
-    cells: dict[str, tuple[np.ndarray, np.ndarray]]
-    failures: dict[str, str]
-    only: list[int] | None = None
-
-    def image_counts(self, image_id: str) -> np.ndarray:
-        """int64 C x (C + 1) of one image."""
-        size = len(self.classes)
-        counts = np.zeros(size * (size + 1), np.int64)
-        index, values = self.cells[image_id]
-        counts[index] = values
-        return counts.reshape(size, size + 1)
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """int64 C x (C + 1) of the whole set."""
-        size = len(self.classes)
-        total = np.zeros(size * (size + 1), np.int64)
-        for index, values in self.cells.values():
-            total[index] += values
-        return total.reshape(size, size + 1)
-
-    @cached_property
-    def scores(self) -> dict:
-        """What ``metrics.json`` holds, see `util.metrics.scores_of`."""
-        return scores_of(self.counts, len(self.cells), self.classes, self.only)
-
-    def image_miou(self, image_id: str) -> float:
-        """Mean IoU over the classes of one image's ground truth; NaN if that is void only. For ranking pictures."""
-        counts = self.image_counts(image_id)
-        present = counts.sum(axis=1) > 0
-        return float(class_scores(counts)[0][present].mean()) if present.any() else float("nan")
-
-
 @dataclass(frozen=True)
 class _CountImage:
     pred: Path
@@ -287,9 +253,7 @@ class _CountImage:
             counts = count_pairs(prediction, read_label(label_path(self.gt, image_id)), self.num_classes)
         except InputError as error:
             return image_id, None, str(error)
-        flat = counts.ravel()
-        index = np.flatnonzero(flat)
-        return image_id, (index, flat[index]), None
+        return image_id, filled_cells(counts), None
 
 
 def evaluate_labels(
@@ -344,56 +308,47 @@ def write_evaluation(evaluation: Evaluation, metrics_path: Path, per_image_path:
 # --- compare ------------------------------------------------------------------------------------------------------
 
 
-def bootstrap_difference(
-    after: Evaluation, before: Evaluation, *, samples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of the difference of set-level mIoU, by a paired bootstrap over images.
-
-    Images are drawn with replacement, the same ones for both sides; each draw's counts are summed over the set before
-    IoU is taken (Efron, 1979). Void predictions count as wrong, as in the score itself.
-
-    Returns:
-        (low, high), fractions.
-    """
-    ids = [image_id for image_id in after.cells if image_id in before.cells]
-    size = len(after.classes)
-    draws = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=samples)
-    sides = []
-    for side in (after, before):
-        hit, there, predicted = (np.zeros((len(ids), size)) for _ in range(3))
-        for row, image_id in enumerate(ids):
-            counts = side.image_counts(image_id)
-            hit[row] = np.diagonal(counts)
-            there[row] = counts.sum(axis=1)
-            predicted[row] = counts[:, :size].sum(axis=0)
-        hit, there, predicted = (draws @ values for values in (hit, there, predicted))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            iou = np.where(there > 0, hit / (there + predicted - hit), np.nan)
-        chosen = np.arange(size) if side.only is None else np.array(side.only)
-        sides.append(np.nanmean(iou[:, chosen], axis=1))
-    low, high = np.percentile(sides[0] - sides[1], [2.5, 97.5])
-    return float(low), float(high)
-
-
-def compare_labels(before: Evaluation, methods: dict[str, Evaluation], times: dict[str, float]) -> dict:
-    """What ``compare.json`` holds: scores of the input and of every method, and the difference with its interval.
+def compare_labels(
+    before: Evaluation, methods: dict[str, Evaluation], times: dict[str, float], baseline: str | None = None
+) -> dict:
+    """What ``compare.json`` holds: every score, and every difference with its 95 % interval over images.
 
     Args:
         before: of the input labels.
         methods: of each strategy, over the same ids.
         times: seconds an image of each strategy; NaN where nothing had to be done.
+        baseline: the method that the others are told against besides the input; None for no such column.
+
+    Returns:
+        ``input`` and ``methods``: scores; ``difference``: of each method to the input; ``pairs``: method -> other method
+        -> ``miou``, ``interval_95`` of the difference (first minus second); ``baseline``.
     """
+    drawn = bootstrap_miou({"": before, **methods})
+    kept = bootstrap_miou({"": before, **methods}, void_left_out=True)
     return {
         "input": before.scores,
         "methods": {name: evaluation.scores for name, evaluation in methods.items()},
         "difference": {
             name: {
                 **difference(evaluation.scores, before.scores),
-                "interval_95": bootstrap_difference(evaluation, before),
+                "interval_95": interval(drawn[name], drawn[""]),
+                "interval_95_void_left_out": interval(kept[name], kept[""]),
                 "seconds_per_image": None if np.isnan(times[name]) else times[name],
             }
             for name, evaluation in methods.items()
         },
+        "pairs": {
+            one: {
+                other: {
+                    "miou": methods[one].scores["miou"] - methods[other].scores["miou"],
+                    "interval_95": interval(drawn[one], drawn[other]),
+                }
+                for other in methods
+                if other != one
+            }
+            for one in methods
+        },
+        "baseline": baseline,
     }
 
 
@@ -402,63 +357,232 @@ def ranking(comparison: dict) -> list[str]:
     return sorted(comparison["methods"], key=lambda name: (-comparison["methods"][name]["miou"], name))
 
 
-def comparison_rows(comparison: dict) -> Iterator[list]:
+SUMMARY_COLUMNS = 12  # of `comparison_rows`; what follows is IoU a class
+
+
+def comparison_rows(comparison: dict) -> Iterator[list[str]]:
     """Header and one row a method, best first, the input last: per cent with two decimals as text."""
     names = list(comparison["input"]["per_class"])
-    yield ["method", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms", *names]
+    baseline = comparison["baseline"]
+    yield [
+        *("method", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms"),
+        *("without void", f"to {baseline or 'none'}", "95 % of that", *names),
+    ]
     every = [(name, comparison["methods"][name], comparison["difference"][name]) for name in ranking(comparison)]
     for name, scores, change in [*every, ("input", comparison["input"], None)]:
-        row = [name, f"{100 * scores['miou']:.2f}"]
-        if change is None:
-            row += ["", ""]
-        else:
-            low, high = change["interval_95"]
-            row += [f"{100 * change['miou']:+.2f}", f"{100 * low:+.2f} .. {100 * high:+.2f}"]
-        row += [f"{100 * scores[key]:.2f}" for key in ("precision", "recall", "pixel_accuracy", "void")]
         seconds = change and change["seconds_per_image"]
-        row.append(f"{1000 * seconds:.1f}" if seconds else "")
-        yield row + [f"{100 * scores['per_class'][name]['iou']:.2f}" for name in names]
+        other = comparison["pairs"].get(name, {}).get(baseline, {})
+        yield [
+            name,
+            per_cent(scores["miou"]),
+            per_cent(change and change["miou"], sign=True),
+            interval_text(change and change["interval_95"]),
+            *(per_cent(scores[key]) for key in ("precision", "recall", "pixel_accuracy", "void")),
+            f"{1000 * seconds:.1f}" if seconds else "",
+            per_cent(scores["miou_void_left_out"]),
+            per_cent(other.get("miou"), sign=True),
+            interval_text(other.get("interval_95")),
+            *(per_cent(scores["per_class"][name]["iou"]) for name in names),
+        ]
 
 
 def write_comparison(comparison: dict, out: Path) -> str:
-    """Write ``compare.json``, ``compare.csv`` and ``compare.png``; return the terminal table."""
+    """Write ``compare.json``, ``compare.csv``, ``compare_classes.csv`` and ``compare.png``; return the terminal's tables."""
     rows = list(comparison_rows(comparison))
+    best = ranking(comparison)
+    scores = {"input": comparison["input"], **{name: comparison["methods"][name] for name in best}}
+    classes = list(activation_rows(scores))
     write_json(out / "compare.json", comparison)
+    write_rows(out / "compare.csv", rows)
+    write_rows(out / "compare_classes.csv", classes)
+    panels = {"the input": comparison["difference"]}
+    if comparison["baseline"]:
+        others = {name: pairs.get(comparison["baseline"]) for name, pairs in comparison["pairs"].items()}
+        panels[comparison["baseline"]] = {name: pair for name, pair in others.items() if pair}
+    miou = {name: scores[name]["miou"] for name in [*best, "input"]}
+    draw_bars(out / "compare.png", miou, panels)
+    summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in rows])
+    before_after = rows_to_text(list(activation_rows({"input": scores["input"], best[0]: scores[best[0]]})))
+    return f"{summary}\n\n{before_after}"
+
+
+def write_rows(path: Path, rows: list[list]) -> None:
+    """Write rows as CSV, atomically."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
-    write_bytes(out / "compare.csv", buffer.getvalue().encode())
-    _draw_comparison(comparison, out / "compare.png")
-    head = rows[0][:9]
-    widths = [max(len(row[column]) for row in rows) for column in range(9)]
-    text = ["  ".join(f"{cell:>{width}}" if i else f"{cell:<{width}}" for i, (cell, width) in enumerate(zip(row, widths)))
-            for row in (r[:9] for r in rows)]  # fmt: skip
-    text.insert(1, "-" * len(text[0]))
-    best = ranking(comparison)
-    per_class = ["", "IoU a class".ljust(18) + "".join(f"{name[:14]:>16}" for name in ["input", *best])]
-    for name, values in comparison["input"]["per_class"].items():
-        cells = [values["iou"], *(comparison["methods"][m]["per_class"][name]["iou"] for m in best)]
-        per_class.append(f"{name:<18}" + "".join(f"{100 * cell:>16.2f}" for cell in cells))
-    assert len(head) == 9
-    return "\n".join([*text, *per_class])
+    write_bytes(path, buffer.getvalue().encode())
 
 
-def _draw_comparison(comparison: dict, path: Path) -> None:
-    names = [*ranking(comparison), "input"]
-    figure = new_figure(8, 0.5 * len(names) + 1.2)
-    axes = figure.add_subplot()
-    miou = [100 * (comparison["methods"].get(name) or comparison["input"])["miou"] for name in names]
-    colors = ["tab:blue"] * (len(names) - 1) + ["tab:gray"]
-    axes.barh(names, miou, color=colors)
-    for row, name in enumerate(names[:-1]):
-        low, high = (miou[-1] + 100 * bound for bound in comparison["difference"][name]["interval_95"])
-        axes.plot([low, high], [row, row], color="black", linewidth=1.5)
-    for row, value in enumerate(miou):
-        axes.text(value, row + 0.3, f" {value:.2f}", va="center", fontsize=8)
-    axes.axvline(miou[-1], color="tab:gray", linestyle=":")
-    axes.set_xlim(max(0, min(miou) - 8), min(100, max(miou) + 4))
-    axes.set_xlabel("mIoU, per cent; lines: 95 % interval of the change against the input")
-    axes.invert_yaxis()
-    save_figure(path, figure)
+# --- parameters ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _ScoreSettings:
+    """Scores one image under many settings in a worker process; it is read once, and no label map is written."""
+
+    inputs: Inputs
+    settings: tuple[tuple[str, dict], ...]
+    gt: Path
+
+    def __call__(self, image_id: str):
+        size = len(self.inputs.classes)
+        try:
+            label = read_label(label_path(self.inputs.pseudo_path, image_id), size)
+            masks = read_masks(self.inputs.sam_path, image_id, label.shape)
+            tags, cam = self.inputs.tags(image_id), self.inputs.cam(image_id, label.shape)
+            truth = read_label(label_path(self.gt, image_id))
+            cells = []
+            for method, parameters in self.settings:
+                result = call_strategy(STRATEGIES[method], method, label, masks, tags, cam, parameters)
+                cells.append(filled_cells(count_pairs(result, truth, size)))
+        except InputError as error:
+            return image_id, None, str(error)
+        except OSError as error:
+            return image_id, None, f"cannot be read ({error}); check the file"
+        return image_id, cells, None
+
+
+def score_settings(
+    inputs: Inputs,
+    settings: list[tuple[str, dict]],
+    ids: list[str],
+    gt: Path,
+    *,
+    workers: int,
+    only: list[int] | None = None,
+) -> list[Evaluation]:
+    """Score strategies under many parameter settings without writing their label maps.
+
+    Args:
+        inputs: what strategies are given.
+        settings: (method, parameters) each.
+        ids: images; those that fail are reported and left out of every evaluation.
+        gt: ground truth, used for scores only.
+
+    Returns:
+        one evaluation a setting, over the same images.
+
+    Raises:
+        InputError: if a folder is missing or no image could be scored.
+    """
+    inputs.check()
+    check_folder(gt, "ground truth")
+    found, failures = {}, {}
+    work = _ScoreSettings(inputs, tuple(settings), Path(gt))
+    description = f"score {len(settings)} settings"
+    for image_id, cells, message in run_parallel(work, ids, workers=workers, description=description):
+        if message is None:
+            found[image_id] = cells
+        else:
+            failures[image_id] = message
+            print(f"{image_id}: {message}", file=sys.stderr)
+    if not found:
+        raise InputError(f"none of the {len(ids)} images could be scored; the first: {failures[ids[0]]}")
+    done = [image_id for image_id in ids if image_id in found]
+    return [
+        Evaluation(inputs.classes, {image_id: found[image_id][n] for image_id in done}, failures, only)
+        for n in range(len(settings))
+    ]
+
+
+def split_half(
+    before: Evaluation, searched: dict[str, list[tuple[dict, Evaluation]]], seed: int, baseline: str | None
+) -> dict:
+    """Parameters chosen on one half of the images, scores told on the other, both ways round.
+
+    Args:
+        before: of the input labels.
+        searched: method -> (parameters, evaluation over the images of ``before``) of every setting tried.
+        seed: of the halves.
+        baseline: as in `compare_labels`.
+
+    Returns:
+        what ``split_half.json`` holds: ``compare_labels`` of the pooled labels, in which every image stands as the
+        setting left it that was chosen on the other half; ``chosen``: method -> settings tried, and for either half the
+        parameters chosen there, mIoU there and on the other half; ``halves``: the ids.
+    """
+    ids = list(before.cells)
+    parts = halves(ids, seed)
+    pooled, chosen = {}, {}
+    for method, settings in searched.items():
+        candidates = [evaluation for _, evaluation in settings]
+        picked, pooled[method] = choose_and_report(candidates, ids, seed)
+        chosen[method] = {"settings": len(settings)}
+        for name, here, there, index in zip("AB", parts, parts[::-1], picked):
+            chosen[method][name] = {
+                "parameters": settings[index][0],
+                "miou_where_chosen": candidates[index].of(here).scores["miou"],
+                "miou_on_the_other_half": candidates[index].of(there).scores["miou"],
+                "input_on_the_other_half": before.of(there).scores["miou"],
+            }
+    comparison = compare_labels(before, pooled, dict.fromkeys(pooled, float("nan")), baseline)
+    return {**comparison, "seed": seed, "chosen": chosen, "halves": dict(zip("AB", parts))}
+
+
+def write_split_half(result: dict, out: Path) -> str:
+    """Write ``split_half.json``, ``split_half.csv`` and ``split_half.png``; return the terminal's tables."""
+    rows = [[row[0], *row[1:8], *row[9:]] for row in comparison_rows(result)]  # no time: nothing was merged for it
+    best = ranking(result)
+    write_json(out / "split_half.json", result)
+    write_rows(out / "split_half.csv", rows)
+    panels = {"the input": result["difference"]}
+    if result["baseline"]:
+        others = {name: pairs.get(result["baseline"]) for name, pairs in result["pairs"].items()}
+        panels[result["baseline"]] = {name: pair for name, pair in others.items() if pair}
+    miou = {name: result["methods"][name]["miou"] for name in best} | {"input": result["input"]["miou"]}
+    draw_bars(out / "split_half.png", miou, panels)
+    picks = [["method", "settings", "chosen on", "mIoU there", "on the other", "input there", "parameters"]]
+    for name in best:
+        for half in "AB":
+            pick = result["chosen"][name][half]
+            numbers = (pick[key] for key in ("miou_where_chosen", "miou_on_the_other_half", "input_on_the_other_half"))
+            text = " ".join(f"{key}={value}" for key, value in pick["parameters"].items())
+            picks.append([name, str(result["chosen"][name]["settings"]), half, *map(per_cent, numbers), text])
+    return f"{rows_to_text([row[: SUMMARY_COLUMNS - 1] for row in rows])}\n\n{rows_to_text(picks)}"
+
+
+def sensitivity(before: Evaluation, points: list[tuple[object, Evaluation]], default) -> dict:
+    """How the score depends on one parameter: what ``sensitivity_<NAME>.json`` holds for a method.
+
+    Args:
+        before: of the input labels.
+        points: (value, evaluation over the images of ``before``); the default's is among them.
+        default: the parameter's default.
+    """
+    drawn = bootstrap_miou({"": before, **{str(n): evaluation for n, (_, evaluation) in enumerate(points)}})
+    base = str([value for value, _ in points].index(default))
+    return {
+        "default": default,
+        "input": before.scores["miou"],
+        "points": [
+            {
+                "value": value,
+                **{
+                    key: evaluation.scores[key] for key in ("miou", "miou_void_left_out", "void", "precision", "recall")
+                },
+                "interval_95": interval(drawn[str(n)], drawn[base]),
+                "interval_95_to_input": interval(drawn[str(n)], drawn[""]),
+            }
+            for n, (value, evaluation) in enumerate(points)
+        ],
+    }
+
+
+def write_sensitivity(method: str, name: str, result: dict, levels: dict[str, float], out: Path) -> str:
+    """Write ``sensitivity_<METHOD>_<NAME>.json``, ``.csv`` and ``.png``; return the terminal's table."""
+    stem = out / f"sensitivity_{method}_{name}"
+    rows = [[name, "mIoU", "to default, 95 %", "to input, 95 %", "without void", "void", "precision", "recall"]]
+    for point in result["points"]:
+        cells = (per_cent(point[key]) for key in ("miou_void_left_out", "void", "precision", "recall"))
+        bounds = (interval_text(point[key]) for key in ("interval_95", "interval_95_to_input"))
+        rows.append([str(point["value"]), per_cent(point["miou"]), *bounds, *cells])
+    write_json(stem.with_suffix(".json"), {"method": method, "parameter": name, **result})
+    write_rows(stem.with_suffix(".csv"), rows)
+    draw_curve(
+        stem.with_suffix(".png"), f"{name} of {method}", result["points"], result["default"],
+        {"input": result["input"], **levels},
+    )  # fmt: skip
+    return rows_to_text(rows)
 
 
 # --- figures ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,14 @@ import numpy as np
 from merge.merge_base import fill_holes, foreground_classes, mask_quality, opened_from
 from util.voc import VOID
 
+SEARCH = {  # values worth trying
+    "coverage": (0.5, 0.7, 0.85),
+    "quality": (0.6, 0.75, 0.9),
+    "purity": (0.03, 0.1),
+    "neck": (0.0, 0.03, 0.06),
+    "hole": (0.0, 0.01),
+}
+
 
 def merge(label, masks, *, tags=None, cam=None, coverage=0.7, quality=0.75, purity=0.03, neck=0.06, hole=0.01):
     """Mend a label; the contract stands in `merge.merge_base`.

@@ -23,6 +23,7 @@ It reads no file, sees no ground truth and keeps no state. Enter it in the table
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 
 import cv2
@@ -68,6 +69,31 @@ def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
     return parameters
 
 
+def search_space(strategies: dict[str, Callable], given: list[str]) -> dict[str, dict[str, tuple]]:
+    """Which values of which parameters are worth trying.
+
+    A strategy's file lists them in ``SEARCH``, parameter -> values; ``NAME=V,V,...`` texts of the command line put their
+    own in place, for every strategy that has the parameter.
+
+    Returns:
+        strategy -> parameter -> values.
+
+    Raises:
+        InputError: for a parameter that no strategy has, or a value of another type than the default's.
+    """
+    spaces = {name: dict(getattr(sys.modules[s.__module__], "SEARCH", {})) for name, s in strategies.items()}
+    for text in given:
+        key, equals, values = text.partition("=")
+        key = key.strip().replace("-", "_")
+        having = [name for name, strategy in strategies.items() if key in parameters_of(strategy)]
+        if not equals or not having:
+            raise InputError(f"--values {text}: no chosen strategy has this parameter; write NAME=V,V,...")
+        for name in having:
+            default = parameters_of(strategies[name])[key]
+            spaces[name][key] = tuple(_parse(value.strip(), default, text) for value in values.split(","))
+    return spaces
+
+
 def _parse(value: str, default, text: str):
     kind = type(default)
     try:
@@ -75,7 +101,7 @@ def _parse(value: str, default, text: str):
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
         return kind(value)
     except (ValueError, KeyError):
-        raise InputError(f"--param {text}: {value!r} is no {kind.__name__}; the default is {default}") from None
+        raise InputError(f"{text}: {value!r} is no {kind.__name__}; the default is {default}") from None
 
 
 def mask_quality(masks, unknown: np.ndarray) -> np.ndarray:

@@ -8,6 +8,8 @@ import numpy as np
 
 from merge.merge_base import foreground_classes
 
+SEARCH = {"purity": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}  # values for --split-half and --sensitivity
+
 
 def merge(label, masks, *, tags=None, cam=None, purity=0.5):
     """Mend a label; the contract stands in `merge.merge_base`.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 
 from util.errors import InputError
@@ -67,6 +70,13 @@ def count_pairs(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> 
                 "set the number of classes or mend the file"
             )
     return np.concatenate([table[:num_classes, :num_classes], table[:num_classes, VOID:]], axis=1)
+
+
+def filled_cells(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The filled cells of one image's counts, as `Evaluation` keeps them: (index int64 n, count int64 n)."""
+    flat = counts.ravel()
+    index = np.flatnonzero(flat)
+    return index, flat[index]
 
 
 def class_scores(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,6 +148,55 @@ def scores_of(counts: np.ndarray, images: int, classes: ClassTable, only: list[i
         },
         "confusion": counts.tolist(),
     }
+
+
+@dataclass
+class Evaluation:
+    """Counts of a set of label maps against ground truth.
+
+    Attributes:
+        classes: of the data set.
+        cells: id -> (index int64 n, count int64 n), the filled cells of the image's C x (C + 1) confusion matrix.
+        failures: id -> message.
+        only: class indices that means are taken over, or None for all present.
+    """
+
+    classes: ClassTable
+    cells: dict[str, tuple[np.ndarray, np.ndarray]]
+    failures: dict[str, str]
+    only: list[int] | None = None
+
+    def image_counts(self, image_id: str) -> np.ndarray:
+        """int64 C x (C + 1) of one image."""
+        size = len(self.classes)
+        counts = np.zeros(size * (size + 1), np.int64)
+        index, values = self.cells[image_id]
+        counts[index] = values
+        return counts.reshape(size, size + 1)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 C x (C + 1) of the whole set."""
+        size = len(self.classes)
+        total = np.zeros(size * (size + 1), np.int64)
+        for index, values in self.cells.values():
+            total[index] += values
+        return total.reshape(size, size + 1)
+
+    @cached_property
+    def scores(self) -> dict:
+        """What ``metrics.json`` holds, see `scores_of`."""
+        return scores_of(self.counts, len(self.cells), self.classes, self.only)
+
+    def of(self, ids) -> Evaluation:
+        """The evaluation of some of the images, in the order given."""
+        return Evaluation(self.classes, {image_id: self.cells[image_id] for image_id in ids}, {}, self.only)
+
+    def image_miou(self, image_id: str) -> float:
+        """Mean IoU over the classes of one image's ground truth; NaN if that is void only. For ranking pictures."""
+        counts = self.image_counts(image_id)
+        present = counts.sum(axis=1) > 0
+        return float(class_scores(counts)[0][present].mean()) if present.any() else float("nan")
 
 
 def difference(after: dict, before: dict) -> dict:
