@@ -78,6 +78,8 @@ def main() -> None:
             seconds[name] += took
             print(f"{image_id} {name}: {took:.1f} s, {len(results[name])} masks", flush=True)
         for name, agreement in agreements.items():
+            agreement.add(results[name], results["package"])
+    for name, agreement in agreements.items():
         same = "the same masks" if agreement.is_same() else "other masks"
         print(f"{name}: {seconds['package'] / seconds[name]:.2f}x the package's speed, {same}: {agreement}", flush=True)
     if args.profile:
