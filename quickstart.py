@@ -38,7 +38,7 @@ STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "scor
 SECONDS = dict(zip(STAGES, (5, 75, 25, 20, 15, 3, 150, 20)))
 
 # What a chosen strategy is without a list to choose it on; see README for the comparison behind it.
-RECOMMENDED = "max_iou_imp2"
+RECOMMENDED = "grow"
 
 
 def parse_args():
@@ -146,12 +146,6 @@ class Plan:
         return ["--class-names", self.class_names] if self.class_names else []
 
     @property
-    def classes(self):
-        from util.voc import load_classes
-
-        return load_classes(self.class_names)
-
-    @property
     def overwrite(self) -> list:
         return ["--overwrite"] if self.args.overwrite else []
 
@@ -169,8 +163,8 @@ def generated_plan(args) -> Plan:
                 "--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, args.images)],
         "labels": ["--sizes", 160, 240],
         # The classifier's encoder is the only one at hand that has seen pictures, and it has seen no ground truth.
-        "deeplab": [*encoder, args.out / "cam" / "last.pth", "--steps", steps, "--crop-size", 128, "--scale", 0.7, 1.2, "--jitter", 0.1,
-                    "--lr", 0.02, "--head-factor", 3, "--batch-size", 8],
+        "deeplab": [*encoder, args.out / "cam" / "last.pth", "--steps", steps, "--crop-size", 128, "--scale", 0.7, 1.2,
+                    "--jitter", 0.1, "--lr", 0.02, "--head-factor", 3, "--batch-size", 8],
     }  # fmt: skip
     return Plan(
         args, args.out, data / "JPEGImages", data / "SegmentationClassAug", data / "cls_labels.npy",
@@ -339,11 +333,25 @@ def make_masks(plan: Plan) -> None:
 
 
 def work_list(plan: Plan) -> Path:
-    """The ids that get CAM labels and masks: all that are trained on, scored or chosen on."""
+    """The ids that get CAM labels and masks: all that are trained on, scored or chosen on, and that can be merged."""
     from util.ids import read_id_list
+    from util.masks import masks_path
 
     parts = [plan.train, plan.label, *([plan.tune] if plan.tune else [])]
-    return write_list(plan, "work", [image_id for part in parts for image_id in read_id_list(part)])
+    ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part)))
+    if plan.args.sam_path:
+        ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
+    if not ids:
+        raise InputError(f"{plan.masks}: no masks for any id of {', '.join(map(str, parts))}; check --sam-path")
+    return write_list(plan, "work", ids)
+
+
+def is_there(find, folder: Path, image_id: str) -> bool:
+    """Whether ``find(folder, id)`` finds a file."""
+    try:
+        return bool(find(folder, image_id))
+    except InputError:
+        return False
 
 
 def write_list(plan: Plan, name: str, ids: list[str]) -> Path:
@@ -360,14 +368,8 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
     from util.labels import label_path
     from util.masks import masks_path
 
-    def has_both(image_id: str) -> bool:
-        try:
-            return bool(label_path(plan.cam_labels, image_id) and masks_path(plan.masks, image_id))
-        except InputError:
-            return False
-
     ids = read_id_list(source)
-    usable = [image_id for image_id in ids if has_both(image_id)]
+    usable = [i for i in ids if is_there(label_path, plan.cam_labels, i) and is_there(masks_path, plan.masks, i)]
     if not usable:
         raise InputError(
             f"{source}: none of its {len(ids)} ids has a label in {plan.cam_labels} and masks in {plan.masks}; "
