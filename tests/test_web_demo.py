@@ -388,6 +388,24 @@ def test_the_lab_shows_every_strategy_with_its_score(demo, folders):
             assert table.loc[NAMES[value], name] == pytest.approx(100 * iou, abs=0.051)
 
 
+def test_the_lab_finds_what_the_quickstart_made(demo, tmp_path):
+    from util.shapes import write_data_set
+
+    out = tmp_path / "quickstart"
+    write_data_set(out / "data", {"train": 2}, side=64, seed=0)
+    write_merge_data(tmp_path / "other", count=2)
+    for source, target in (("labels", "cams/labels"), ("masks", "masks")):
+        (out / target).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "other" / source).rename(out / target)
+    (out / "cams" / "cams").mkdir()
+    (out / "lists").mkdir()
+    (out / "lists" / "label.txt").write_text("train_0000\n")
+    app = demo(page="lab")
+    # The masks are of other pictures: it is the quickstart's list that is browsed.
+    assert app.selectbox(key="lab image").options == ["train_0000"]
+    assert "train_0000" in app.error[0].value.replace("\\", "")
+
+
 def test_the_lab_steps_tunes_and_ranks(demo, folders):
     app = demo(*lab_options(folders), page="lab")
     app.button[1].click().run()
