@@ -57,7 +57,7 @@ def parse_args():
         "--loss", choices=["cross-entropy", "symmetric", "bootstrapped", "online-mined"], default="cross-entropy",
         help="the last three stand wrong labels (default: cross-entropy)",
     )  # fmt: skip
-    parser.add_argument("--lr", type=float, default=0.005, help="rate of the encoder at batch 8 (default: 0.005)")
+    parser.add_argument("--lr", type=float, default=0.005, help="rate of the encoder (default: 0.005)")
     parser.add_argument("--head-factor", type=float, default=10, help="times --lr for the decoder (default: 10)")
     parser.add_argument("--momentum", type=float, default=0.9, help="SGD's (default: 0.9)")
     parser.add_argument("--weight-decay", type=float, default=1e-4, help="SGD's (default: 1e-4)")
@@ -118,8 +118,10 @@ def train(args, dist) -> int:
     trainer = segmentation_training.Trainer(
         net, data, recipe, dist, workers=args.workers, sync_norm=not args.no_sync_norm
     )
+    score_now = None
     if resumed:
         trainer.load_state(resumed["training"])
+        score_now = resumed["score"]
         say(dist, f"{last}: {trainer.progress.step} of {recipe.steps} steps are done")
         del resumed
 
@@ -134,25 +136,28 @@ def train(args, dist) -> int:
         if writer:
             writer.add_scalar(name, value, step)
 
-    last_score = {}
+    scores = {}
 
     def score() -> dict:
-        segmenter = deeplabv3.Segmenter(trainer.model, classes, {}, None, dist.device)
-        scores, unscored = score_held_out(args, segmenter, dist)
+        nonlocal score_now
+        found, unscored = score_held_out(args, segmenter_now(), dist)
+        scores.update(found)
         failures.update(unscored)
-        last_score.update(scores)
-        if writer:
-            add_pictures(writer, segmenter, args, trainer.progress.step)
-        return scores
+        score_now = {"step": trainer.progress.step, **{k: found[k] for k in ("miou", "pixel_accuracy", "per_class")}}
+        return found
+
+    def segmenter_now():
+        return deeplabv3.Segmenter(trainer.model, classes, {}, None, dist.device)
 
     def save(best: bool) -> None:
         if not dist.is_main:
             return
-        score = {k: last_score[k] for k in ("miou", "pixel_accuracy", "per_class")} if last_score else None
-        content = deeplabv3.checkpoint_content(trainer.model.state_dict(), options, classes, score)
-        checkpoint.save(last, {**content, "training": trainer.state()})
+        content = deeplabv3.checkpoint_content(trainer.model.state_dict(), options, classes, score_now)
+        # last.pth comes last: a run that is killed in between writes best.pth again.
         if best:
             checkpoint.save(args.out / "best.pth", content)
+        checkpoint.save(last, {**content, "training": trainer.state()})
+        add_pictures(writer, segmenter_now(), args, trainer.progress.step)
 
     trainer.run(
         save, save_seconds=60 * args.save_minutes, score=score if args.val_list else None,
@@ -161,7 +166,7 @@ def train(args, dist) -> int:
     if dist.is_main:
         writer.close()
         lock.close()
-    return report(args, dist, trainer, classes, last_score, failures)
+    return report(args, dist, trainer, classes, scores, failures)
 
 
 def load_data(args, classes, dist):
@@ -234,6 +239,9 @@ def read_resumable(last: Path, options: dict, overwrite: bool) -> dict | None:
 
     if overwrite or not last.exists():
         return None
+    for path in (last, last.with_name("best.pth")):
+        if path.exists():
+            checkpoint.check(path)
     content = checkpoint.load(last)
     before = content.get("config", {})
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
@@ -255,7 +263,7 @@ def score_held_out(args, segmenter, dist):
 
 
 def add_pictures(writer, segmenter, args, step: int, count: int = 4) -> None:
-    """Show the first held-out pictures with what is predicted on them in TensorBoard."""
+    """Show what is predicted on the first held-out pictures, or training pictures without these, in TensorBoard."""
     import numpy as np
 
     from util.errors import InputError
@@ -263,11 +271,12 @@ def add_pictures(writer, segmenter, args, step: int, count: int = 4) -> None:
     from util.images import find_image, read_image
     from util.vis import overlay
 
-    for image_id in read_id_list(args.val_list)[:count]:
+    images = args.val_images or args.images if args.val_list else args.images
+    for image_id in read_id_list(args.val_list or args.list)[:count]:
         try:
-            image = read_image(find_image(args.val_images or args.images, image_id))
+            image = read_image(find_image(images, image_id))
         except InputError:
-            continue  # reported where it is scored
+            continue  # reported where it is scored or checked
         label = segmenter.predict(image).argmax(0).astype(np.uint8)
         writer.add_image(f"predictions/{image_id}", overlay(image, label, segmenter.palette), step, dataformats="HWC")
 

@@ -25,6 +25,7 @@ from models.segmentation_data import LabelledImages, StepOrder, read_pair
 from util.distributed import Dist
 from util.errors import InputError
 from util.metrics import ConfusionMatrix
+from util.stage import start_worker
 
 WARM_UP_START = 0.1
 
@@ -185,7 +186,8 @@ class Trainer:
             log: called with a name, a value and the number of steps taken.
 
         Raises:
-            NotFinite: if the loss is no longer a number; the step is not taken and nothing is saved.
+            NotFinite: if the loss is no longer a number: the step is not taken; or if the weights are not, which
+                happens where a finite loss has an infinite gradient. Nothing is saved then.
         """
         progress, recipe = self.progress, self.recipe
         self.order.start = progress.step
@@ -206,6 +208,7 @@ class Trainer:
                 bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
                 bar.update()
                 if interrupted.is_set():
+                    self._check_weights()
                     save(False)
                     raise KeyboardInterrupt
                 finished = progress.step == recipe.steps
@@ -215,13 +218,14 @@ class Trainer:
                     log("share of time waiting for data", self.waited / (time.monotonic() - begun), progress.step)
                 if score and (finished or (score_steps and progress.step % score_steps == 0)):
                     best = self._scored(score(), log)
-                    self.net.train()
                     begun, self.waited = time.monotonic(), 0.0
                 elif finished or (progress.step % 10 == 0 and time.monotonic() - saved > save_seconds):
                     best = False
                 else:
                     continue
+                self._check_weights()
                 save(best)
+                self.net.train()  # what scores or shows predictions may have changed the mode
                 saved = time.monotonic()
 
     def _scored(self, scores: dict, log) -> bool:
@@ -274,13 +278,20 @@ class Trainer:
             self.average.update_parameters(self.net)
         return value
 
+    def _check_weights(self) -> None:
+        # Once before every save: each step would make a GPU wait.
+        if not all(parameter.isfinite().all() for parameter in self.net.parameters()):
+            raise NotFinite(
+                f"the weights are no longer numbers after step {self.progress.step}. "
+                "The last checkpoint is kept. Train with a lower --lr, --clip-norm, or --amp off"
+            )
+
     def _stop(self, numbers: Tensor, total: Tensor) -> None:
         mine = [] if math.isfinite(total.item()) else [self.data.ids[number] for number in numbers.tolist()]
         names = [name for part in self.dist.gather(mine) for name in part]
         raise NotFinite(
             f"the loss is not a number at step {self.progress.step + 1}, in the batch of {', '.join(names)}. "
-            "The checkpoint of the last good step is kept; look at these pictures, or train with a lower --lr, "
-            "--clip-norm, or --amp off"
+            "The last checkpoint is kept. Look at these pictures, or train with a lower --lr, --clip-norm, or --amp off"
         )
 
 
@@ -382,7 +393,5 @@ def interrupts_between_steps() -> Iterator[threading.Event]:
 
 
 def _start_worker(number: int) -> None:
-    # Ctrl-C reaches the whole process group; the training process alone decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    start_worker()
     cv2.setNumThreads(0)
