@@ -167,7 +167,7 @@ def refine_cams(args, dist, ids: list[str], source: Path, out: Path) -> int:
     """OUT/cams and pictures -> OUT/cams_par."""
     import torch
 
-    from models import refine
+    from models import cam_inference, refine
     from util.cams import read_cam, write_cam
     from util.images import find_image, read_image
 
@@ -176,12 +176,13 @@ def refine_cams(args, dist, ids: list[str], source: Path, out: Path) -> int:
         if cam:
             image = torch.from_numpy(read_image(find_image(args.images, image_id))).to(dist.device)
             maps = torch.stack([torch.from_numpy(value) for value in cam.values()]).to(dist.device)
-            maps = refine.refine_maps(image, maps).cpu().numpy()
+            maps = cam_inference.stretch(refine.refine_maps(image, maps)).cpu().numpy()
             cam = dict(zip(cam, maps, strict=True))
         write_cam(out, image_id, cam)
         return out / f"{image_id}.npy"
 
-    return each_image(args, dist, ids, out, work, {}, [refine.__file__], source, "refinement", with_pictures=True)
+    code = [refine.__file__, cam_inference.__file__]
+    return each_image(args, dist, ids, out, work, {}, code, source, "refinement", with_pictures=True)
 
 
 def make_labels(args, dist, ids: list[str], source: Path, classes) -> int:
