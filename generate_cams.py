@@ -131,7 +131,9 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
         args.out / "cams", options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
     ) as stage:
         keys: dict[str, str] = {}
-        for image_id in dist.shard(ids):
+        wanted: set[int] = set()
+        mine = dist.shard(ids)
+        for number, image_id in enumerate(mine):
             try:
                 if image_id not in tags:
                     raise InputError(f"no image-level label in {args.image_labels}; add it or drop the id")
@@ -139,14 +141,23 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
             except InputError as error:
                 stage.fail(image_id, str(error))
                 continue
+            keys[image_id] = key
             if not stage.is_current(image_id, key):
-                keys[image_id] = key
+                wanted.add(number // args.batch_size)
+        # Rounding depends on how many pictures share a batch: these are fixed by the list and made again as a whole,
+        # so that a resumed run ends with the same bits as one that was never stopped.
+        groups = [
+            [i for i in mine[n * args.batch_size : (n + 1) * args.batch_size] if i in keys] for n in sorted(wanted)
+        ]
+        todo = [image_id for group in groups for image_id in group]
+        place = {image_id: number for number, image_id in enumerate(todo)}
+        batches = [[place[image_id] for image_id in group] for group in groups]
         net = net.to(dist.device)
-        data = cam_inference.ScaledImages(list(keys), args.images, sizes, shape == "square")
+        data = cam_inference.ScaledImages(todo, args.images, sizes, shape == "square")
         loader = DataLoader(
-            data, args.batch_size, num_workers=args.workers, collate_fn=list, worker_init_fn=start_worker
+            data, batch_sampler=batches, num_workers=args.workers, collate_fn=list, worker_init_fn=start_worker
         )
-        with tqdm(total=len(keys), desc="CAMs", unit="image", disable=not dist.is_main, dynamic_ncols=True) as bar:
+        with tqdm(total=len(todo), desc="CAMs", unit="image", disable=not dist.is_main, dynamic_ncols=True) as bar:
             for batch in loader:
                 for image_id, _, inputs, message in batch:
                     if not inputs:
