@@ -37,6 +37,17 @@ STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "scor
 # Seconds that each stage takes on the generated data with two cores; they only weigh the estimate of the time left.
 SECONDS = dict(zip(STAGES, (5, 75, 25, 20, 15, 3, 150, 20)))
 
+# torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
+TORCHRUN = """
+import sys
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+try:
+    main(sys.argv[1:])
+except ChildFailedError as error:
+    sys.exit(1 if {failure.exitcode for failure in error.failures.values()} == {1} else 2)
+"""
+
 # What a chosen strategy is without a list to choose it on; see README for the comparison behind it.
 RECOMMENDED = "grow"
 
@@ -221,7 +232,7 @@ def run_script(plan: Plan, script: str, *arguments, network: bool = False, out: 
     """
     command = [sys.executable]
     if network and plan.processes > 1:
-        command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(plan.processes)]
+        command += ["-c", TORCHRUN, "--standalone", "--nproc-per-node", str(plan.processes)]
     command += [str(ROOT / script), *map(str, arguments), "--out", str(out)]
     shown = shlex.join([script, *command[command.index(str(ROOT / script)) + 1 :]])
     print(f"$ python {shown}" if plan.processes == 1 or not network else f"$ torchrun {shown}", flush=True)
