@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from harness import HANGS, ROOT, Run, Server, Watch, results
 
+PICTURES = ("JPEGImages", ".jpg")
 TINY = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights", "none"]
 
 
@@ -21,12 +22,16 @@ class Case:
         script: file name.
         arguments: (`Place`) -> options but ``--out``.
         network: whether it runs one; such runs are slower.
+        reads: folder of the data, and suffix, of files of single images that it reads.
+        trains: whether its result is weights, which no other run makes again once an image was left out.
     """
 
     name: str
     script: str
     arguments: Callable[["Place"], list]
     network: bool = False
+    reads: tuple[str, str] = ("labels", ".png")
+    trains: bool = False
 
 
 class Place:
@@ -184,15 +189,15 @@ def _check(place):
 CASES = {
     case.name: case
     for case in (
-        Case("generate_sam_masks", "generate_sam_masks.py", _masks),
+        Case("generate_sam_masks", "generate_sam_masks.py", _masks, reads=PICTURES),
         Case("main merge", "main.py", _merge_stage("--mode", "merge", "--method", "max_iou_imp2")),
         Case("main compare", "main.py", _merge_stage("--mode", "compare", "--methods", "max_iou,max_iou_imp2")),
         Case("main all", "main.py", _merge_stage("--mode", "all", "--method", "max_iou_imp", "--vis-random", "3")),
-        Case("train_transcam", "train_transcam.py", _transcam, network=True),
-        Case("generate_cams", "generate_cams.py", _cams, network=True),
-        Case("train_deeplabv3", "train_deeplabv3.py", _deeplab, network=True),
+        Case("train_transcam", "train_transcam.py", _transcam, network=True, reads=PICTURES, trains=True),
+        Case("generate_cams", "generate_cams.py", _cams, network=True, reads=PICTURES),
+        Case("train_deeplabv3", "train_deeplabv3.py", _deeplab, network=True, trains=True),
         Case("evaluate labels", "evaluate_enhanced.py", _evaluate_labels),
-        Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True),
+        Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True, reads=PICTURES),
         Case("check_pseudo_label", "check_pseudo_label.py", _check),
     )
 }

@@ -1,0 +1,386 @@
+"""Files that are wrong in every way that files are found to be wrong; all of them made here, none stored.
+
+Each entry of a table is ``name: (content, finding)``: what to write (bytes, or a function of the path), and a pattern
+that the message about it must match. A finding of None marks content that is odd but fine.
+"""
+
+import io
+import json
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# Told at the end of the tests.
+COUNTS = {"cases": 0, "tracebacks": 0, "hangs": 0}
+
+
+def png(array: np.ndarray, **options) -> bytes:
+    """A picture or label as the bytes of a PNG file."""
+    return encoded(array, "PNG", **options)
+
+
+def encoded(array: np.ndarray, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG that claims a size in its header and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def flipped(data: bytes) -> bytes:
+    """One byte in the middle changed."""
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+class Command:
+    """Pickles to a call that makes the file ``executed`` in the current folder."""
+
+    def __reduce__(self):
+        return (open, ("executed", "w"))
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def unreadable_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def absent(path: Path) -> None:
+    pass
+
+
+def put(path: Path, content) -> None:
+    """Write an entry's content to ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content)
+
+
+_RGB = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+_JPEG, _PNG = encoded(_RGB, "JPEG"), png(_RGB)
+
+UNREADABLE = {
+    "empty": (b"", "no format"),
+    "text": (b"not a picture\n", "no format"),
+    "page of a web server": (b"<!DOCTYPE html><html><body>404</body></html>", "no format"),
+    "zeros": (bytes(4096), "no format"),
+    "cut JPEG": (_JPEG[: len(_JPEG) // 2], "truncated"),
+    "head of a JPEG": (_JPEG[:20], "truncated|no format"),
+    "cut PNG": (_PNG[: len(_PNG) // 2], "truncated"),
+    "damaged PNG": (flipped(_PNG), "broken"),
+    "head of a PNG": (_PNG[:8], "no format|truncated"),
+    "no pixels": (png_of_size(0, 0), "no format|not a readable"),
+    "bomb": (png_of_size(60000, 60000), "too large|beyond"),
+    "pixels missing": (png_of_size(64, 48), "truncated|not enough|not a readable"),
+    "cut TIFF": (encoded(_RGB, "TIFF")[:5000], "truncated|no format|not a readable|not enough"),
+    "cut BMP": (encoded(_RGB, "BMP")[:5000], "truncated"),
+    "cut WebP": (encoded(_RGB, "WEBP")[:100], "no format|truncated|not a readable|decode"),
+    "program": (b"\x7fELF" + bytes(range(256)) * 8, "no format"),
+    "folder": (folder, "no image|no label"),
+    "dangling link": (dangling, "no image|no label"),
+    "link to itself": (unreadable_loop, "no image|no label"),
+    "missing": (absent, "no image|no label"),
+}
+
+_LABEL = np.zeros((48, 64), np.uint8)
+_DEEP = encoded(np.zeros((48, 64), np.uint16), "PNG")
+LABELS = {
+    name: (content, finding)
+    for name, (content, finding) in UNREADABLE.items()
+    if name not in ("cut TIFF", "cut BMP", "cut WebP", "head of a JPEG")
+} | {
+    "colours": (png(_RGB), "mode RGB"),
+    "colours with alpha": (png(np.dstack([_RGB, _RGB[..., :1]])), "mode RGBA"),
+    "grey with alpha": (png(np.dstack([_LABEL, _LABEL])), "mode LA"),
+    "16 bit": (_DEEP, "mode I"),
+    "value of no class": (png(_LABEL + 7), "values 7 with 7 classes"),
+    "just below void": (png(_LABEL + 254), "values 254 with 7 classes"),
+    "all values": (png(np.arange(48 * 64, dtype=np.uint64).reshape(48, 64).astype(np.uint8)), "values 7, 8"),
+    "JPEG of colours": (_JPEG, "mode RGB"),
+}
+OTHER_SIZE = png(np.zeros((20, 30), np.uint8))
+LABELS_OF_ANOTHER_SIZE = {
+    "other size": (OTHER_SIZE, "30x20|20x30"),
+    "transposed": (png(_LABEL.T.copy()), "64x48|48x64"),
+    "one pixel": (png(_LABEL[:1, :1]), "1x1"),
+}
+
+
+def _sa1b(change=None, **image) -> bytes:
+    """A mask file of one mask, the left half of a 48x64 picture, with one thing changed."""
+    content = {
+        "image": {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg", **image},
+        "annotations": [
+            {"segmentation": {"size": [48, 64], "counts": [0, 48 * 32, 48 * 32]}, "bbox": [0, 0, 31, 47],
+             "area": 48 * 32, "predicted_iou": 0.9, "stability_score": 0.95, "id": 0}
+        ],
+    }  # fmt: skip
+    if change:
+        change(content)
+    return json.dumps(content).encode()
+
+
+def _counts(counts) -> bytes:
+    return _sa1b(lambda content: content["annotations"][0]["segmentation"].update(counts=counts))
+
+
+def _size(size) -> bytes:
+    return _sa1b(lambda content: content["annotations"][0]["segmentation"].update(size=size))
+
+
+def _field(name, value) -> bytes:
+    return _sa1b(lambda content: content["annotations"][0].update({name: value}))
+
+
+MASKS = {
+    "empty": (b"", "not valid JSON"),
+    "text": (b"masks\n", "not valid JSON"),
+    "cut": (_sa1b()[:-40], "not valid JSON"),
+    "not UTF-8": (b"\xff\xfe" + _sa1b(), "not valid JSON"),
+    "zeros": (bytes(100), "not valid JSON"),
+    "deep": (b"[" * 100_000, "not valid JSON"),
+    "deep and closed": (b"[" * 3000 + b"]" * 3000, "format"),
+    "endless number": (b'{"image": ' + b"9" * 5000 + b"}", "not valid JSON|format"),
+    "two documents": (_sa1b() + _sa1b(), "not valid JSON"),
+    "list": (b"[]", "format"),
+    "null": (b"null", "format"),
+    "number": (b"3", "format"),
+    "string": (b'"masks"', "format"),
+    "no image": (b'{"annotations": []}', "format"),
+    "no annotations": (_sa1b(lambda content: content.pop("annotations")), "format"),
+    "annotations of a number": (_sa1b(lambda content: content.update(annotations=3)), "format"),
+    "annotation of null": (_sa1b(lambda content: content.update(annotations=[None])), "format"),
+    "no segmentation": (_sa1b(lambda content: content["annotations"][0].pop("segmentation")), "format"),
+    "polygons": (_sa1b(lambda content: content["annotations"][0].update(segmentation=[[0, 0, 9, 9]])), "format"),
+    "no height": (_sa1b(lambda content: content["image"].pop("height")), "format"),
+    "height in words": (_sa1b(height="tall"), "format"),
+    "height of null": (_sa1b(height=None), "format"),
+    "height of nothing": (_sa1b(height=0), "pixels"),
+    "negative height": (_sa1b(height=-48), "pixels"),
+    "both negative": (_sa1b(height=-48, width=-64), "pixels"),
+    "endless height": (_sa1b(height=10**12), "pixels"),
+    "infinite height": (_sa1b(height=float("inf")), "format"),
+    "height of NaN": (_sa1b(height=float("nan")), "format"),
+    "size of another": (_size([20, 30]), "20, 30"),
+    "size swapped": (_size([64, 48]), "64, 48"),
+    "size of words": (_size(["a", "b"]), "masks of|format"),
+    "size of lists": (_size([[48], [64]]), "format"),
+    "size of null": (_size(None), "format"),
+    "size of a dict": (_size({"h": 48}), "masks of|format"),
+    "counts missing": (_sa1b(lambda c: c["annotations"][0]["segmentation"].pop("counts")), "format"),
+    "counts of null": (_counts(None), "mask 0"),
+    "counts of a number": (_counts(5), "mask 0"),
+    "counts too short": (_counts([10, 10]), "mask 0"),
+    "counts too long": (_counts([0, 48 * 64 + 1]), "mask 0"),
+    "negative counts": (_counts([-5, 48 * 64 + 5]), "mask 0"),
+    "counts of words": (_counts(["a"]), "mask 0"),
+    "counts of fractions": (_counts([0.5, 3071.5]), "mask 0"),
+    "counts of truth values": (_counts([True, 3071]), "mask 0"),
+    "counts of lists": (_counts([[1], [2]]), "mask 0"),
+    "counts of a dict": (_counts({"0": 3072}), "mask 0"),
+    "endless count": (_counts([10**30]), "mask 0"),
+    "empty code": (_counts(""), "mask 0"),
+    "cut code": (_counts("PPo"), "cut short|mask 0"),
+    "code of spaces": (_counts("   "), "characters"),
+    "code of other letters": (_counts("äöü"), "characters"),
+    "code of a NUL": (_counts("\0"), "characters"),
+    "endless code": (_counts("o" * 30 + "0"), "40 bits"),
+    "code of another size": (_counts("0T3"), "mask 0"),
+    "score in words": (_field("predicted_iou", "high"), "format"),
+    "score of a list": (_field("stability_score", []), "format"),
+    "score of null": (_field("predicted_iou", None), "format"),
+    "of another image": (_sa1b(image_id="other", file_name="other.jpg"), "'other'"),
+    "of a path": (_sa1b(image_id="../../etc/passwd", file_name="/etc/passwd"), "etc/passwd"),
+    "of a whole data set": (
+        json.dumps({"images": [], "annotations": [], "categories": []}).encode(), "format",
+    ),
+    "folder": (folder, "holds no mask|no masks|cannot be read"),
+    "dangling link": (dangling, "no masks"),
+    "missing": (absent, "no masks"),
+}  # fmt: skip
+# Folders of PNG files, as others write them: file in the folder -> content.
+_MASK = png(np.pad(np.full((48, 32), 255, np.uint8), ((0, 0), (0, 32))))
+MASK_FOLDERS = {
+    "text": ({"0.png": b"no picture"}, "0.png.*(no format|not a readable)"),
+    "cut": ({"0.png": _MASK[: len(_MASK) // 2]}, "0.png.*not a readable"),
+    "bomb": ({"0.png": png_of_size(60000, 60000)}, "0.png"),
+    "two sizes": ({"0.png": _MASK, "1.png": OTHER_SIZE}, "1.png.*size"),
+    "other size": ({"0.png": OTHER_SIZE}, "30x20"),
+    "table of words": ({"0.png": _MASK, "metadata.csv": b"id,predicted_iou,stability_score\n0,high,low\n"}, "metadata"),
+    "table without scores": ({"0.png": _MASK, "metadata.csv": b"id,area\n0,3\n"}, "metadata"),
+    "table not UTF-8": ({"0.png": _MASK, "metadata.csv": b"id\xff\xfe"}, "metadata"),
+    "file is a folder": ({"0.png": folder}, "0.png"),
+}
+
+
+def npy(value, kind=object) -> bytes:
+    """A value as ``numpy.save`` writes it."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(value, dtype=kind), allow_pickle=True)
+    return buffer.getvalue()
+
+
+def npz(**arrays) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+_MAP = np.zeros((48, 64), np.float32)
+_GOOD_NPY = npy({0: _MAP})
+NPY = {
+    "empty": (b"", "not a readable"),
+    "text": (b"a,b\n", "not a readable"),
+    "cut": (_GOOD_NPY[:-100], "not a readable"),
+    "damaged": (_GOOD_NPY[:10] + b"\xff" * 20 + _GOOD_NPY[30:], "not a readable"),
+    "version of the future": (b"\x93NUMPY\x09\x00" + _GOOD_NPY[8:], "not a readable"),
+    "head that lies": (_GOOD_NPY.replace(b"'|O'", b"'<f8'"[:4] + b"'", 1), "holds an array|not a readable"),
+    "archive": (npz(a=_MAP), "not a readable"),
+    "array": (npy(_MAP, np.float32), "holds an array"),
+    "endless array": (
+        b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(117)
+        + b"\n", "holds an array",
+    ),
+    "list": (npy(None).replace(b"N.", b"]."), "holds a list|holds a NoneType|not a readable"),
+    "null": (npy(None), "NoneType|not a readable"),
+    "command": (npy({0: Command()}), "could run code"),
+    "command of a module": (
+        npy(None).split(b"\n")[0] + b"\n" + b"cos\nsystem\n(S'touch executed'\ntR.", "could run code",
+    ),
+    "endless opcodes": (npy(None).split(b"\n")[0] + b"\n" + b"(" * 1000 + b".", "not a readable"),
+    "bare pickle": (pickle.dumps({0: 1}), "not a readable"),
+    "folder": (folder, "cannot be read|no soft CAM|no format|no .xml"),
+    "missing": (absent, "no soft CAM|no such file"),
+}  # fmt: skip
+CAMS = NPY | {
+    "keys of words": (npy({"cat": _MAP}), "'cat'"),
+    "negative key": (npy({-1: _MAP}), "-1"),
+    "key beyond": (npy({254: _MAP}), "254"),
+    "whole numbers": (npy({0: _MAP.astype(int)}), "int64"),
+    "not finite": (npy({0: _MAP * np.nan}), "finite"),
+    "three axes": (npy({0: _MAP[None]}), "shape"),
+    "numbers": (npy({0: 0.5}), "shape"),
+    "words": (npy({0: "map"}), "shape|<U3"),
+    "two sizes": (npy({0: _MAP, 1: _MAP[:5]}), "size"),
+    "other size": (npy({0: _MAP[:5, :5]}), "5x5|size"),
+}
+
+_XML = "<annotation><filename>bad.jpg</filename><object><name>{}</name></object></annotation>"
+XML = {
+    "empty": (b"", "not valid XML"),
+    "text": (b"cat\n", "not valid XML"),
+    "cut": (_XML.format("ringed").encode()[:-20], "not valid XML"),
+    "unknown class": (_XML.format("unicorn").encode(), "'unicorn'"),
+    "object without a name": (b"<annotation><object/></annotation>", "''|name"),
+    "entities": (
+        b'<!DOCTYPE a [<!ENTITY b "' + b"x" * 99 + b'"><!ENTITY c "&b;&b;&b;">]><annotation>&c;</annotation>',
+        "document type",
+    ),
+    "outside file": (b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>', "document"),
+    "entities in UTF-16": (
+        '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY b "xxxx">]><annotation>&b;</annotation>'.encode(
+            "utf-16"
+        ), "document type|not valid XML",
+    ),
+    "deep": (b"<a>" * 200_000, "not valid XML"),
+    "folder": (folder, "cannot be read"),
+}  # fmt: skip
+CSV = {
+    "empty": (b"", "no image-level label"),
+    "head alone": (b"id,class\n", "no image-level label"),
+    "unknown class": (b"train_0000,unicorn\n", "line 1.*'unicorn'"),
+    "index beyond": (b"train_0000,ringed\ntrain_0001,99\n", "line 2.*'99'"),
+    "negative index": (b"train_0000,-1\n", "line 1.*'-1'"),
+    "not UTF-8": (b"\xff\xfet\0r\0", "not a UTF-8"),
+    "NUL": (b"train_0000,rin\0ged\n", "line 1|unknown"),
+    "endless field": (b"train_0000," + b"x" * 200_000 + b"\n", "line 1|field"),
+    "open quotes": (b'train_0000,"ringed\ntrain_0001,spotted\n', "line|unknown"),
+    "missing": (absent, "no such file"),
+}
+
+LISTS = {
+    "missing": (absent, "no such file"),
+    "folder": (folder, "cannot be read"),
+    "empty": (b"", "list is empty"),
+    "blank lines": (b"\n  \n\t\n", "list is empty"),
+    "picture": (_PNG, "not a UTF-8"),
+    "UTF-16": ("train_0000\n".encode("utf-16"), "not a UTF-8"),
+    "way out": (b"train_0000\n..\n", "line 2.*'..'"),
+    "NUL": (b"train\x000000\n", "line 1.*not a plain file name"),
+}
+# Lists whose every id is missing: told image by image.
+STRANGE_IDS = {
+    "paths": (b"../../etc/passwd\n/etc/shadow\n", "passwd"),
+    "unknown": (b"nobody\n", "nobody"),
+    "other letters": ("naïve 漢字\n".encode(), "na"),
+    "option": (b"--help\n", "--help"),
+    "endless id": (b"x" * 5000 + b"\n", "x{20,}"),
+}
+CLASS_NAMES = {
+    "missing": (absent, "no such file"),
+    "empty": (b"", "0 classes"),
+    "background alone": (b"background\n", "1 classes"),
+    "twice": (b"background\ncat\ncat\n", "line 3.*'cat'.*twice"),
+    "too many": ("\n".join(f"c{k}" for k in range(300)).encode(), "300 classes"),
+    "bad colour": (b"background\ncat 300,0,0\n", "line 2.*300"),
+    "picture": (_PNG, "not a UTF-8"),
+    "folder": (folder, "cannot be read"),
+}
+
+
+def saved(value) -> bytes:
+    """A value as ``torch.save`` writes it."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def checkpoints() -> dict:
+    """Checkpoints of nothing; a function, since they need torch."""
+    import torch
+
+    good = saved({"model": {"weight": torch.zeros(3)}})
+    return {
+        "missing": (absent, "no checkpoint here"),
+        "folder": (folder, "a folder"),
+        "empty": (b"", "not a"),
+        "text": (b"weights\n", "not a"),
+        "page of a web server": (b"<!DOCTYPE html><html>404</html>", "not a"),
+        "cut": (good[: len(good) // 2], "not a"),
+        "damaged": (flipped(good), "not a|damaged|belong to another|expected"),
+        "zeros": (bytes(1000), "not a"),
+        "command": (saved(Command()), "could run code"),
+        "command in a dict": (saved({"model": {"weight": Command()}}), "could run code"),
+        "bare pickle of a command": (pickle.dumps(Command()), "not a|could run code"),
+        "whole module": (saved(torch.nn.Linear(2, 2)), "could run code"),
+        "tensor": (saved(torch.zeros(3)), "holds a Tensor"),
+        "list": (saved([1, 2]), "holds a list"),
+        "empty dict": (saved({}), "expected|Expected"),
+        "keys of numbers": (saved({1: torch.zeros(2)}), "expected|Expected|another"),
+        "other network": (saved({"layer.weight": torch.zeros(3)}), "expected|Expected"),
+        "values of text": (saved({"layer.weight": "zeros"}), "expected|Expected"),
+        "archive of numpy": (npz(a=_MAP), "not a"),
+    }

@@ -1,0 +1,95 @@
+"""Everything that takes bytes from outside, by name, with a sound example of what it reads."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import corpus
+import numpy as np
+
+from util import ids, image_labels, images, labels, masks, npy, voc
+from util.errors import InputError
+
+SCRATCH = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()) / f"parsers.{os.getpid()}"
+CLASSES = voc.class_table(("background", "cat", "dog"))
+
+
+def _from_file(read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
+    def parse(data: bytes) -> object:
+        SCRATCH.mkdir(exist_ok=True)
+        path = SCRATCH / name
+        path.write_bytes(data)
+        return read(path)
+
+    return parse
+
+
+def _code(data: bytes) -> masks.Masks:
+    return masks.Masks.from_counts((48, 64), [data])
+
+
+def _masks(data: bytes) -> masks.Masks:
+    """A mask file, and all that the merge stage asks of it, as long as the picture is small."""
+    found = masks.decode_masks(data, Path("bad.json"), "bad")
+    if found.height * found.width <= 1 << 16:
+        assert found.union().shape == found.shape
+        assert (found.areas >= 0).all() and (found.areas <= found.height * found.width).all()
+        assert all(found.dense(k).sum() == area for k, area in enumerate(found.areas))
+        assert masks.Masks.from_counts(found.shape, found.counts()).areas.tolist() == found.areas.tolist()
+    return found
+
+
+def _voc_xml(path: Path) -> object:
+    return image_labels.read_image_labels(path.parent, CLASSES)
+
+
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    "run-length code": _code,
+    "mask file": _masks,
+    "npy": _from_file(npy.load_npy_dict, "a.npy"),
+    "id list": _from_file(ids.read_id_list, "list.txt"),
+    "VOC XML": _from_file(_voc_xml, "a.xml"),
+    "CSV of tags": _from_file(lambda path: image_labels.read_image_labels(path, CLASSES), "tags.csv"),
+    "class names": _from_file(voc.load_classes, "names.txt"),
+    "picture": lambda data: images.decode_image(data, "a.png", max_pixels=1 << 20),
+    "label map": lambda data: labels.decode_label(data, "a.png", 21),
+}
+
+_PIXELS = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
+_DENSE = np.zeros((2, 48, 64), bool)
+_DENSE[0, 3:40, 5:50] = _DENSE[1, ::2] = True
+_GOOD = masks.Masks.from_dense(_DENSE, [0.9, 0.8], [0.95, 0.9])
+EXAMPLES: dict[str, list[bytes]] = {
+    "run-length code": [code.encode() for code in _GOOD.counts()],
+    "mask file": [
+        json.dumps(
+            {
+                "image": {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg"},
+                "annotations": [
+                    {"segmentation": {"size": [48, 64], "counts": code}, "predicted_iou": 0.9, "stability_score": 0.9}
+                    for code in (*_GOOD.counts(), [0, 1000, 2072])
+                ],
+            }
+        ).encode()
+    ],
+    "npy": [corpus.npy({0: np.zeros((2, 3), np.float32)}), corpus.npy({"a": np.ones(2, np.float32)})],
+    "id list": [b"a\nb\n", b"/JPEGImages/a.jpg /SegmentationClassAug/a.png\n"],
+    "VOC XML": [b"<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>"],
+    "CSV of tags": [b"id,class\na,cat,dog\nb,1\n"],
+    "class names": [b"background\ncat #ff0000\ndog 0,255,0\n"],
+    "picture": [corpus.png(_PIXELS), corpus.encoded(_PIXELS, "JPEG"), corpus.encoded(_PIXELS, "BMP"),
+                corpus.encoded(_PIXELS, "WEBP"), corpus.encoded(_PIXELS, "TIFF")],
+    "label map": [corpus.png(_PIXELS[..., 0])],
+}  # fmt: skip
+
+
+def try_one(name: str, data: bytes) -> bool:
+    """Whether the parser takes the data. It may say InputError, naming the remedy, and nothing else."""
+    try:
+        PARSERS[name](data)
+    except InputError as error:
+        assert len(str(error)) > 20
+        return False
+    return True
