@@ -46,7 +46,8 @@ def read_comparison(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     content = read_json(path)
     try:
         header, *rows = processor.comparison_rows(content)
-        table = pd.DataFrame([row[:9] for row in rows], columns=header[:9])
+        wide = len(header) - len(content["input"]["per_class"])  # the classes have a chart of their own
+        table = pd.DataFrame([row[:wide] for row in rows], columns=header[:wide])
         base = 100 * content["input"]["miou"]
         bars = [{"method": "input", "mIoU": base, "low": None, "high": None}]
         for name in processor.ranking(content):
