@@ -152,6 +152,7 @@ def _not_ours(path: Path, what: str, maker: str, error: Exception) -> InputError
 
 
 # --- charts -------------------------------------------------------------------------------------------------------
+_ROW = 28  # pixels
 
 
 def comparison_chart(bars: pd.DataFrame) -> alt.LayerChart:
@@ -166,19 +167,20 @@ def comparison_chart(bars: pd.DataFrame) -> alt.LayerChart:
             tooltip=["method", alt.Tooltip("mIoU", format=".2f")],
         )
         + base.mark_rule(strokeWidth=2, color="#e08e0b").encode(x="low:Q", x2="high:Q")
-    )  # fmt: skip
+    ).properties(height=_ROW * len(bars))  # fmt: skip
 
 
 def class_chart(table: pd.DataFrame, column: str = "method") -> alt.Chart:
     """IoU a class, a dot for each value of ``column``."""
+    legend = alt.Legend(orient="top", columns=3) if table[column].nunique() > 1 else None
     return (
         alt.Chart(table).mark_circle(size=90, opacity=0.85).encode(
             x=alt.X("IoU:Q", title="IoU, per cent"),
             y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=180)),
-            color=alt.Color(f"{column}:N", sort=None, title=None, legend=alt.Legend(orient="top", columns=3)),
+            color=alt.Color(f"{column}:N", sort=None, title=None, legend=legend),
             tooltip=["class", column, alt.Tooltip("IoU", format=".2f")],
         )
-    )  # fmt: skip
+    ).properties(height=_ROW * table["class"].nunique())  # fmt: skip
 
 
 def confusion_chart(table: pd.DataFrame) -> alt.Chart:
@@ -190,7 +192,7 @@ def confusion_chart(table: pd.DataFrame) -> alt.Chart:
             color=alt.Color("share:Q", title="per cent", scale=alt.Scale(scheme="blues", domain=[0, 100])),
             tooltip=["true", "predicted", alt.Tooltip("share", format=".1f")],
         )
-    )  # fmt: skip
+    ).properties(height=_ROW * table["true"].nunique() + 80)  # fmt: skip
 
 
 def line_chart(table: pd.DataFrame, x: str, y: str) -> alt.Chart:
