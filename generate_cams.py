@@ -106,6 +106,7 @@ def generate(args, dist) -> int:
 
 def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]]) -> int:
     """Pictures -> OUT/cams."""
+    import torch
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
@@ -152,7 +153,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
         todo = [image_id for group in groups for image_id in group]
         place = {image_id: number for number, image_id in enumerate(todo)}
         batches = [[place[image_id] for image_id in group] for group in groups]
-        net = net.to(dist.device)
+        net = net.to(dist.device, memory_format=torch.channels_last)
         data = cam_inference.ScaledImages(todo, args.images, sizes, shape == "square")
         loader = DataLoader(
             data, batch_sampler=batches, num_workers=args.workers, collate_fn=list, worker_init_fn=start_worker
