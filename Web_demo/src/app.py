@@ -136,16 +136,23 @@ def choose_pictures() -> list[uploads.Picture]:
             "Remove some to see the others.", icon=":material/warning:",
         )  # fmt: skip
     kept = st.session_state.get("pictures", {})
-    now: dict[str, uploads.Picture] = {}
+    now: dict[str, uploads.Picture | InputError] = {}
     for file in files[: uploads.MAX_FILES]:
-        try:
-            now[file.file_id] = kept.get(file.file_id) or uploads.read_upload(file.name, file.getvalue())
-        except InputError as error:
-            st.error(plain(error), icon=":material/broken_image:")
+        now[file.file_id] = kept.get(file.file_id) or read_or_refuse(file)
+        if isinstance(now[file.file_id], InputError):
+            st.error(plain(now[file.file_id]), icon=":material/broken_image:")
     for name in names:
         now[name] = kept.get(name) or samples.sample(name)
     st.session_state["pictures"] = now
-    return list(now.values())
+    return [picture for picture in now.values() if isinstance(picture, uploads.Picture)]
+
+
+def read_or_refuse(file) -> uploads.Picture | InputError:
+    """A refusal is a result as well: the file is not read again at every click."""
+    try:
+        return uploads.read_upload(file.name, file.getvalue())
+    except InputError as error:
+        return error
 
 
 def segment_all(segmenter, model_key, chosen, closely):
@@ -343,14 +350,16 @@ def tune(table) -> tuple[str, dict[str, dict]]:
         defaults = parameters_of(strategy)
         ours = settings.get(other, {})
         parameters[other] = {key: ours.get(key, default) for key, default in defaults.items()}
-    given = parameters[name]
-    if given:
-        for column, key in zip(st.columns(max(3, len(given))), given):
+    given, defaults = parameters[name], parameters_of(table[name])
+    keys = list(given)
+    for start in range(0, len(keys), 3):
+        for column, key in zip(st.columns(3), keys[start : start + 3]):
             with column:
-                given[key] = parameter_input(name, key, parameters_of(table[name])[key], given[key])
-        settings[name] = dict(given)
-    else:
+                given[key] = parameter_input(name, key, defaults[key], given[key])
+    if not given:
         st.caption("It has no parameters.")
+    # Only what differs is kept, so that a default that is edited in the file counts.
+    settings[name] = {key: value for key, value in given.items() if value != defaults[key]}
     return name, parameters
 
 
@@ -362,7 +371,8 @@ def parameter_input(strategy: str, name: str, default, value):
     if isinstance(default, int) and default >= 0:
         return st.slider(label, 0, max(10, 4 * default), value, key=key)
     if isinstance(default, float) and 0 <= default <= 1:
-        return st.slider(label, 0.0, 1.0, value, 0.01, key=key)
+        step = 0.01 if round(default, 2) == default else 0.001
+        return st.slider(label, 0.0, 1.0, value, step, format="%.3f" if step < 0.01 else "%.2f", key=key)
     if isinstance(default, float) and default > 1:
         return st.slider(label, 0.0, 4 * default, value, key=key)
     if isinstance(default, (int, float)):
