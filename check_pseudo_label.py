@@ -17,7 +17,10 @@ def parse_arguments():
     parser.add_common("num-classes", "class-names", "classes", "workers", "out")
     empty = "a label with less foreground than this share is near-empty (default: %(default)s)"
     parser.add_argument("--near-empty", type=float, default=0.005, metavar="SHARE", help=empty)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not 0 <= args.near_empty <= 1:
+        parser.error("--near-empty is a share, 0 to 1")
+    return args
 
 
 def main():

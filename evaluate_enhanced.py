@@ -54,19 +54,23 @@ def main():
     from util.distributed import init
 
     with init(args.device) as dist, lock_folder(make_folder(args.out)) if dist.is_main else nullcontext():
-        segmenter, failures = predict(args, ids, dist)
+        asked = args.class_names is not None or args.num_classes is not None
+        segmenter, failures = predict(
+            args, ids, dist, load_classes(args.class_names, args.num_classes) if asked else None
+        )
         if not dist.is_main:
             return 0
         code = score(args, args.out / "predictions" / "labels", ids, segmenter.classes)
         return max(code, 1 if failures else 0)
 
 
-def predict(args, ids, dist):
+def predict(args, ids, dist, classes):
     from models.predict import predict_folder
 
     return predict_folder(
         args.checkpoint, ids, args.images, args.out / "predictions", dist,
         scales=args.scales, flip=args.flip, refinement=args.postprocess, overwrite=args.overwrite,
+        classes=classes,
     )  # fmt: skip
 
 

@@ -82,6 +82,7 @@ def parse_args():
 
 def generate(args, dist) -> int:
     from models.cam_classifier import load_classifier
+    from util.files import check_folder
     from util.ids import read_id_list
     from util.image_labels import read_image_labels
     from util.voc import load_classes
@@ -89,6 +90,7 @@ def generate(args, dist) -> int:
     # Without --class-names the classes are those that the checkpoint was trained on.
     asked = args.class_names is not None or args.num_classes is not None
     net, classes = load_classifier(args.checkpoint, load_classes(args.class_names, args.num_classes) if asked else None)
+    check_folder(args.images, "pictures")
     ids = read_id_list(args.list)
     tags = read_image_labels(args.image_labels, classes)
 

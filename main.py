@@ -87,6 +87,7 @@ class Job:
         from merge import STRATEGIES
         from merge.merge_base import resolve_parameters, search_space
         from util.errors import InputError
+        from util.files import check_folder
         from util.ids import read_id_list
 
         self.args, self.processor = args, processor
@@ -110,6 +111,10 @@ class Job:
                 known = sorted({key for space in self.search.values() for key in space})
                 raise InputError(f"--sensitivity {name}: no compared strategy lists values of it; there are "
                                  f"{', '.join(known) or 'none'}, others need --values {name}=V,V,...")  # fmt: skip
+        if args.images_path is not None:
+            check_folder(args.images_path, "pictures")
+        if args.gt_dir is not None:
+            check_folder(args.gt_dir, "ground truth")
         self.classes = load_classes(args.class_names, args.number_class)
         self.only = class_indices(args.classes, self.classes)
         self.ids = read_id_list(args.image_list)

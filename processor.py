@@ -92,7 +92,7 @@ class Inputs:
         for value, values in cam.items():
             if value >= len(self.classes) or values.shape != shape:
                 raise InputError(
-                    f"soft CAM of class {value} has shape {values.shape}, the label {shape} and "
+                    f"{self.cam_path}/{image_id}.npy: soft CAM of class {value} has shape {values.shape}, the label {shape} and "
                     f"{len(self.classes)} classes; make CAMs at the size of the image"
                 )
         return cam
@@ -249,8 +249,12 @@ class _CountImage:
 
     def __call__(self, image_id: str):
         try:
-            prediction = read_label(label_path(self.pred, image_id))
-            counts = count_pairs(prediction, read_label(label_path(self.gt, image_id)), self.num_classes)
+            paths = label_path(self.pred, image_id), label_path(self.gt, image_id)
+            prediction, truth = map(read_label, paths)
+            try:
+                counts = count_pairs(prediction, truth, self.num_classes)
+            except InputError as error:
+                raise InputError(f"{paths[0]} against {paths[1]}: {error}") from None
         except InputError as error:
             return image_id, None, str(error)
         return image_id, filled_cells(counts), None

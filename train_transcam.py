@@ -15,6 +15,7 @@ TensorBoard's OUT/events*. The same command again resumes.
 Several GPUs: torchrun --nproc-per-node N train_transcam.py ...
 """
 
+import math
 from pathlib import Path
 
 from util.cli import Parser, run
@@ -87,6 +88,10 @@ def parse_args():
     for name, value in RECIPES[args.method].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
+    if not (0 < args.lr < math.inf and 0 <= args.weight_decay < math.inf and 0 <= args.jitter <= 1):
+        parser.error("--lr is above 0, --weight-decay from 0 on, --jitter in 0..1")
+    if not 0 <= args.save_minutes < math.inf:
+        parser.error("--save-minutes is from 0 on")
     if min(args.epochs, args.batch_size) < 1 or args.crop_size < 32 or args.long_side[0] > args.long_side[1]:
         parser.error("--epochs and --batch-size start at 1, --crop-size at 32, and --long-side is MIN MAX")
     if args.method == "transcam" and args.weights is None:
@@ -169,9 +174,12 @@ def load_data(args, classes):
     """
     from models.cam_data import Augmentation, TaggedImages
     from util.errors import InputError
+    from util.files import check_folder
     from util.ids import read_id_list
     from util.image_labels import read_image_labels
 
+    for folder in {args.images, args.val_images} - {None}:
+        check_folder(folder, "pictures")
     tags = read_image_labels(args.image_labels, classes)
 
     def ids_of(path):

@@ -38,7 +38,7 @@ def plain_state(content: Mapping) -> dict[str, Tensor]:
     for name in ("model", "state_dict"):
         if isinstance(content.get(name), Mapping):
             content = content[name]
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def load_backbone(net: nn.Module, path: str | os.PathLike) -> None:

@@ -86,7 +86,7 @@ def _load_encoder(encoder: nn.Module, path: str, name: str) -> None:
         if isinstance(state.get(key), Mapping):
             state = state[key]
     # "encoder." stands before the names in a checkpoint of train_transcam.py --method cam.
-    state = {key.removeprefix("module.").removeprefix("encoder."): value for key, value in state.items()}
+    state = {str(key).removeprefix("module.").removeprefix("encoder."): value for key, value in state.items()}
     expected = encoder.state_dict()
     # A classifier's head is no part of the encoder.
     state = {key: value for key, value in state.items() if key.split(".")[0] not in ("classifier", "fc", "head")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from models.deeplabv3 import Segmenter, load_checkpoint
 from models.refine import pixel_adaptive_refinement
 from util.distributed import Dist
 from util.errors import InputError
-from util.files import file_digest, read_bytes
+from util.files import check_folder, file_digest, read_bytes
 from util.images import decode_image, find_image
 from util.labels import write_label
 from util.stage import Stage, disk_error
 from util.vis import overlay, save_image
+from util.voc import ClassTable
 
 REFINEMENTS = ("none", "pixel-adaptive")
 # A class below this at every pixel is left out of the refinement.
@@ -36,6 +38,7 @@ def predict_folder(
     flip: bool = False,
     refinement: str = "none",
     overwrite: bool = False,
+    classes: ClassTable | None = None,
 ) -> tuple[Segmenter, dict[str, str]]:
     """Segment pictures at their full size.
 
@@ -47,19 +50,27 @@ def predict_folder(
         ids: of ``images/<id>.jpg`` or similar.
         dist: the processes that share the work.
         scales, flip: see `Segmenter.predict`.
+        classes: what the checkpoint must have been trained on; None takes what it says.
         refinement: ``none``, or ``pixel-adaptive`` for `models.refine`.
 
     Returns:
         the network that was used, and id -> message for pictures that could not be segmented.
 
     Raises:
-        InputError: if the checkpoint cannot be used, a scale is not positive, or the disk is full.
+        InputError: if the checkpoint cannot be used or has other classes, a scale is not positive, no picture could be
+            segmented, or the disk is full.
     """
     if refinement not in REFINEMENTS:
         raise InputError(f"refinement {refinement!r}: choose one of {', '.join(REFINEMENTS)}")
-    if not scales or min(scales) <= 0:
+    if not scales or not all(0 < scale < math.inf for scale in scales):
         raise InputError(f"scales {list(scales)}: give factors above 0, such as 0.75 1 1.25")
+    check_folder(images, "pictures")
     segmenter = load_checkpoint(checkpoint, dist.device)
+    if classes is not None and classes.names != segmenter.classes.names:
+        raise InputError(
+            f"{checkpoint}: trained on {', '.join(segmenter.classes.names)}; the command asks for "
+            f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
+        )
     options = {
         "checkpoint_digest": file_digest(checkpoint), "scales": list(scales), "flip": flip, "refinement": refinement,
     }  # fmt: skip
@@ -91,6 +102,8 @@ def predict_folder(
     failures: dict[str, str] = {}
     for part in dist.gather(stage.failures):
         failures |= part
+    if ids and len(failures) == len(ids):
+        raise InputError(f"{images}: none of the {len(ids)} pictures could be segmented; mend them, or check the list")
     return segmenter, failures
 
 

@@ -15,6 +15,14 @@ from util.stage import default_workers, disk_error
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
+
+def _count(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
 _COMMON = {
     "images": dict(type=Path, metavar="DIR", help="folder of pictures"),
     "labels": dict(type=Path, metavar="DIR", help="folder of label maps"),
@@ -27,7 +35,9 @@ _COMMON = {
         type=Path, metavar="FILE", help="image-level labels: cls_labels.npy, a CSV, or VOC's Annotations"
     ),
     "device": dict(default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)"),
-    "workers": dict(type=int, default=default_workers(), metavar="N", help="worker processes (default: %(default)s)"),
+    "workers": dict(
+        type=_count, default=default_workers(), metavar="N", help="worker processes (default: %(default)s)"
+    ),
     "overwrite": dict(action="store_true", help="make everything again, also what is up to date"),
     "seed": dict(type=int, default=0, metavar="N", help="seed of everything random (default: 0)"),
     "classes": dict(metavar="NAME,...", help="take the means over these classes only"),

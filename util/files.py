@@ -15,6 +15,8 @@ from util.errors import InputError
 
 _ID = re.compile(r"[^/\\\0]+")
 
+LONGEST_ID = 200  # bytes; file systems take 255, and suffixes and temporary names need some
+
 
 def check_id(image_id: str) -> str:
     """Return ``image_id`` if it is a plain file stem; an id never leads out of its folder.
@@ -22,6 +24,8 @@ def check_id(image_id: str) -> str:
     Raises:
         InputError: for ``..``, path separators or an empty id.
     """
+    if len(image_id.encode(errors="replace")) > LONGEST_ID:
+        raise InputError(f"image id {image_id[:40]!r}... is longer than file names can be; check what the list holds")
     if not _ID.fullmatch(image_id) or image_id in (".", ".."):
         raise InputError(f"image id {image_id!r} is not a plain file name; remove path parts from the id list")
     return image_id

@@ -7,6 +7,7 @@ import io
 import os
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def _read_npy(path: Path, classes: ClassTable) -> dict[str, Tags]:
 
 def _read_csv(path: Path, classes: ClassTable) -> dict[str, Tags]:
     labels: dict[str, Tags] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(read_text(path))), 1):
+    for number, row in enumerate(_csv_rows(path), 1):
         cells = [cell.strip() for cell in row if cell.strip()]
         if not cells or (number == 1 and cells[0].lower() in ("id", "image", "image_id")):
             continue
@@ -73,13 +74,26 @@ def _read_csv(path: Path, classes: ClassTable) -> dict[str, Tags]:
     return labels
 
 
+def _csv_rows(path: Path) -> list[list[str]]:
+    try:
+        return list(csv.reader(io.StringIO(read_text(path))))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a readable CSV ({error}); write lines of id,class,class,...") from None
+
+
 def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:
     data = read_bytes(path)
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:  # entity expansion can blow up memory; VOC has none
+
+    def refuse(*parts):
+        # Entity expansion can blow up memory. Looked for by the parser, since the bytes depend on the encoding.
         raise InputError(f"{path}: holds a document type declaration, which VOC annotations never do; replace it")
+
+    checker = expat.ParserCreate()
+    checker.StartDoctypeDeclHandler = refuse
     try:
+        checker.Parse(data, True)
         root = ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, expat.ExpatError, LookupError, ValueError) as error:
         raise InputError(f"{path}: not valid XML ({error}); it may be cut short, replace it") from None
     names = {(node.findtext("name") or "").strip() for node in root.iter("object")}
     try:

@@ -54,7 +54,9 @@ def image_size(path: str | os.PathLike) -> tuple[int, int]:
         with Image.open(path) as image:
             width, height = image.size
             return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: it is too large, at most {MAX_PIXELS} pixels; scale it down") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: not a readable picture ({_reason(error)}); replace the file") from None
 
 

@@ -25,10 +25,11 @@ class _CheckImage:
 
     def __call__(self, image_id: str):
         try:
-            label = read_label(label_path(self.labels, image_id), self.num_classes)
+            path = label_path(self.labels, image_id)
+            label = read_label(path, self.num_classes)
             if self.images is not None and (size := image_size(find_image(self.images, image_id))) != label.shape:
                 raise InputError(
-                    f"the label is {label.shape[1]}x{label.shape[0]} pixels, its picture {size[1]}x{size[0]}; "
+                    f"{path}: the label is {label.shape[1]}x{label.shape[0]} pixels, its picture {size[1]}x{size[0]}; "
                     "make the label at the size of the picture"
                 )
         except InputError as error:

@@ -58,7 +58,11 @@ def decode_label(data: bytes, path: str | os.PathLike, num_classes: int | None =
                 label = (label > 0).astype(np.uint8)
     except InputError:
         raise
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: more than {MAX_PIXELS} pixels is beyond any label map; check the file") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not a readable PNG (no format that is known here); make it again") from None
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: not a readable PNG ({error}); it may be cut short, make it again") from None
     if num_classes is not None:
         check_values(label, num_classes, path)

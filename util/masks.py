@@ -327,7 +327,7 @@ def _decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(code, (str, bytes)):
             parts.append(_decode_compressed([code])[0])
             continue
-        valid = isinstance(code, (list, np.ndarray)) and all(isinstance(v, (int, np.integer)) for v in code)
+        valid = isinstance(code, (list, np.ndarray)) and all(type(v) is int or isinstance(v, np.integer) for v in code)
         if not valid or any(not 0 <= v < 2**40 for v in code):
             raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
         parts.append(np.array([*code, *[0] * (len(code) % 2)], np.int64).reshape(-1, 2))
@@ -445,9 +445,11 @@ def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
         InputError: if there is neither.
     """
     check_id(image_id)
-    for path in (Path(folder) / f"{image_id}.json", Path(folder) / image_id):
-        if path.exists():
-            return path
+    file, files = Path(folder) / f"{image_id}.json", Path(folder) / image_id
+    if file.is_file():
+        return file
+    if files.is_dir():
+        return files
     raise InputError(
         f"{folder}: no masks for {image_id} (looked for {image_id}.json and the folder {image_id}/); "
         "make them with generate_sam_masks.py"
@@ -497,7 +499,8 @@ def _parse_sa1b(data: bytes, path: Path, image_id: str | None) -> Masks:
     if not 0 < height * width <= 2**31 - 1 or height < 0:
         raise InputError(f"{path}: says the image is {width}x{height} pixels; the file is damaged, make it again")
     if sizes - {(height, width)}:
-        raise InputError(f"{path}: image {height}x{width}, but masks of {sorted(sizes)}; make the file again")
+        others = ", ".join(sorted(map(str, sizes - {(height, width)})))[:200]
+        raise InputError(f"{path}: image {height}x{width}, but masks of {others}; make the file again")
     # SA-1B itself numbers its images; there the file name tells.
     names = {str(owner), Path(str(file_name)).stem}
     if image_id is not None and (owner is not None or file_name) and image_id not in names:

@@ -110,7 +110,7 @@ def load_classes(path: str | os.PathLike | None = None, num_classes: int | None 
         else:
             rgb = tuple(int(v) for v in re.findall(r"\d+", color))
         if max(rgb) > 255:
-            raise InputError(f"{path}, line {number}: colour {color!r} is outside 0..255")
+            raise InputError(f"{path}, line {number}: colour {color!r} is outside 0..255; write #rrggbb or r,g,b")
         names.append(name)
         colors.append(rgb)
     if not 2 <= len(names) <= MAX_CLASSES:

@@ -7,6 +7,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cases import Place  # noqa: E402
+from corpus import COUNTS  # noqa: E402
 from harness import TABLE, Server, table_text  # noqa: E402
 
 if not sys.platform.startswith("linux"):
@@ -27,3 +28,6 @@ def pytest_terminal_summary(terminalreporter):
     if TABLE:
         terminalreporter.section("scripts that were stopped and started again")
         terminalreporter.write_line(table_text())
+    if COUNTS["cases"]:
+        terminalreporter.section("bad input")
+        terminalreporter.write_line(", ".join(f"{count} {what}" for what, count in COUNTS.items()))

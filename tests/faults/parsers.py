@@ -81,7 +81,7 @@ EXAMPLES: dict[str, list[bytes]] = {
     "class names": [b"background\ncat #ff0000\ndog 0,255,0\n"],
     "picture": [corpus.png(_PIXELS), corpus.encoded(_PIXELS, "JPEG"), corpus.encoded(_PIXELS, "BMP"),
                 corpus.encoded(_PIXELS, "WEBP"), corpus.encoded(_PIXELS, "TIFF")],
-    "label map": [corpus.png(_PIXELS[..., 0])],
+    "label map": [corpus.png(_PIXELS[..., 0] % 21)],
 }  # fmt: skip
 
 
