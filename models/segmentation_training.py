@@ -37,11 +37,13 @@ class Recipe:
     Attributes:
         steps, batch: optimiser steps, and pictures a step of one process.
         lr, head_factor: rate of the encoder, and what it is multiplied by for the decoder.
-        momentum, weight_decay: SGD's.
+        optimizer: ``sgd`` or ``adamw``.
+        momentum, weight_decay: of the optimizer; AdamW has no use for the first.
         warm_up: steps of linear warm-up; after them the rate falls as (1 - t) ** 0.9.
         clip_norm: gradients longer than this are shortened to it; 0 leaves them.
         loss: a name in `models.losses.LOSSES`.
         ema: decay of the moving average of the weights; 0 for none.
+        freeze_norm: leave the statistics of the encoder's batch norm as they are in the weights that it starts from.
         amp: ``bf16``, ``fp16`` or None.
         compiled: whether to use ``torch.compile``.
         seed: of everything random.
@@ -51,12 +53,14 @@ class Recipe:
     batch: int
     lr: float = 0.01
     head_factor: float = 10.0
+    optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warm_up: int = 0
     clip_norm: float = 0.0
     loss: str = "cross-entropy"
     ema: float = 0.0
+    freeze_norm: bool = False
     amp: str | None = None
     compiled: bool = False
     seed: int = 0
@@ -112,14 +116,16 @@ class Trainer:
         if dist.world > 1 and sync_norm:
             net = _with_synchronised_norm(net)
         self.net = net
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": list(net.encoder.parameters()), "factor": 1.0},
-                {"params": [*net.decoder.parameters(), *net.segmentation_head.parameters()],
-                 "factor": recipe.head_factor},
-            ],
-            lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-        )  # fmt: skip
+        groups = [
+            {"params": list(net.encoder.parameters()), "factor": 1.0},
+            {"params": [*net.decoder.parameters(), *net.segmentation_head.parameters()], "factor": recipe.head_factor},
+        ]
+        if recipe.optimizer == "adamw":
+            self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        else:
+            self.optimizer = torch.optim.SGD(
+                groups, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+            )
         self.average = None
         if recipe.ema:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
@@ -143,6 +149,14 @@ class Trainer:
             return net
         devices = [self.dist.device] if self.dist.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(net, devices, gradient_as_bucket_view=True)
+
+    def train_mode(self) -> None:
+        """Put the network into training mode, but for what is frozen."""
+        self.net.train()
+        if self.recipe.freeze_norm:
+            for module in self.net.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     @property
     def model(self) -> nn.Module:
@@ -191,7 +205,7 @@ class Trainer:
         """
         progress, recipe = self.progress, self.recipe
         self.order.start = progress.step
-        self.net.train()
+        self.train_mode()
         saved = begun = time.monotonic()
         batches = iter(self.loader)
         with interrupts_between_steps() as interrupted, tqdm(
@@ -225,7 +239,7 @@ class Trainer:
                     continue
                 self._check_weights()
                 save(best)
-                self.net.train()  # what scores or shows predictions may have changed the mode
+                self.train_mode()  # what scores or shows predictions may have changed the mode
                 saved = time.monotonic()
 
     def _scored(self, scores: dict, log) -> bool:
