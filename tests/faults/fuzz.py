@@ -20,7 +20,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=300, help="in all (default: 300)")
-    parser.add_argument("--findings", type=Path, default=Path("findings"), help="folder for inputs that crash")
+    parser.add_argument(
+        "--findings", type=Path, default=Path(tempfile.gettempdir(), "findings"), help="folder for inputs that crash"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args, more = parser.parse_known_args()
     if args.one:
