@@ -155,6 +155,14 @@ def test_a_stage_that_refuses_stops_the_run_and_failed_images_do_not(tmp_path, m
         quickstart.run_script(plan, "stage.py", 2, network=True, out=tmp_path)
 
 
+def test_a_crash_does_not_pass_for_failed_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
+    crash = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util.cli import run\nrun(lambda: 1 / 0)\n"
+    (tmp_path / "stage.py").write_text(crash)
+    with pytest.raises(InputError, match="exit code 3"):
+        quickstart.run_script(SimpleNamespace(processes=1, failed=False), "stage.py", out=tmp_path)
+
+
 def test_a_voc_folder_with_masks_and_labels_for_some_ids(tmp_path):
     """--cam-labels and --sam-path: the ids that have both are used, and the others told; no CAM network is trained."""
     voc, out = tmp_path / "VOC", tmp_path / "run"

@@ -6,13 +6,14 @@ import argparse
 import errno
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from util.errors import InputError
 from util.stage import default_workers, disk_error
 
-EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -93,7 +94,7 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit with its code.
 
     0: all is well; 1: some images failed, the others are done; 2: the command or its input is wrong;
-    130: interrupted. No traceback for anything that the user can mend.
+    3: anything unforeseen, which must not pass for 1; 130: interrupted. No traceback for anything that the user can mend.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -109,10 +110,15 @@ def run(main: Callable[[], int | None]) -> None:
         code = EXIT_ERROR
     except OSError as error:
         # Reading turns what fails into InputError, so this is the disk that the results go to.
-        if error.errno not in _DISK:
-            raise
-        print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
-        code = EXIT_ERROR
+        if error.errno in _DISK:
+            print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
+            code = EXIT_ERROR
+        else:
+            traceback.print_exc()
+            code = EXIT_CRASH
+    except Exception:
+        traceback.print_exc()
+        code = EXIT_CRASH
     # All is said and written; an interrupt now would only break off the way out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
