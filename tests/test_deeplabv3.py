@@ -366,11 +366,13 @@ class Tiny(torch.nn.Module):
         return self.segmentation_head(self.decoder(self.encoder(x)))
 
 
-def tiny_steps(count=3, **recipe):
-    """The trainer after some steps on noise, and the losses."""
+def tiny_steps(count=3, state=None, **recipe):
+    """The trainer after some steps on noise, from a state where one is given, and the losses."""
     recipe = segmentation_training.Recipe(**{"steps": 10, "batch": 2, "lr": 0.05, **recipe})
     trainer = segmentation_training.Trainer(Tiny(), range(2), recipe, distributed.Dist(0, 1, 0, CPU), workers=0)
-    trainer.net.train()
+    if state:
+        trainer.load_state(state)
+    trainer.train_mode()
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(2, 3, 16, 16, generator=generator)
     labels = torch.randint(0, 3, (2, 16, 16), generator=generator)
@@ -420,6 +422,33 @@ def test_moving_average_of_the_weights():
         expected = now.clone() if expected is None else 0.8 * expected + 0.2 * now
     torch.testing.assert_close(trainer.model.segmentation_head.weight, expected)
     assert not torch.equal(trainer.model.segmentation_head.weight, now)
+
+
+@pytest.mark.parametrize("amp", [None, "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_state_holds_all_that_a_resumed_run_needs(tmp_path, optimizer, amp):
+    options = {"optimizer": optimizer, "amp": amp, "ema": 0.9}
+    straight, losses_straight = tiny_steps(4, **options)
+    checkpoint.save(tmp_path / "half.pth", tiny_steps(2, **options)[0].state())
+    resumed, losses_resumed = tiny_steps(2, checkpoint.load(tmp_path / "half.pth"), **options)
+    assert losses_resumed == losses_straight[2:]
+    for name, value in straight.net.state_dict().items():
+        assert torch.equal(resumed.net.state_dict()[name], value), name
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+def test_adamw_learns():
+    found = tiny_steps(10, optimizer="adamw", lr=0.01, head_factor=1)[1]
+    assert found[-1] < found[0] - 0.05
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_batch_norm_keeps_its_statistics(frozen):
+    trainer, _ = tiny_steps(freeze_norm=frozen)
+    norm = trainer.net.encoder[1]
+    assert norm.training != frozen and torch.equal(norm.running_mean, torch.zeros(4)) == frozen
+    assert not torch.equal(norm.weight, torch.ones(4)), "its scale is trained all the same"
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
