@@ -1,53 +1,76 @@
-"""grow: an object found in part grows into the good mask that holds it; elsewhere the label stays.
+"""grow: objects found in part grow into the good mask that holds them, labels that overshoot are trimmed to it.
 
-Where label and mask nearly agree, the label's border is as good as the mask's, so painting masks over the label gains
-nothing and costs other classes their pixels. What masks know and labels do not is the extent of an object of which only
-a part was found. So: a mask of good quality that holds most of a class hands its background pixels to that class, as far
-as they hang together with the class's own pixels once the mask is cut at its narrow necks. No pixel of a class changes
-to another class or to background.
+Where label and mask nearly agree, the label's border is as good as the mask's: painting masks over the label gains nothing
+there and costs other classes their pixels. What masks know and labels do not is the extent of an object that was found
+in part, or with its surroundings. So only masks of good quality speak, each for the class that holds most of it:
 
-Sources: the rule of coverage is `max_iou_imp2`'s (SAM_WSSS, arXiv 2305.05803), SAM's predicted IoU and stability score are
-those of Kirillov et al., "Segment Anything", ICCV 2023; growth from a marker inside a mask is morphological
-reconstruction after opening (Vincent, IEEE Trans. Image Processing 1993).
+1. Growth: a mask that holds most of a class, or most of which the class holds, hands its background to the class, as far
+   as it hangs together with the class's own pixels once the mask is cut at its narrow necks.
+2. Trimming: where the good masks of a class hold only a part of it, though more than half, the rest is background.
+3. Rescue: the one class that the image's tags name and the label lost gets the best mask that the label leaves free.
+4. Holes: small holes in the label are closed.
+
+A mask that lies along the frame of the picture is background rather than object, so a class must hold a larger share of
+it than it holds of the frame to grow into it. Nothing else turns one class into another.
+
+Sources: the rule of coverage is `max_iou_imp2`'s (SAM_WSSS, arXiv 2305.05803); predicted IoU and stability score are
+those of Kirillov et al., "Segment Anything", ICCV 2023; the frame as a sign of background is Zhu et al., "Saliency
+Optimization from Robust Background Detection", CVPR 2014; growth from a marker inside a mask is Vincent's morphological
+reconstruction, IEEE Trans. Image Processing 1993.
 """
 
 import numpy as np
 
-from merge.merge_base import fill_holes, foreground_classes, mask_quality, opened_from
+from merge.merge_base import fill_holes, foreground_classes, frame_share, opened_from
 from util.voc import VOID
 
 SEARCH = {  # values worth trying
     "coverage": (0.5, 0.7, 0.85),
-    "quality": (0.6, 0.75, 0.9),
-    "purity": (0.03, 0.1),
-    "neck": (0.0, 0.03, 0.06),
-    "hole": (0.0, 0.01),
+    "quality": (0.7, 0.75, 0.8, 0.85),
+    "trim": (0.0, 0.7, 0.8, 0.9),
+    "neck": (0.0, 0.06),
 }
 
 
-def merge(label, masks, *, tags=None, cam=None, coverage=0.7, quality=0.75, purity=0.03, neck=0.06, hole=0.01):
+def merge(
+    label, masks, *, tags=None, cam=None, coverage=0.7, quality=0.8, majority=0.5, trim=0.8, neck=0.06, hole=0.01
+):
     """Mend a label; the contract stands in `merge.merge_base`.
 
     Args:
-        coverage: a mask must hold at least this share of its class's pixels,
-        quality: have at least this quality (the lower of predicted IoU and stability score),
-        purity: and its class must hold more than this share of it.
+        coverage: a mask must hold this share of its class's pixels to be grown into,
+        majority: or its class this share of the mask.
+        quality: the lowest quality of a mask that speaks: the lower of predicted IoU and stability score. For a mask
+            without a predicted IoU, the share that its class holds of it stands in.
+        trim: a class is trimmed when its good masks hold less than this share of it; 0 trims nothing.
         neck: parts of a mask that hang together by necks narrower than twice this share of the square root of its area
             count as separate; 0 cuts nowhere.
         hole: background holes smaller than this share of the label's foreground are closed; 0 closes none.
     """
     result = label.copy(order="F")
     classes = foreground_classes(label)
+    framed = frame_share(masks)
     if len(masks) and len(classes):
         overlaps = masks.overlaps(label, classes)
         sizes = np.array([np.count_nonzero(label == value) for value in classes])
         share = overlaps / np.maximum(masks.areas, 1)[:, None]
         chosen, every = share.argmax(axis=1), np.arange(len(masks))
         pure, covered = share[every, chosen], (overlaps / sizes)[every, chosen]
-        accepted = (covered >= coverage) & (mask_quality(masks, pure) >= quality) & (pure > purity)
-        for k in sorted(np.flatnonzero(accepted), key=lambda k: (-pure[k], classes[chosen[k]])):
+        scored = ~np.isnan(masks.predicted_iou)
+        good = np.fmin(np.where(scored, masks.predicted_iou, pure), masks.stability_score) >= quality
+        if trim:
+            for column, value in enumerate(classes):
+                own = good & scored & (chosen == column) & (pure >= majority)
+                _trim(result, label == value, masks, own, trim)
+        grown = good & ((pure >= majority) | (covered >= coverage) & (pure > np.maximum(framed, LEAST_SHARE)))
+        for k in sorted(np.flatnonzero(grown), key=lambda k: (-pure[k], *masks.boxes[k])):
             _grow(result, label, masks, k, classes[chosen[k]], neck)
+    if tags is not None:
+        _rescue(result, label, masks, [t for t in tags if not (label == t).any()], framed, quality)
     return fill_holes(result, hole)
+
+
+LEAST_SHARE = 0.03  # of a mask, for its class to grow into it: less is as likely a stray patch of label
 
 
 def _grow(result: np.ndarray, label: np.ndarray, masks, k: int, value: int, neck: float) -> None:
@@ -59,3 +82,24 @@ def _grow(result: np.ndarray, label: np.ndarray, masks, k: int, value: int, neck
     own = inside & (label[box] == value)
     free = inside & ((now == 0) | (now == VOID))
     now[free & opened_from(own, own | free, neck * np.sqrt(masks.areas[k]))] = value
+
+
+def _trim(result: np.ndarray, own: np.ndarray, masks, chosen: np.ndarray, trim: float) -> None:
+    """Make background of a class's pixels outside its good masks, where those hold half of it and less than ``trim``."""
+    if chosen.any():
+        outside = own & ~masks.union(chosen)
+        if 0.5 <= 1 - np.count_nonzero(outside) / np.count_nonzero(own) < trim:
+            result[outside] = 0
+
+
+def _rescue(result, label, masks, lost: list[int], framed: np.ndarray, quality: float) -> None:
+    """Give the best free mask to the one class that vanished; with several, nothing tells which mask is whose."""
+    if len(lost) != 1 or not len(masks):
+        return
+    taken = np.asfortranarray((label > 0) & (label < VOID), np.uint8)
+    share = masks.overlaps(taken, [1])[:, 0] / np.maximum(masks.areas, 1)
+    score = np.nan_to_num(np.fmin(masks.predicted_iou, masks.stability_score))
+    score[np.isnan(masks.predicted_iou) | (share > 0.1) | (framed > 0.1) | (masks.areas > label.size / 2)] = 0
+    best = max(range(len(masks)), key=lambda k: (score[k], *masks.boxes[k]))
+    if score[best] >= max(quality, 1e-6):
+        result[masks.dense(best) & (result == 0)] = lost[0]

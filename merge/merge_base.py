@@ -104,13 +104,11 @@ def _parse(value: str, default, text: str):
         raise InputError(f"{text}: {value!r} is no {kind.__name__}; the default is {default}") from None
 
 
-def mask_quality(masks, unknown: np.ndarray) -> np.ndarray:
-    """float64 K: the lower of a mask's predicted IoU and stability score, at most 1; ``unknown`` where it has neither.
-
-    SAM's predicted IoU is a regression and may pass 1.
-    """
-    quality = np.fmin(masks.predicted_iou, masks.stability_score)
-    return np.minimum(np.where(np.isnan(quality), unknown, quality), 1.0)
+def frame_share(masks) -> np.ndarray:
+    """float64 K: the share of the picture's outermost pixels that each mask holds."""
+    frame = np.ones(masks.shape, np.uint8, order="F")
+    frame[1:-1, 1:-1] = 0
+    return masks.overlaps(frame, [1])[:, 0] / np.count_nonzero(frame)
 
 
 def opened_from(marker: np.ndarray, region: np.ndarray, radius: float) -> np.ndarray:
