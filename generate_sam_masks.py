@@ -71,6 +71,8 @@ def parse_args():
     args = parser.parse_args()
     if args.model == "regions" and (args.checkpoint or args.mirror):
         parser.error("--model regions has no weights; leave --checkpoint and --mirror out")
+    if args.checkpoint and args.mirror:
+        parser.error("--mirror is where the official checkpoint comes from; leave it out with --checkpoint")
     numbers = [getattr(args, name.replace("-", "_")) for name, *_ in GENERATOR_OPTIONS]
     if not all(map(math.isfinite, numbers)):
         parser.error("the options of the mask generator must be finite numbers")

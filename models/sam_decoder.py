@@ -270,12 +270,10 @@ class FoldedDecoder:
         weight, bias = self.second_up
         pixels = self.last_gelu(torch.addmm(bias, pixels, weight)).view(len(points), height * width * 16, -1)
 
-        outputs = self.decoder.num_multimask_outputs
         hyper = torch.stack(
             [mlp(queries[points, 2 + i]) for i, mlp in enumerate(self.decoder.output_hypernetworks_mlps[1:])], dim=2
         )
-        logits = torch.bmm(pixels, hyper.to(pixels.dtype)).transpose(1, 2)
+        logits = torch.bmm(pixels, hyper.to(pixels.dtype))[owner, :, output]
         # pixel, its four parts, their four parts -> rows and columns
-        logits = logits.reshape(-1, outputs, height, width, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
-        logits = logits.reshape(-1, outputs, 4 * height, 4 * width)
-        return at_least_float32(logits[owner, output])
+        logits = logits.view(-1, height, width, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+        return at_least_float32(logits.reshape(-1, 4 * height, 4 * width))

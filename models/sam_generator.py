@@ -381,11 +381,11 @@ def upscale(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
 def mask_boxes(masks: Tensor) -> Tensor:
     """Boxes int64 Kx4 (x0, y0, x1, y1, the last pixel included) of bool KxHxW; zeros for an empty mask."""
     edges = []
-    for filled in (masks.any(1), masks.any(2)):  # columns, rows
-        length = filled.shape[1]
-        first = filled.to(torch.uint8).argmax(1)
-        last = length - 1 - filled.flip(1).to(torch.uint8).argmax(1)
-        edges.append((first, torch.where(filled.any(1), last, 0)))
+    values = masks.view(torch.uint8)  # whose maximum takes a tenth of the time of bool's any
+    for filled in (values.amax(1), values.amax(2)):  # columns, rows
+        first = filled.argmax(1)
+        last = filled.shape[1] - 1 - filled.flip(1).argmax(1)
+        edges.append((first, torch.where(filled.amax(1) > 0, last, 0)))
     (x0, x1), (y0, y1) = edges
     return torch.stack([x0, y0, x1, y1], dim=1)
 
