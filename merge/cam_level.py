@@ -4,9 +4,9 @@ A CAM is uneven inside an object and runs over its border. Its mean inside a mas
 means are averaged: the map becomes a relief of plateaus with the masks' borders. One threshold for all images then cuts off
 the body of an object whose head alone is bright, and keeps the ground of one that glows all over. So each map gets its
 own: Otsu's threshold parts object from background roughly, the median above it is the object's level, and what comes close
-to that level is the object.
+to that level, and hangs together with the label, is the object.
 
-Without a soft CAM the label itself stands for it, 1 inside the class and 0 outside.
+Where a class has no soft CAM, the label itself stands for it, 1 inside the class and 0 outside.
 
 Source of the threshold: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC 1979.
 """
@@ -15,28 +15,46 @@ import cv2
 import numpy as np
 
 from merge.merge_base import foreground_classes
+from util.voc import VOID
 
 
-def merge(label, masks, *, tags=None, cam=None, share=0.95, largest=0.4):
+def merge(label, masks, *, tags=None, cam=None, share=0.95, largest=0.4, growth=7.0):
     """Mend a label; the contract stands in `merge.merge_base`.
 
     Args:
         share: of the object's level that a place must reach to belong to it.
         largest: masks of more than this share of the image are background, and left out.
+        growth: a class that would become more than this many times as large is not believed, and stays as it is.
     """
-    classes = foreground_classes(label) if tags is None or cam is None else np.array(tags, int)
-    if cam is not None:
-        classes = np.array([value for value in classes if value in cam], int)
     used = masks.select(np.flatnonzero((masks.areas > 0) & (masks.areas <= largest * label.size)))
-    if not len(used) or not len(classes):
+    if not len(used):
         return label.copy(order="F")
-    relief = np.stack([_plateaus(used, label == value if cam is None else cam[value]) for value in classes])
-    relief /= np.array([max(share * _level(part), 1e-6) for part in relief])[:, None, None]
+    classes = np.array([value for value in foreground_classes(label) if tags is None or value in tags], int)
+    if not len(classes):
+        return np.where(label == VOID, label, 0)
+    maps = cam or {}
+    relief = np.stack([_plateaus(used, maps.get(value, label == value)) for value in classes])
+    for part, value in zip(relief, classes, strict=True):
+        part /= max(share * _level(part), 1e-6)
+        own = label == value
+        found = _connected(part > 1, own)
+        if np.count_nonzero(found) > growth * np.count_nonzero(own):
+            part[:] = np.where(own, 1 + 1e-6, 0)
+        else:
+            part[~found] = 0
     highest = relief.max(axis=0)
     # Where two classes are equally high, neither is known to be right, and the label stays.
     clear = (highest > 1) & ((relief == highest).sum(axis=0) == 1)
-    kept = np.where((highest > 1) | (label == 255), label, 0)
+    kept = np.where((highest > 1) | (label == VOID), label, 0)
     return np.where(clear, classes[relief.argmax(axis=0)], kept).astype(np.uint8)
+
+
+def _connected(region: np.ndarray, marker: np.ndarray) -> np.ndarray:
+    """bool HxW: the connected parts of a region that hold a pixel of the marker."""
+    _, parts = cv2.connectedComponents(np.ascontiguousarray(region, np.uint8), connectivity=8)
+    kept = np.zeros(int(parts.max()) + 1, bool)
+    kept[parts[marker & region]] = True
+    return kept[parts]
 
 
 def _plateaus(masks, values: np.ndarray) -> np.ndarray:

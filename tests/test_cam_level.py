@@ -32,7 +32,9 @@ def test_ground_that_glows_less_than_the_object_is_dropped_from_the_label():
 def test_each_place_goes_to_the_class_that_is_nearest_to_its_level():
     head, body, ground, masks = scene()
     cam = {2: (0.9 * head + 0.3 * body).astype(np.float32), 5: (0.2 * head + 0.4 * body).astype(np.float32)}
-    result = merge(np.zeros(head.shape, np.uint8), masks, tags=(2, 5), cam=cam)
+    label = (5 * head + 2 * body).astype(np.uint8)
+    label[10:12] = np.where(head, 2, np.where(body, 5, 0))[10:12]
+    result = merge(label, masks, tags=(2, 5), cam=cam)
     assert (result == 2 * head + 5 * body).all()
 
 
@@ -41,6 +43,26 @@ def test_classes_that_the_tags_exclude_and_empty_maps_give_nothing():
     label = np.where(head, 4, 0).astype(np.uint8)
     result = merge(label, masks, tags=(3,), cam={4: head.astype(np.float32), 3: np.zeros(head.shape, np.float32)})
     assert not result.any()
+
+
+def test_what_does_not_hang_together_with_the_label_is_no_part_of_it():
+    head, body, _, _ = scene()
+    far = np.zeros(head.shape, bool)
+    far[30:38, 45:58] = True
+    masks = Masks.from_dense(np.stack([head, body, far]))
+    cam = {4: (0.9 * (head | body | far)).astype(np.float32)}
+    assert (
+        merge(np.where(head, 4, 0).astype(np.uint8), masks, tags=(4,), cam=cam) == np.where(head | body, 4, 0)
+    ).all()
+
+
+def test_a_class_that_would_grow_beyond_belief_stays_as_it_is():
+    head, body, _, masks = scene()
+    label = np.zeros(head.shape, np.uint8)
+    label[12:15, 12:16] = 4
+    cam = {4: (0.9 * (head | body)).astype(np.float32)}
+    assert (merge(label, masks, tags=(4,), cam=cam) == label).all()
+    assert (merge(label, masks, tags=(4,), cam=cam, growth=100) == np.where(head | body, 4, 0)).all()
 
 
 def test_void_stays_where_no_class_is_found():
