@@ -28,22 +28,38 @@ from util.masks import read_masks
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--points-per-side", "6", "--points-per-batch", "20", "--pred-iou-thresh", "0", "--threads", "1",
          "--stability-score-thresh", "0.02", "--stability-score-offset", "0.1", "--device", "cpu"]  # fmt: skip
+# One Python for many runs, since starting one takes seconds: copies of it (forks) are the runs.
 DRIVER = """
-import sys
+import os, signal, socket, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from models import sam
 from sam_reference import small_sam
 sam.load_sam = lambda name, path: small_sam()
 import generate_sam_masks
-from util.cli import run
-"""
-RUN = "run(generate_sam_masks.main)"
-# The same command again and again in copies of one process; each copy kills itself where a real run could be killed.
-KILLED_TWICE = """
-import os, signal
 from util import files
+from util.cli import run
 from util.stage import Stage
 
+def start(prepare):
+    child = os.fork()
+    if not child:
+        prepare()
+        run(generate_sam_masks.main)
+    return child
+
+# Two processes that find each other by the variables that torchrun sets.
+with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    port = str(listener.getsockname()[1])
+
+def rank(number):
+    os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    sys.argv[sys.argv.index("--out") + 1] = {two!r}
+
+ranks = [start(lambda: rank(number)) for number in "01"]
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks])
+
+# A run that is killed where a real one could be, and started again, twice.
 def die(*parts):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -62,13 +78,8 @@ def half_written(times=[0]):
     files.os.replace = third_dies
 
 for prepare in (written_but_not_noted, half_written):
-    child = os.fork()
-    if not child:
-        prepare()
-        run(generate_sam_masks.main)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, status
-    print(sorted(name for name in os.listdir({out!r}) if name.startswith("p")))
+    print(os.waitstatus_to_exitcode(os.waitpid(start(prepare), 0)[1]))
+    print(sorted(name for name in os.listdir({killed!r}) if name.startswith("p")))
 run(generate_sam_masks.main)
 """
 
@@ -105,12 +116,6 @@ def options(folder: Path, out: str, *more: str) -> list[str]:
             "--images", str(folder / "images"), "--out", str(folder / out), *SMALL, *more]  # fmt: skip
 
 
-def script(folder: Path, text: str, **values: str) -> str:
-    path = folder / "driver.py"
-    path.write_text((DRIVER + text).format(root=str(ROOT), tests=str(ROOT / "tests"), **values))
-    return str(path)
-
-
 def call(arguments: list[str]) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment)
@@ -138,15 +143,16 @@ def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
     assert len(expected) == 6
     assert sum(len(json.loads(data)["annotations"]) for data in expected.values()) > 20
 
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = call([*launch, script(folder, RUN), *options(folder, "two")])
+    driver = folder / "driver.py"
+    places = {name: str(folder / name) for name in ("two", "killed")}
+    driver.write_text(DRIVER.format(root=str(ROOT), tests=str(ROOT / "tests"), **places))
+    done = call([str(driver), *options(folder, "killed")])
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "[0, 0]", "-9", "['p0.json', 'p1.json']", "-9", "['p0.json', 'p1.json', 'p2.json']"
+    ], done.stderr  # fmt: skip
     assert results(folder / "two") == expected
     assert (folder / "two/ledger.1.jsonl").is_file()
-
-    done = call([script(folder, KILLED_TWICE, out=str(folder / "killed")), *options(folder, "killed")])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == ["['p0.json', 'p1.json']", "['p0.json', 'p1.json', 'p2.json']"]
     assert results(folder / "killed") == expected
     ledger = [json.loads(line)["id"] for line in (folder / "killed/ledger.jsonl").read_text().splitlines()]
     assert ledger == sorted(ledger) and len(ledger) == 6
