@@ -168,7 +168,7 @@ def generated_plan(args) -> Plan:
     """The generated data set with networks that learn it from random weights in minutes."""
     data, lists = args.out / "data", args.out / "data" / "ImageSets" / "Segmentation"
     encoder = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights"]
-    epochs, steps = max(1, round(20 * args.effort)), max(2, round(200 * args.effort))
+    epochs, steps = max(1, round(15 * args.effort)), max(2, round(200 * args.effort))
     options = {
         "cam": ["--method", "cam", *encoder, "none", "--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160,
                 "--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, args.images)],
