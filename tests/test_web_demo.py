@@ -262,6 +262,12 @@ def test_a_name_with_html_is_shown_as_text(demo, network):
         assert mark not in heading
 
 
+def test_a_picture_with_path_parts_and_no_suffix_is_shown_by_its_last_part(demo, network):
+    app = upload(demo("--checkpoint", network), ("../../etc/passwd", encoded(photograph())))
+    assert not app.error and len(legends(app)) == 1
+    assert [m.value for m in app.markdown if m.value.startswith("**")] == ["**passwd**"]
+
+
 def test_names_in_an_archive_differ():
     assert uploads.distinct_names(["a", "A", "a", "b"]) == ["a", "A (2)", "a (3)", "b"]
 

@@ -39,6 +39,8 @@ table.legend thead th { opacity: .75; } table.legend thead th:not(:first-child) 
 table.facts { border-collapse: collapse; font-size: .9rem; }
 table.facts th { text-align: left; font-weight: 400; opacity: .75; padding: .1rem 1rem .1rem 0; vertical-align: top; }
 ul.palette { list-style: none; margin: 0; padding: 0; font-size: .9rem; columns: 9rem auto; }
+[data-testid=stCaptionContainer], [data-testid=stImageCaption] { color: inherit; opacity: .85; }
+[data-testid=stFileUploaderDropzoneInstructions] { display: none; } /* the label says it in plain words */
 .scale { display: flex; gap: .5rem; align-items: center; font-size: .85rem; }
 .scale .bar { flex: 1; height: .6rem; border-radius: .3rem; }
 </style>"""
@@ -122,6 +124,7 @@ def explain_first_start() -> None:
 
 def choose_pictures() -> list[uploads.Picture]:
     """The uploaded and the sample pictures that can be read; tells about the others."""
+    # Kinds, not suffixes: for a forged suffix Streamlit would break the page off before any of this runs.
     files = st.file_uploader(
         f"Pictures: JPG or PNG, up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
         type=["image/jpeg", "image/png"], accept_multiple_files=True, key="uploads",

@@ -102,6 +102,6 @@ def load_segmenter(stamp: Stamp, device: str):
 
 
 def shown_name(path: Path) -> str:
-    """A path as short as it can be: relative to the current folder, where it lies below it."""
+    """A path as short as it can be: relative to the current folder, or its last parts."""
     relative = os.path.relpath(path)
-    return os.fspath(path) if relative.startswith("..") else relative
+    return "/".join(path.parts[-3:]) if relative.startswith("..") else relative
