@@ -55,7 +55,8 @@ def parse_args():
     parser.add_argument(
         "--raw",
         action="store_true",
-        help="the class convolution's maps, without attention (TransCAM) or random walk (plain CAM)",
+        help="the class convolution's maps, without attention (TransCAM; better when it was not pretrained) or "
+        "random walk (plain CAM)",
     )
     parser.add_argument(
         "--refine", choices=["none", "par"], default="none",
