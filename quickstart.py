@@ -94,7 +94,7 @@ def parse_args():
     args = parser.parse_args()
     if args.sam_checkpoint and args.sam_path:
         parser.error("--sam-checkpoint makes masks, --sam-path takes made ones; give one of them")
-    if args.images < 8 or args.effort <= 0:
+    if args.images < 8 or not 0 < args.effort < math.inf:
         parser.error("--images starts at 8, --effort above 0")
     if args.processes is not None and args.processes < 1:
         parser.error("--processes starts at 1")
@@ -106,6 +106,23 @@ def parse_args():
     return args
 
 
+def check_inputs(args) -> None:
+    """Raise InputError for what a late stage would stumble over, before the first one starts."""
+    from merge import STRATEGIES
+    from util.files import check_folder
+
+    for folder, what in ((args.sam_path, "SAM masks"), (args.cam_labels, "pseudo labels")):
+        if folder is not None:
+            check_folder(folder, what)
+    files = ("sam_checkpoint", "class_names", "train_list", "label_list", "val_list", "tune_list")
+    for name in files:
+        path = getattr(args, name)
+        if path is not None and not path.is_file():
+            raise InputError(f"--{name.replace('_', '-')} {path}: no such file; check the path")
+    if args.method is not None and args.method not in STRATEGIES:
+        raise InputError(f"--method {args.method}: no such strategy; choose one of {', '.join(STRATEGIES)}")
+
+
 def parse_extra(parser, texts: list[str]) -> dict[str, list[str]]:
     """``STAGE=OPTIONS`` texts as stage -> list of arguments."""
     extra: dict[str, list[str]] = {}
@@ -113,7 +130,10 @@ def parse_extra(parser, texts: list[str]) -> dict[str, list[str]]:
         stage, equals, options = text.partition("=")
         if not equals or stage not in STAGES[1:]:
             parser.error(f'--with {text!r}: write "STAGE=OPTIONS" with a stage of {", ".join(STAGES[1:])}')
-        extra.setdefault(stage, []).extend(shlex.split(options))
+        try:
+            extra.setdefault(stage, []).extend(shlex.split(options))
+        except ValueError as error:
+            parser.error(f"--with {text!r}: {error}; close what is quoted")
     return extra
 
 
@@ -607,6 +627,7 @@ def report(plan: Plan) -> None:
 
 def main() -> int:
     args = parse_args()
+    check_inputs(args)
     from util.files import make_folder
     from util.stage import lock_folder, write_run_json
 
