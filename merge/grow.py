@@ -24,16 +24,11 @@ import numpy as np
 from merge.merge_base import fill_holes, foreground_classes, frame_share, opened_from
 from util.voc import VOID
 
-SEARCH = {  # values worth trying
-    "coverage": (0.5, 0.7, 0.85),
-    "quality": (0.7, 0.75, 0.8, 0.85),
-    "trim": (0.0, 0.7, 0.8, 0.9),
-    "neck": (0.0, 0.06),
-}
+SEARCH = {"coverage": (0.5, 0.7, 0.85), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
 
 
 def merge(
-    label, masks, *, tags=None, cam=None, coverage=0.7, quality=0.8, majority=0.5, trim=0.8, neck=0.06, hole=0.01
+    label, masks, *, tags=None, cam=None, coverage=0.7, quality=0.75, majority=0.5, trim=0.8, neck=0.06, hole=0.01
 ):
     """Mend a label; the contract stands in `merge.merge_base`.
 

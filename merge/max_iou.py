@@ -3,7 +3,7 @@
 from merge.merge_base import claim
 
 ORDER_MATTERS = True  # the lower class id claims a mask first, the higher paints over
-SEARCH = {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}  # values worth trying
+SEARCH = {"threshold": (0.4, 0.5, 0.6, 0.8)}  # values worth trying
 
 
 def merge(label, masks, *, tags=None, cam=None, threshold=0.5):
