@@ -15,20 +15,33 @@ it than it holds of the frame to grow into it. Nothing else turns one class into
 
 Sources: the rule of coverage is `max_iou_imp2`'s (SAM_WSSS, arXiv 2305.05803); predicted IoU and stability score are
 those of Kirillov et al., "Segment Anything", ICCV 2023; the frame as a sign of background is Zhu et al., "Saliency
-Optimization from Robust Background Detection", CVPR 2014; growth from a marker inside a mask is Vincent's morphological
-reconstruction, IEEE Trans. Image Processing 1993.
+Optimization from Robust Background Detection", CVPR 2014; parts are told apart by erosion and reconstruction from a marker
+(Vincent, IEEE Trans. Image Processing 1993).
 """
 
 import numpy as np
 
-from merge.merge_base import fill_holes, foreground_classes, frame_share, opened_from
+from merge.merge_base import cut_at_necks, fill_holes, foreground_classes, frame_share
 from util.voc import VOID
 
 SEARCH = {"coverage": (0.5, 0.7, 0.85), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
 
+LEAST_SHARE = 0.03  # of a mask, for its class to grow into it: less is as likely a stray patch of label
+
 
 def merge(
-    label, masks, *, tags=None, cam=None, coverage=0.7, quality=0.75, majority=0.5, trim=0.8, neck=0.06, hole=0.01
+    label,
+    masks,
+    *,
+    tags=None,
+    cam=None,
+    coverage=0.7,
+    quality=0.75,
+    majority=0.5,
+    trim=0.8,
+    neck=0.06,
+    hole=0.01,
+    void=False,
 ):
     """Mend a label; the contract stands in `merge.merge_base`.
 
@@ -41,10 +54,13 @@ def merge(
         neck: parts of a mask that hang together by necks narrower than twice this share of the square root of its area
             count as separate; 0 cuts nowhere.
         hole: background holes smaller than this share of the label's foreground are closed; 0 closes none.
+        void: make what is in dispute void (255) instead of background, for training: trimmed pixels, and what a neck cuts
+            off a mask that grew.
     """
     result = label.copy(order="F")
     classes = foreground_classes(label)
     framed = frame_share(masks)
+    disputed = VOID if void else 0
     if len(masks) and len(classes):
         overlaps = masks.overlaps(label, classes)
         sizes = np.array([np.count_nonzero(label == value) for value in classes])
@@ -53,22 +69,20 @@ def merge(
         pure, covered = share[every, chosen], (overlaps / sizes)[every, chosen]
         scored = ~np.isnan(masks.predicted_iou)
         good = np.fmin(np.where(scored, masks.predicted_iou, pure), masks.stability_score) >= quality
+        good &= (share == pure[:, None]).sum(axis=1) == 1  # held by two classes alike, a mask speaks for neither
         if trim:
             for column, value in enumerate(classes):
                 own = good & scored & (chosen == column) & (pure >= majority)
-                _trim(result, label == value, masks, own, trim)
+                _trim(result, label == value, masks, own, trim, disputed)
         grown = good & ((pure >= majority) | (covered >= coverage) & (pure > np.maximum(framed, LEAST_SHARE)))
-        for k in sorted(np.flatnonzero(grown), key=lambda k: (-pure[k], *masks.boxes[k])):
-            _grow(result, label, masks, k, classes[chosen[k]], neck)
+        for k in sorted(np.flatnonzero(grown), key=lambda k: (-pure[k], -covered[k], *masks.boxes[k])):
+            _grow(result, label, masks, k, classes[chosen[k]], neck, disputed)
     if tags is not None:
         _rescue(result, label, masks, [t for t in tags if not (label == t).any()], framed, quality)
     return fill_holes(result, hole)
 
 
-LEAST_SHARE = 0.03  # of a mask, for its class to grow into it: less is as likely a stray patch of label
-
-
-def _grow(result: np.ndarray, label: np.ndarray, masks, k: int, value: int, neck: float) -> None:
+def _grow(result: np.ndarray, label: np.ndarray, masks, k: int, value: int, neck: float, disputed: int) -> None:
     """Give the free pixels of mask k to a class, as far as they hang together with its pixels in the label."""
     x, y, width, height = masks.boxes[k]
     # One pixel more, so that the mask's own shore lies inside; an object cut by the edge of the image has none there.
@@ -76,15 +90,18 @@ def _grow(result: np.ndarray, label: np.ndarray, masks, k: int, value: int, neck
     inside, now = masks.dense(k)[box], result[box]
     own = inside & (label[box] == value)
     free = inside & ((now == 0) | (now == VOID))
-    now[free & opened_from(own, own | free, neck * np.sqrt(masks.areas[k]))] = value
+    reached = cut_at_necks(own, own | free, neck * np.sqrt(masks.areas[k]))
+    now[free & reached] = value
+    if disputed:
+        now[free & ~reached] = disputed
 
 
-def _trim(result: np.ndarray, own: np.ndarray, masks, chosen: np.ndarray, trim: float) -> None:
-    """Make background of a class's pixels outside its good masks, where those hold half of it and less than ``trim``."""
+def _trim(result: np.ndarray, own: np.ndarray, masks, chosen: np.ndarray, trim: float, disputed: int) -> None:
+    """Take a class's pixels outside its good masks from it, where those hold half of it and less than ``trim``."""
     if chosen.any():
         outside = own & ~masks.union(chosen)
         if 0.5 <= 1 - np.count_nonzero(outside) / np.count_nonzero(own) < trim:
-            result[outside] = 0
+            result[outside] = disputed
 
 
 def _rescue(result, label, masks, lost: list[int], framed: np.ndarray, quality: float) -> None:
@@ -97,4 +114,4 @@ def _rescue(result, label, masks, lost: list[int], framed: np.ndarray, quality: 
     score[np.isnan(masks.predicted_iou) | (share > 0.1) | (framed > 0.1) | (masks.areas > label.size / 2)] = 0
     best = max(range(len(masks)), key=lambda k: (score[k], *masks.boxes[k]))
     if score[best] >= max(quality, 1e-6):
-        result[masks.dense(best) & (result == 0)] = lost[0]
+        result[masks.dense(best) & ((result == 0) | (result == VOID))] = lost[0]

@@ -111,27 +111,31 @@ def frame_share(masks) -> np.ndarray:
     return masks.overlaps(frame, [1])[:, 0] / np.count_nonzero(frame)
 
 
-def opened_from(marker: np.ndarray, region: np.ndarray, radius: float) -> np.ndarray:
-    """bool HxW: the part of a region that hangs together with a marker once necks are cut.
+def cut_at_necks(marker: np.ndarray, region: np.ndarray, radius: float) -> np.ndarray:
+    """bool HxW: the part of a region that hangs together with a marker once what hangs on by a neck is cut off.
 
-    Opening by reconstruction (Vincent, IEEE Trans. Image Processing 1993): the region is eroded by a disc, the marker is
-    added, the connected parts with a marker are kept and grow back by the same disc.
+    The region is eroded by a disc. What then lies apart from the marker and did not vanish is grown back by the disc and
+    taken away; thin limbs and corners of the marker's own part stay.
 
     Args:
         marker, region: bool HxW, the marker inside the region.
         radius: of the disc, pixels; necks up to about twice as wide are cut.
     """
-    core = region
     if radius >= 1:
-        core = (_distance(region) > radius) | marker
-    _, parts = cv2.connectedComponents(np.ascontiguousarray(core, np.uint8), connectivity=4)
+        thick = _distance(region) > radius
+        apart = thick & ~_connected(marker, thick | marker)
+        if apart.any():
+            region = marker | region & (_distance(~apart) > radius)
+    return _connected(marker, region)
+
+
+def _connected(marker: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """bool HxW: the connected parts (4 neighbours) of a region that hold a pixel of the marker."""
+    _, parts = cv2.connectedComponents(np.ascontiguousarray(region, np.uint8), connectivity=4)
     kept = np.zeros(int(parts.max()) + 1, bool)
     kept[parts[marker]] = True
     kept[0] = False
-    core = kept[parts]
-    if radius >= 1 and core.any():
-        core = (_distance(~core) <= radius) & region
-    return core
+    return kept[parts]
 
 
 def _distance(region: np.ndarray) -> np.ndarray:
