@@ -4,7 +4,8 @@ A CAM is uneven inside an object and runs over its border. Its mean inside a mas
 means are averaged: the map becomes a relief of plateaus with the masks' borders. One threshold for all images then cuts off
 the body of an object whose head alone is bright, and keeps the ground of one that glows all over. So each map gets its
 own: Otsu's threshold parts object from background roughly, the median above it is the object's level, and what comes close
-to that level, and hangs together with the label, is the object.
+to that level, and hangs together with the label, is the object. In the end whole masks are claimed as in `max_iou_imp`, which
+drops what is left in masks that are mostly something else.
 
 Where a class has no soft CAM, the label itself stands for it, 1 inside the class and 0 outside.
 
@@ -14,17 +15,20 @@ Source of the threshold: Otsu, "A Threshold Selection Method from Gray-Level His
 import cv2
 import numpy as np
 
-from merge.merge_base import foreground_classes
+from merge.merge_base import claim, foreground_classes
 from util.voc import VOID
 
+ORDER_MATTERS = True  # as in `max_iou_imp`
 
-def merge(label, masks, *, tags=None, cam=None, share=0.95, largest=0.4, growth=7.0):
+
+def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=7.0, threshold=0.5):
     """Mend a label; the contract stands in `merge.merge_base`.
 
     Args:
         share: of the object's level that a place must reach to belong to it.
         largest: masks of more than this share of the image are background, and left out.
         growth: a class that would become more than this many times as large is not believed, and stays as it is.
+        threshold: a mask is claimed in the end when a class holds more than this share of it.
     """
     used = masks.select(np.flatnonzero((masks.areas > 0) & (masks.areas <= largest * label.size)))
     if not len(used):
@@ -46,7 +50,9 @@ def merge(label, masks, *, tags=None, cam=None, share=0.95, largest=0.4, growth=
     # Where two classes are equally high, neither is known to be right, and the label stays.
     clear = (highest > 1) & ((relief == highest).sum(axis=0) == 1)
     kept = np.where((highest > 1) | (label == VOID), label, 0)
-    return np.where(clear, classes[relief.argmax(axis=0)], kept).astype(np.uint8)
+    found = np.asfortranarray(np.where(clear, classes[relief.argmax(axis=0)], kept).astype(np.uint8))
+    result = claim(found, masks, threshold, coverage=None, keep_uncovered=True)
+    return np.where((result == 0) & (label == VOID), label, result)
 
 
 def _connected(region: np.ndarray, marker: np.ndarray) -> np.ndarray:
