@@ -55,19 +55,20 @@ def test_ends_with_both_tables_and_a_checkpoint_that_opens(finished):
     assert (out / "merge_example.png").stat().st_size > 1000
 
 
-def test_strategy_and_threshold_are_chosen_on_other_pictures_than_are_reported(finished):
+def test_the_ground_truth_serves_for_scores_alone(finished):
     out, _ = finished
-    lists = out / "data/ImageSets/Segmentation"
-    tune = set(read_id_list(lists / "tune.txt"))
-    assert not tune & {i for name in ("train", "val") for i in read_id_list(lists / f"{name}.txt")}
-    assert json.loads((out / "cams/sweep.json").read_text())["images"] == len(tune)
-    methods = json.loads((out / "merge_tune/compare.json").read_text())["methods"]
-    chosen = json.loads((out / "summary.json").read_text())["chosen"]
-    assert methods[chosen]["miou"] == max(scores["miou"] for scores in methods.values())
-    assert methods[chosen]["images"] == len(tune)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["chosen"] == "cam_level" and summary["chosen_how"] == "the recommended one"
+    assert json.loads((out / "cams/labels/run.json").read_text())["options"]["bg_threshold"] == 0.5
+    sweep = json.loads((out / "cams/sweep.json").read_text())
+    assert summary["best_threshold"] == {"threshold": sweep["best"], "miou": sweep["miou"]}
+    assert f"{100 * sweep['miou']:.2f}" in (out / "tables.txt").read_text()
     for name in ("deeplab/enhanced", "deeplab/cam_labels"):
-        assert json.loads((out / name / "run.json").read_text())["options"]["list"].endswith("lists/train.txt")
+        options = json.loads((out / name / "run.json").read_text())["options"]
+        assert options["val_gt"] is None and options["list"].endswith("lists/train.txt")
+    lists = out / "data/ImageSets/Segmentation"
     assert read_id_list(out / "lists/train.txt") == read_id_list(lists / "train.txt")
+    assert not set(read_id_list(lists / "train.txt")) & set(read_id_list(lists / "val.txt"))
 
 
 def kill_all(process):
