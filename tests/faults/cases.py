@@ -22,7 +22,7 @@ class Case:
         script: file name.
         arguments: (`Place`) -> options but ``--out``.
         network: whether it runs one; such runs are slower.
-        reads: folder of the data, and suffix, of files of single images that it reads.
+        reads: folder of the data, and suffix, of files of single images that it reads; None where it reads archives.
         trains: whether its result is weights, which no other run makes again once an image was left out.
     """
 
@@ -30,7 +30,7 @@ class Case:
     script: str
     arguments: Callable[["Place"], list]
     network: bool = False
-    reads: tuple[str, str] = ("labels", ".png")
+    reads: tuple[str, str] | None = ("labels", ".png")
     trains: bool = False
 
 
@@ -126,6 +126,20 @@ def make_data(folder: Path) -> None:
         write_masks(folder / "masks" / f"{path.stem}.json", region_masks(read_image(path)), path.stem, path.name)
 
 
+def make_archives(folder: Path) -> None:
+    """Small archives in the form of PASCAL VOC 2012's and SBD's."""
+    from test_prepare_voc import sbd_files, voc_files, write_archive
+
+    write_archive(folder / "VOCtrainval_11-May-2012.tar", voc_files(), "w")
+    write_archive(folder / "benchmark.tgz", sbd_files(), "w:gz")
+
+
+def _prepare(place):
+    if not (place.folder / "archives").exists():
+        make_archives(place.folder / "archives")
+    return ["--archives", place.folder / "archives", "--partial", "--workers", 2]
+
+
 def _masks(place):
     return [*place.pictures, *place.listed[:2], "--model", "regions", "--preview", 2]
 
@@ -199,6 +213,7 @@ CASES = {
         Case("evaluate labels", "evaluate_enhanced.py", _evaluate_labels),
         Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True, reads=PICTURES),
         Case("check_pseudo_label", "check_pseudo_label.py", _check),
+        Case("prepare_voc", "prepare_voc.py", _prepare, reads=None),
     )
 }
 assert all((ROOT / case.script).is_file() for case in CASES.values())
