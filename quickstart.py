@@ -36,7 +36,7 @@ from util.errors import InputError
 ROOT = Path(__file__).resolve().parent
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
 # Seconds that each stage takes on the generated data with two cores; they only weigh the estimate of the time left.
-SECONDS = dict(zip(STAGES, (5, 75, 25, 20, 15, 3, 150, 20)))
+SECONDS = dict(zip(STAGES, (5, 50, 40, 25, 30, 3, 125, 30)))
 
 # torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
 TORCHRUN = """
