@@ -35,7 +35,7 @@ def main() -> int:
     sam = small_sam()
     failed = 0
     for layers in (0, 1):
-        side = 24 if layers == 0 else 16
+        side = 16 if layers == 0 else 8
         options = changed(crop_n_layers=layers, points_per_side=side, box_nms_thresh=0.999, crop_nms_thresh=0.999)
         failed += differ(f"small network, {len(images)} pictures, crop layers {layers}", sam, images, options)
     if args.vit_b:

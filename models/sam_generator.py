@@ -253,7 +253,7 @@ class MaskGenerator:
     def _full_size(self, logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         """Upscaled logits float32 kxHxW, a few masks at a time."""
         limit = FULL_SIZE_FLOATS.get(logits.device.type, FULL_SIZE_FLOATS["cuda"])
-        step = max(3, limit // max(size[0] * size[1], self.side**2))
+        step = 3 * max(1, limit // max(size[0] * size[1], self.side**2) // 3)
         for start in range(0, len(logits), step):
             yield upscale(logits[start : start + step], size, self.side)
 
@@ -368,14 +368,12 @@ def upscale(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
     # One row more than is kept, so that the border's clamping stays outside. Columns all stay: the kernel's vectors
     # would end elsewhere, and round otherwise.
     rows = min(low, -(-height // factor) + 1)
-    if count < 3:
-        # For one or two channels PyTorch can take another kernel, with other rounding, than for the package's three.
-        logits = F.pad(logits, (0, 0, 0, 0, 0, 3 - count))
+    # Three masks a picture, as the package has them: by the number of channels PyTorch chooses a kernel, and its rounding.
+    logits = F.pad(logits, (0, 0, 0, 0, 0, -count % 3)).unflatten(0, (-1, 3))
     scaled = F.interpolate(
-        logits[None, :, :rows].contiguous(), (rows * factor, side), mode="bilinear",
-        align_corners=False,
+        logits[:, :, :rows].contiguous(), (rows * factor, side), mode="bilinear", align_corners=False
     )[..., :height, :width]  # fmt: skip
-    return F.interpolate(scaled, size, mode="bilinear", align_corners=False)[0, :count]
+    return F.interpolate(scaled, size, mode="bilinear", align_corners=False).flatten(0, 1)[:count]
 
 
 def mask_boxes(masks: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import pickletools
 
 import numpy as np
 
@@ -21,6 +22,20 @@ _ALLOWED = {
         (f"{package}.numeric", "_frombuffer"),
     )
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse what makes the unpickler take memory that the file does not fill: lengths and places that are made up."""
+    for opcode, argument, _ in pickletools.genops(data):  # which raises ValueError for a length beyond the data
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
+            raise InputError(f"asks for {argument} places of memory with {len(data)} bytes")
+
+
+def _check_size(value: object, limit: int) -> None:
+    # An array's bytes stand in the file, so none is larger than that, but for one that never was filled.
+    for array in value.values() if isinstance(value, dict) else ():
+        if isinstance(array, np.ndarray) and array.nbytes > limit:
+            raise InputError(f"says that it holds {array.nbytes} bytes, in a file of {limit}")
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -44,10 +59,12 @@ def load_npy_dict(path: str | os.PathLike) -> dict:
         shape, _, dtype = read_header(stream)
         if not dtype.hasobject or shape != ():
             raise InputError(f"holds an array of {dtype} with shape {shape}")
+        _check_opcodes(data[stream.tell() :])
         value = _ArraysOnly(stream).load()
         value = value.item() if isinstance(value, np.ndarray) and value.shape == () else value
         if not isinstance(value, dict):
             raise InputError(f"holds a {type(value).__name__}")
+        _check_size(value, len(data))
     except InputError as error:
         raise InputError(f"{path}: refused, it {error}; expected a dict of arrays saved by numpy") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
