@@ -52,6 +52,13 @@ class Command:
         return (open, ("executed", "w"))
 
 
+class Unfilled:
+    """Pickles to an array of 400 MB whose values do not follow."""
+
+    def __reduce__(self):
+        return (np.zeros(1).__reduce__()[0], (np.ndarray, (50_000_000,), b"d"))
+
+
 def folder(path: Path) -> None:
     path.mkdir()
 
@@ -278,6 +285,13 @@ NPY = {
         npy(None).split(b"\n")[0] + b"\n" + b"cos\nsystem\n(S'touch executed'\ntR.", "could run code",
     ),
     "endless opcodes": (npy(None).split(b"\n")[0] + b"\n" + b"(" * 1000 + b".", "not a readable"),
+    "places of memory that nothing fills": (
+        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x04}r" + struct.pack("<I", 600_000_000) + b".", "places of memory",
+    ),
+    "length beyond the end": (
+        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.", "not a readable",
+    ),
+    "array that is never filled": (npy({0: Unfilled()}), "says that it holds"),
     "bare pickle": (pickle.dumps({0: 1}), "not a readable"),
     "folder": (folder, "cannot be read|no soft CAM|no format|no .xml"),
     "missing": (absent, "no soft CAM|no such file"),
