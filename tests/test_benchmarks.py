@@ -10,7 +10,7 @@ from helpers import ROOT
 
 def run_benchmark(name, *options):
     command = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 
