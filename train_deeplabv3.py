@@ -118,7 +118,7 @@ def train(args, dist) -> int:
     lock = lock_folder(args.out) if dist.is_main else None
     options = resolved_options(args, recipe, data_digest, dist)
     last = args.out / "last.pth"
-    resumed = read_resumable(last, options, args.overwrite)
+    resumed = checkpoint.load_to_resume(last, options, "config", args.overwrite)
 
     torch.manual_seed(args.seed)
     weights = None if resumed else args.encoder_weights
@@ -235,32 +235,6 @@ def resolved_options(args, recipe, data_digest: str, dist) -> dict:
     if args.encoder_weights and os.path.isfile(args.encoder_weights):
         options["encoder_weights_digest"] = file_digest(args.encoder_weights)
     return options
-
-
-def read_resumable(last: Path, options: dict, overwrite: bool) -> dict | None:
-    """The content of ``last.pth`` if there is one.
-
-    Raises:
-        InputError: if it was made with other options, inputs or code.
-    """
-    from util import checkpoint
-    from util.errors import InputError
-
-    if overwrite or not last.exists():
-        return None
-    for path in (last, last.with_name("best.pth")):
-        if path.exists():
-            checkpoint.check(path)
-    content = checkpoint.load(last)
-    before = content.get("config", {})
-    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
-    if changed:
-        found = "; ".join(f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted(changed)[:5])
-        raise InputError(
-            f"{last}: this run was started with other options, data or code ({found}). "
-            "Give the same again, another --out, or --overwrite to start anew"
-        )
-    return content
 
 
 def score_held_out(args, segmenter, dist):

@@ -115,7 +115,7 @@ def train(args, dist) -> int:
     lock = lock_folder(args.out) if dist.rank == 0 else None
     options = resolved_options(args, data, held_out)
     last = args.out / "last.pth"
-    resumed = read_resumable(last, options, args.overwrite)
+    resumed = checkpoint.load_to_resume(last, options, "options", args.overwrite)
 
     net = build_network(args, len(classes), pretrained=resumed is None)
     if resumed:
@@ -224,32 +224,6 @@ def resolved_options(args, data, held_out) -> dict:
             options[name] = digest(json.dumps([[image_id, part.tags[image_id]] for image_id in part.ids]))
     options["code_digest"] = code_digest([__file__])
     return options
-
-
-def read_resumable(last: Path, options: dict, overwrite: bool) -> dict | None:
-    """The content of ``last.pth`` if there is one.
-
-    Raises:
-        InputError: if it was made with other options, inputs or code.
-    """
-    from util import checkpoint
-    from util.errors import InputError
-
-    if overwrite or not last.exists():
-        return None
-    for path in (last, last.with_name("best.pth")):
-        if path.exists():
-            checkpoint.check(path)
-    content = checkpoint.load(last)
-    before = content.get("options", {})
-    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
-    if changed:
-        found = "; ".join(f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted(changed)[:5])
-        raise InputError(
-            f"{last}: this run was started with other options or code ({found}). "
-            "Give the same again, another --out, or --overwrite to start anew"
-        )
-    return content
 
 
 def build_network(args, num_classes: int, pretrained: bool):

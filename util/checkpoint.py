@@ -89,3 +89,32 @@ def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) ->
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
     return state
+
+
+def load_to_resume(path: Path, options: dict, key: str, overwrite: bool) -> dict | None:
+    """The content of a training's last checkpoint, or None where a training starts anew.
+
+    Args:
+        path: ``OUT/last.pth``; it and ``best.pth`` beside it are checked byte by byte.
+        options: everything that the result depends on, as the run that wants to go on has it.
+        key: where the checkpoint holds the options that it was made with.
+        overwrite: start anew, whatever is there.
+
+    Raises:
+        InputError: if a checkpoint is damaged, or was made with other options, inputs or code.
+    """
+    if overwrite or not path.exists():
+        return None
+    for file in (path, path.with_name("best.pth")):
+        if file.exists():
+            check(file)
+    content = load(path)
+    before = content.get(key, {})
+    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if changed:
+        found = "; ".join(f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted(changed)[:5])
+        raise InputError(
+            f"{path}: this run was started with other options, data or code ({found}). "
+            "Give the same again, another --out, or --overwrite to start anew"
+        )
+    return content
