@@ -27,7 +27,7 @@ def start(out, *more):
 
 
 def finish(process):
-    text, _ = process.communicate(timeout=400)
+    text, _ = process.communicate(timeout=1500)
     return process.returncode, text
 
 
@@ -100,7 +100,7 @@ def test_killed_and_started_again_it_ends_with_the_same_tables(finished, stages,
     for folder in made:
         shutil.rmtree(out / folder)
     process = start(out, "--only", *stages)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while not (out / moment).exists():
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.02)
@@ -117,7 +117,7 @@ def is_result(path):
 
 def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
     process = start(tmp_path / "run", "--only", "data", "cam", "--with", "cam=--epochs 1000")
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while not (tmp_path / "run/cam/run.json").exists():
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.1)
