@@ -193,6 +193,9 @@ def file_digest(path: str | os.PathLike) -> str:
     """Digest of a file's bytes, read in pieces."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            state = hashlib.blake2b(digest_size=16)
+            while piece := file.read(1 << 20):
+                state.update(piece)
+            return state.hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
