@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from util.errors import InputError
+from util.files import hash_of
 
 CHUNK = 1 << 20
 ATTEMPTS = 5
@@ -118,6 +119,6 @@ def _fetch(url: str, partial: Path) -> None:
 
 def _check(path: Path, md5_prefix: str, remedy: str) -> None:
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+        found = hash_of(file, hashlib.md5())
     if not found.startswith(md5_prefix):
         raise InputError(f"{path.name}: its MD5 should begin with {md5_prefix}, found {found}. {remedy}")

@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from util.errors import InputError
 
@@ -189,13 +190,17 @@ def bytes_digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def hash_of(file: BinaryIO, state) -> str:
+    """The hexadecimal hash of an open file, read in pieces, by a fresh state of `hashlib`."""
+    while piece := file.read(1 << 20):
+        state.update(piece)
+    return state.hexdigest()
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """Digest of a file's bytes, read in pieces."""
     try:
         with open(path, "rb") as file:
-            state = hashlib.blake2b(digest_size=16)
-            while piece := file.read(1 << 20):
-                state.update(piece)
-            return state.hexdigest()
+            return hash_of(file, hashlib.blake2b(digest_size=16))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None
