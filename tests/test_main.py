@@ -64,6 +64,62 @@ def test_compare_ranks_every_strategy(data):
     assert (data / "out" / "compare.csv").is_file() and (data / "out" / "compare.png").stat().st_size > 1000
 
 
+def test_compare_tells_pairs_classes_and_the_baseline(data):
+    from merge import STRATEGIES
+
+    done = run_script("main.py", *command(data, "--mode", "compare", "--baseline", "max_iou"))
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((data / "out" / "compare.json").read_text())
+    for one in STRATEGIES:
+        for other in set(STRATEGIES) - {one}:
+            pair, back = comparison["pairs"][one][other], comparison["pairs"][other][one]
+            assert pair["miou"] == pytest.approx(-back["miou"])
+            assert pair["interval_95"] == pytest.approx([-bound for bound in back["interval_95"][::-1]])
+    assert "to max_iou" in done.stdout and "partial input" in done.stdout
+    rows = (data / "out" / "compare_classes.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(comparison["input"]["per_class"])
+
+
+def test_split_half_tells_each_half_with_the_choice_of_the_other(data):
+    done = run_script(
+        "main.py",
+        *command(data, "--mode", "compare", "--methods", "max_iou,grow", "--split-half", "3"),
+        *("--values", "threshold=0.2,0.9", "--values", "quality=0.1,0.9", "--values", "trim=0,0.9"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads((data / "out" / "split_half.json").read_text())
+    assert sorted(result["halves"]["A"] + result["halves"]["B"]) == [f"img_{i:02}" for i in range(6)]
+    assert result["chosen"]["max_iou"]["settings"] == 2 and result["chosen"]["grow"]["settings"] == 12
+    for half in "AB":
+        assert result["chosen"]["max_iou"][half]["parameters"]["threshold"] in (0.2, 0.9)
+    assert (data / "out" / "split_half.csv").is_file() and (data / "out" / "split_half.png").is_file()
+    assert "chosen on" in done.stdout
+
+
+def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
+    sweep = command(data, "--mode", "compare", "--methods", "max_iou_imp2", "--sensitivity", "threshold")
+    done = run_script("main.py", *sweep, "--values", "threshold=0.1,0.9")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((data / "out" / "sensitivity_max_iou_imp2_threshold.json").read_text())
+    assert [point["value"] for point in result["points"]] == [0.1, 0.5, 0.9]
+    assert result["points"][1]["interval_95"] == [0, 0]
+    run_script("main.py", *command(data, "--mode", "merge", "--param", "threshold=0.9"))
+    run_script("main.py", *command(data, "--mode", "eval"))
+    metrics = json.loads((data / "out" / "max_iou_imp2.metrics.json").read_text())
+    assert metrics["miou"] == pytest.approx(result["points"][2]["miou"])
+    assert (data / "out" / "sensitivity_max_iou_imp2_threshold.png").stat().st_size > 1000
+
+
+def test_a_broken_image_does_not_stop_the_sweep(data):
+    cut(data, "labels/img_02.png")
+    done = run_script(
+        "main.py", *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"),
+    )  # fmt: skip
+    assert done.returncode == 1 and "labels/img_02.png: not a readable PNG" in done.stderr
+    result = json.loads((data / "out" / "split_half.json").read_text())
+    assert len(result["halves"]["A"] + result["halves"]["B"]) == 5
+
+
 def test_what_is_up_to_date_is_kept_and_a_changed_option_is_not(data):
     merge = command(data, "--mode", "merge", "--method", "max_iou")
     run_script("main.py", *merge)
@@ -212,6 +268,10 @@ def broken_strategy(label, masks, *, tags=None, cam=None):
         (["--method", "magic"], "unknown; there are max_iou"),
         (["--param", "x=1"], "no such parameter"),
         (["--number-class", "300"], "8-bit"),
+        (["--sensitivity", "threshold"], "go with --mode compare"),
+        (["--mode", "compare", "--sensitivity", "magic"], "no compared strategy lists values of it"),
+        (["--mode", "compare", "--values", "magic=1"], "no chosen strategy has this parameter"),
+        (["--mode", "compare", "--values", "threshold=0.1,low"], "'low' is no float"),
         (["--classes", "unicorn", "--mode", "all"], "unicorn"),
     ],
 )

@@ -100,3 +100,65 @@ def test_inputs_stay(strategy):
     expected = masks_of(dense, scores)
     for name in ("starts", "ends", "offsets", "predicted_iou", "stability_score"):
         np.testing.assert_array_equal(getattr(masks, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_lost_tag_may_come_back_and_nothing_else(strategy, seed):
+    label, dense, scores = scene(seed)
+    label[label == 8] = 0
+    scores = np.maximum(scores, 0.9)
+    result = strategy(label, masks_of(dense, scores), tags=CLASSES)
+    assert set(np.unique(result)) <= {0, 255, *CLASSES}
+    order = np.random.default_rng(seed).permutation(len(dense))
+    np.testing.assert_array_equal(strategy(label, masks_of(dense, scores, order), tags=CLASSES), result)
+    np.testing.assert_array_equal(strategy(label, masks_of(dense, scores), tags=CLASSES[::-1]), result)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_soft_cams_may_be_given_in_any_order(strategy, seed):
+    label, dense, scores = scene(seed)
+    rng = np.random.default_rng(seed)
+    cam = {value: ((label == value) * rng.uniform(0.5, 1, label.shape)).astype(np.float32) for value in CLASSES}
+    result = strategy(label, masks_of(dense, scores), tags=CLASSES, cam=cam)
+    assert set(np.unique(result)) <= {0, 255, *CLASSES}
+    other = {value: cam[value] for value in CLASSES[::-1]}
+    np.testing.assert_array_equal(strategy(label, masks_of(dense, scores), tags=CLASSES, cam=other), result)
+
+
+def test_memory_order_of_the_label_does_not_matter(strategy):
+    label, dense, scores = scene(3)
+    expected = strategy(label, masks_of(dense, scores))
+    np.testing.assert_array_equal(strategy(np.ascontiguousarray(label), masks_of(dense, scores)), expected)
+
+
+def test_an_empty_mask_changes_nothing(strategy):
+    label, dense, scores = scene(4)
+    expected = strategy(label, masks_of(dense, scores))
+    more = np.concatenate([dense[:2], np.zeros_like(dense[:1]), dense[2:]])
+    widened = np.insert(scores, 2, 0.99, axis=1)
+    np.testing.assert_array_equal(strategy(label, masks_of(more, widened)), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1)])
+def test_thin_images(strategy, shape):
+    label = np.zeros(shape, np.uint8, order="F")
+    label[-1, -1] = 3
+    result = strategy(label, Masks.from_dense(np.ones((1, *shape), bool), [0.9], [0.9]), tags=(3,))
+    assert result.shape == shape and set(np.unique(result)) <= {0, 3, 255}
+
+
+def test_a_label_of_background_only_stays_without_tags(strategy):
+    label, dense, scores = scene(5)
+    assert not strategy(np.zeros_like(label), masks_of(dense, np.ones_like(scores))).any()
+
+
+def test_values_worth_trying_are_of_known_parameters_and_work(strategy):
+    from merge.merge_base import parameters_of, search_space
+
+    label, dense, scores = scene(6)
+    defaults = parameters_of(strategy)
+    for name, values in search_space({"it": strategy}, [])["it"].items():
+        for value in values:
+            assert type(value) is type(defaults[name])
+            result = strategy(label, masks_of(dense, scores), **{name: value})
+            assert result.shape == label.shape and set(np.unique(result)) <= {0, 255, *CLASSES}
