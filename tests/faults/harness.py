@@ -98,14 +98,20 @@ def obey_file_modes() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
+def heed_interrupts() -> None:
+    # Tests that are started in the background inherit that Ctrl-C is ignored, and would hand it on to the scripts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Server:
     """Starts scripts, warm or cold."""
 
     def __init__(self):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=ROOT
-        )
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=ROOT,
+            preexec_fn=heed_interrupts,
+        )  # fmt: skip
         self._environment = environment
         self._codes: dict[int, int] = {}
         self._pending = b""
@@ -128,7 +134,7 @@ class Server:
             with open(output, "wb") as file:
                 process = subprocess.Popen(
                     [sys.executable, str(ROOT / script), *arguments], stdin=subprocess.DEVNULL, stdout=file,
-                    stderr=file, env=self._environment, start_new_session=True,
+                    stderr=file, env=self._environment, start_new_session=True, preexec_fn=heed_interrupts,
                 )  # fmt: skip
             return Run(process.pid, output, lambda: process.poll())
         request = {"script": str(ROOT / script), "arguments": arguments, "output": str(output), "obey": obey}
