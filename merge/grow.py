@@ -13,6 +13,22 @@ in part, or with its surroundings. So only masks of good quality speak, each for
 A mask that lies along the frame of the picture is background rather than object, so a class must hold a larger share of
 it than it holds of the frame to grow into it. Nothing else turns one class into another.
 
+What each part adds, mIoU in per cent over seven classes of 437 VOC `train` photographs (TransCAM's labels, masks of a small
+SAM, image-level labels given; input 82.95, `max_iou_imp2` 84.14)::
+
+    all of it                                            86.07
+    without image-level labels (no rescue)               85.79
+    trim=0           labels that overshoot stay          85.84
+    neck=0           masks are not cut at necks          85.92
+    hole=0           holes stay                          86.05
+    quality=0        every mask speaks                   85.43
+    majority=1.01    growth by coverage alone            85.84
+    coverage=1.01    growth by majority alone            84.69
+
+What did not help: painting every mask over the label (`merge_customize`, 83.29), and levels of soft CAMs (`cam_level`: good
+where CAMs are uneven and masks many, as on the quickstart's pictures, but 59.06 on plain-CAM labels of these photographs,
+where `grow` gives 70.54 and the input is 60.20).
+
 Sources: the rule of coverage is `max_iou_imp2`'s (SAM_WSSS, arXiv 2305.05803); predicted IoU and stability score are
 those of Kirillov et al., "Segment Anything", ICCV 2023; the frame as a sign of background is Zhu et al., "Saliency
 Optimization from Robust Background Detection", CVPR 2014; parts are told apart by erosion and reconstruction from a marker

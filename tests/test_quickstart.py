@@ -131,7 +131,7 @@ def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["--only", "score"], "run the stage compare first"),
+        (["--only", "score"], "run the stage deeplab first"),
         (["--only", "cam", "--skip", "cam"], "no stage is left"),
         (["--with", "nonsense"], "STAGE=OPTIONS"),
         (["--tune-list", "x.txt"], "goes with --voc"),
