@@ -33,6 +33,30 @@ Sources: the rule of coverage is `max_iou_imp2`'s (SAM_WSSS, arXiv 2305.05803); 
 those of Kirillov et al., "Segment Anything", ICCV 2023; the frame as a sign of background is Zhu et al., "Saliency
 Optimization from Robust Background Detection", CVPR 2014; parts are told apart by erosion and reconstruction from a marker
 (Vincent, IEEE Trans. Image Processing 1993).
+
+What each part adds: mIoU of seven classes on 437 images of VOC 2012 train, TransCAM labels, about 5 masks an image of a
+small SAM; in brackets the 95 % interval of the difference to the whole. The rules were worked out on these images.
+
+    input labels                      82.95   -3.12  [-4.41, -1.85]
+    max_iou_imp2                      84.14   -1.93  [-3.15, -0.85]
+    whole                             86.07
+    without growth by coverage        84.69   -1.38  [-2.34, -0.55]
+    without quality (all masks speak) 85.43   -0.64  [-1.35, -0.07]
+    without connection to the class   85.58   -0.49  [-1.02, -0.03]
+    without the sign of the frame     85.72   -0.35  [-1.25,  0.00]
+    without tags (no rescue)          85.79   -0.28  [-0.76,  0.00]
+    without trimming                  85.84   -0.23  [-0.72, +0.25]
+    without growth by majority        85.84   -0.23  [-0.73, +0.25]; trimming's masks too must hold a majority
+    without necks                     85.92   -0.14  [-0.38, +0.01]
+    without closing holes             86.05   -0.02  [-0.05, +0.02]
+    void = True                       86.04   -0.03  [-0.07, +0.01]; 0.58 % void, 86.84 with it left out
+
+Tried on the same images and left out. Differences to `max_iou_imp2` (84.14): argmax over classes and background per mask,
+purer masks on top, -2.9; votes of all masks as sums of log shares, weighted by predicted IoU, -3.1, and with a bonus for the
+label's own class -1.7; a classifier over mask and label measures, trained on one half and tested on the other, -0.3 to
++0.2. Differences to an early `grow` (about 85): masks of a majority painted over the label, -0.6 to -1; label outside
+good masks always taken away, -0.4 or worse; background masks erase the label, -0.1 to -0.9; small label patches removed,
+0.0 to -0.3. The IoU of label and mask instead of coverage as the sign for trimming adds nothing.
 """
 
 import numpy as np
