@@ -370,7 +370,7 @@ def comparison_rows(comparison: dict) -> Iterator[list[str]]:
     baseline = comparison["baseline"]
     yield [
         *("method", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms"),
-        *("without void", *((f"to {baseline}", "95 % of that") if baseline else ("", "")), *names),
+        *("without void", f"to {baseline or 'baseline'}", "95 % of that", *names),
     ]
     every = [(name, comparison["methods"][name], comparison["difference"][name]) for name in ranking(comparison)]
     for name, scores, change in [*every, ("input", comparison["input"], None)]:
