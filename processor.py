@@ -390,6 +390,17 @@ def comparison_rows(comparison: dict) -> Iterator[list[str]]:
         ]
 
 
+def draw_comparison(path: Path, comparison: dict) -> None:
+    """Draw mIoU of every method and the input, best first, with the intervals of the differences."""
+    baseline = comparison["baseline"]
+    panels = {"the input": comparison["difference"]}
+    if baseline:
+        others = {name: pairs.get(baseline) for name, pairs in comparison["pairs"].items()}
+        panels[baseline] = {name: pair for name, pair in others.items() if pair}
+    miou = {name: comparison["methods"][name]["miou"] for name in ranking(comparison)}
+    draw_bars(path, miou | {"input": comparison["input"]["miou"]}, panels)
+
+
 def write_comparison(comparison: dict, out: Path) -> str:
     """Write ``compare.json``, ``compare.csv``, ``compare_classes.csv`` and ``compare.png``; return the terminal's tables."""
     rows = list(comparison_rows(comparison))
@@ -399,12 +410,7 @@ def write_comparison(comparison: dict, out: Path) -> str:
     write_json(out / "compare.json", comparison)
     write_rows(out / "compare.csv", rows)
     write_rows(out / "compare_classes.csv", classes)
-    panels = {"the input": comparison["difference"]}
-    if comparison["baseline"]:
-        others = {name: pairs.get(comparison["baseline"]) for name, pairs in comparison["pairs"].items()}
-        panels[comparison["baseline"]] = {name: pair for name, pair in others.items() if pair}
-    miou = {name: scores[name]["miou"] for name in [*best, "input"]}
-    draw_bars(out / "compare.png", miou, panels)
+    draw_comparison(out / "compare.png", comparison)
     summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in rows])
     before_after = rows_to_text(list(activation_rows({"input": scores["input"], best[0]: scores[best[0]]})))
     return f"{summary}\n\n{before_after}"
@@ -529,12 +535,7 @@ def write_split_half(result: dict, out: Path) -> str:
     best = ranking(result)
     write_json(out / "split_half.json", result)
     write_rows(out / "split_half.csv", rows)
-    panels = {"the input": result["difference"]}
-    if result["baseline"]:
-        others = {name: pairs.get(result["baseline"]) for name, pairs in result["pairs"].items()}
-        panels[result["baseline"]] = {name: pair for name, pair in others.items() if pair}
-    miou = {name: result["methods"][name]["miou"] for name in best} | {"input": result["input"]["miou"]}
-    draw_bars(out / "split_half.png", miou, panels)
+    draw_comparison(out / "split_half.png", result)
     picks = [["method", "settings", "chosen on", "mIoU there", "on the other", "input there", "parameters"]]
     for name in best:
         for half in "AB":

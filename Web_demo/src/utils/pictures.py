@@ -117,8 +117,3 @@ def scale_bar() -> str:
         f'<div class="scale"><span>unsure</span><span class="bar" style="background:linear-gradient(90deg,{stops})">'
         "</span><span>sure</span></div>"
     )
-
-
-def blank(shape: tuple[int, int]) -> np.ndarray:
-    """A white picture (uint8 HxWx3), for a label whose photograph is not at hand."""
-    return np.full((*shape, 3), 255, np.uint8)
