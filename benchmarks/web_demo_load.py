@@ -96,9 +96,9 @@ class Server:
         self.process.wait(timeout=30)
 
     def memory(self):
-        """Resident megabytes."""
+        """Megabytes in memory and in swap: what the system moves from one to the other is no change."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        return sum(int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "VmSwap")) / 1024
 
 
 async def visit(args, chromium, server, files):

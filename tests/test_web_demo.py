@@ -1,8 +1,11 @@
 """The web demo without a browser: every page in Streamlit's AppTest, bad uploads, bad checkpoints, closed folders."""
 
+import base64
 import io
+import json
 import os
 import sys
+import zipfile
 from unittest.mock import patch
 
 import numpy as np
@@ -75,6 +78,18 @@ def texts(app):
     return " ".join(str(element.value) for kind in ("markdown", "caption", "info") for element in app.get(kind))
 
 
+def downloads_of(app):
+    """The files that the page offers to save."""
+    files = [file for element in app.get("bidi_component") for file in json.loads(element.proto.json)["files"]]
+    return [{**file, "content": base64.b64decode(file["content"])} for file in files]
+
+
+def go_to(app, page):
+    app._page_hash = calc_hash(page)
+    app.run()
+    assert not app.exception
+
+
 def legends(app):
     return [
         element.proto.body
@@ -118,9 +133,16 @@ def test_uploads_are_segmented_and_shown(demo, network):
     assert not app.error
     assert "160 x 120 pixels, done in" in texts(app) and "70 x 90 pixels" in texts(app)
     assert len(legends(app)) == 2 and NAMES[3] in legends(app)[0]
-    assert [b.label for b in app.get("download_button")].count("Mask (PNG)") == 2
-    assert any("ZIP" in b.label for b in app.get("download_button"))
+    saved = downloads_of(app)
+    assert [file["name"] for file in saved] == ["one_mask.png", "one_overlay.jpg", "two_mask.png", "two_overlay.jpg"]
+    assert Image.open(io.BytesIO(saved[2]["content"])).size == (70, 90)
     assert len(app.get("image")) == 6
+    app.button(key="download all").click().run()
+    *_, archive = downloads_of(app)
+    with zipfile.ZipFile(io.BytesIO(archive["content"])) as file:
+        assert {name: file.read(name) for name in file.namelist()} == {f["name"]: f["content"] for f in saved}
+    app.run()
+    assert len(downloads_of(app)) == 4  # the archive is handed out once
     app.toggle(key="confidence").set_value(True).run()
     assert len(app.get("image")) == 8 and not app.exception
     app.slider(key="opacity").set_value(20).run()
@@ -135,6 +157,52 @@ def test_a_class_can_be_switched_off(demo, network):
     shown.set_value(kept[1:]).run()
     assert not app.exception
     assert legends(app)[0].count("(not shown)") == 1
+
+
+def test_uploads_and_choices_outlast_other_pages(demo, network):
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())), ("cut.jpg", b"no picture"))
+    next(group for group in app.get("button_group") if "drawn" in group.label).set_value(["Sample 2"])
+    app.slider(key="opacity").set_value(35).run()
+    before = legends(app)
+    assert len(before) == 2 and "Still here" not in texts(app)
+    with patch.object(inference, "_segment", side_effect=AssertionError):
+        for page in ("lab", "results", ""):
+            go_to(app, page)
+    assert legends(app) == before and app.slider(key="opacity").value == 35 and not app.error
+    assert "Still here from before: one" in texts(app)
+    upload(app, ("two.jpg", encoded(photograph(seed=1))))
+    assert len(legends(app)) == 3
+    app.button(key="remove earlier").click().run()
+    assert len(legends(app)) == 2 and "Still here" not in texts(app)
+    assert "one.jpg" not in [picture.name for picture in app.session_state["pictures"].values()]
+
+
+def test_kept_and_new_uploads_are_limited_together(demo, network):
+    data = encoded(photograph(32, 40))
+    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number in range(12)))
+    go_to(app, "lab")
+    go_to(app, "")
+    upload(app, *((f"new {number}.jpg", data) for number in range(12)))
+    assert "24 pictures" in app.warning[0].value and len(legends(app)) == uploads.MAX_FILES
+
+
+def test_what_was_worked_out_outlasts_a_click_meanwhile(demo, network):
+    import streamlit.runtime.scriptrunner_utils.exceptions as stops
+
+    app, segment = demo("--checkpoint", network), inference.segment
+    asked = []
+
+    def interrupted(segmenter, image, closely):
+        asked.append(image.shape)
+        if len(asked) == 2:
+            raise stops.StopException  # as a click does
+        return segment(segmenter, image, closely)
+
+    with patch.object(inference, "segment", interrupted):
+        upload(app, ("one.jpg", encoded(photograph())), ("two.png", encoded(photograph(90, 70, 1), "PNG")))
+        assert not legends(app)
+        app.run()
+    assert len(legends(app)) == 2 and asked == [(120, 160, 3), (90, 70, 3), (90, 70, 3)]
 
 
 def test_a_sample_picture_and_a_closer_look(demo, network):

@@ -168,6 +168,29 @@ def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photogr
     assert any(name in alt for name in NAMES)
 
 
+def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
+    """Streamlit drops a page's files while it runs and other visitors' pages come to their end."""
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    settle(page)
+    others = browser.new_context()
+    other = others.new_page()
+    other.goto(site["address"])
+    page.get_by_text("Look more closely").click()
+    settle(page)
+    more = [encoded(photograph(900, 1200, seed)) for seed in range(9)]  # more than half a minute of work
+    page.locator("input[type=file]").set_input_files(
+        [{"name": f"{number}.jpg", "mimeType": "image/jpeg", "buffer": data} for number, data in enumerate(more)]
+    )
+    page.get_by_text(re.compile(r"Picture \d of \d+")).wait_for()
+    for _ in range(2):
+        other.get_by_text("Look more closely").click()
+        settle(other)
+    others.close()
+    name, mask = download(page, page.get_by_role("button", name="Mask (PNG)").first)
+    assert page.get_by_role("button", name="Mask (PNG)").count() == 1, "the work was over too early to tell"
+    assert name == "one_mask.png" and Image.open(io.BytesIO(mask)).size == (160, 120)
+
+
 def test_switches_and_sliders_change_the_pictures(page, site):
     upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
     overlay = page.get_by_role("img", name=re.compile("one.png with its mask"))

@@ -26,7 +26,8 @@ from util.files import read_json
 from util.vis import colorize, overlay
 from Web_demo.src.model import inference, loading
 from Web_demo.src.preprocessing import samples, uploads
-from Web_demo.src.utils import lab, options, pictures, results
+from Web_demo.src.utils import downloads, lab, options, pictures, results
+from Web_demo.src.utils.downloads import Download
 from Web_demo.src.utils.pictures import plain
 
 STYLE = """<style>
@@ -63,8 +64,9 @@ def segment_page() -> None:
     chosen = choose_pictures()
     with st.sidebar:
         closely = st.toggle(
-            "Look more closely", help="Looks at every picture at three sizes and mirrored: finer, six times as slow."
-        )
+            "Look more closely", key="closely",
+            help="Looks at every picture at three sizes and mirrored: finer, six times as slow.",
+        )  # fmt: skip
         st.caption(f"Runs on: {plain(segmenter.device)}")
     segmented = segment_all(segmenter, model_key, chosen, closely)
     if segmented:
@@ -133,14 +135,21 @@ def choose_pictures() -> list[uploads.Picture]:
         "Or try a picture that was drawn for this", samples.NAMES, selection_mode="multi", key="samples",
         help="Made by the program itself, so free of anyone's rights.",
     )  # fmt: skip
-    if len(files) > uploads.MAX_FILES:
+    earlier = st.session_state.get("earlier", {})
+    if earlier:
+        kept_names = ", ".join(picture.name for picture in earlier.values())
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Still here from before: {plain(kept_names)}", width="content")
+            st.button("Remove", key="remove earlier", on_click=earlier.clear, icon=":material/close:")
+    count = len(earlier) + len(files)
+    if count > uploads.MAX_FILES:
         st.warning(
-            f"{len(files)} pictures are more than fit at once: the first {uploads.MAX_FILES} are shown. "
+            f"{count} pictures are more than fit at once: the first {uploads.MAX_FILES} are shown. "
             "Remove some to see the others.", icon=":material/warning:",
         )  # fmt: skip
     kept = st.session_state.get("pictures", {})
-    now: dict[str, uploads.Picture | InputError] = {}
-    for file in files[: uploads.MAX_FILES]:
+    now: dict[str, uploads.Picture | InputError] = dict(earlier)
+    for file in files[: uploads.MAX_FILES - len(earlier)]:
         now[file.file_id] = kept.get(file.file_id) or read_or_refuse(file)
         if isinstance(now[file.file_id], InputError):
             st.error(plain(now[file.file_id]), icon=":material/broken_image:")
@@ -148,6 +157,19 @@ def choose_pictures() -> list[uploads.Picture]:
         now[name] = kept.get(name) or samples.sample(name)
     st.session_state["pictures"] = now
     return [picture for picture in now.values() if isinstance(picture, uploads.Picture)]
+
+
+def keep_pictures() -> None:
+    """On other pages: what the first page forgets when it is left, its uploads and its choices, is kept for coming back."""
+    for key in ("samples", "opacity", "confidence", "closely"):
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]  # or Streamlit drops it, for its widget is not on this page
+    uploaded = {
+        key: picture
+        for key, picture in st.session_state.get("pictures", {}).items()
+        if isinstance(picture, uploads.Picture) and key not in samples.NAMES
+    }
+    st.session_state["earlier"] = uploaded
 
 
 def read_or_refuse(file) -> uploads.Picture | InputError:
@@ -160,24 +182,24 @@ def read_or_refuse(file) -> uploads.Picture | InputError:
 
 def segment_all(segmenter, model_key, chosen, closely):
     """(picture, segmentation) of every picture; what was worked out before is kept."""
-    kept = st.session_state.get("segmentations", {})
-    now, done = {}, []
+    # Filled as it is worked out: a click meanwhile starts the page anew.
+    kept = st.session_state.setdefault("segmentations", {})
+    done = []
     place = st.empty()
     for number, picture in enumerate(chosen):
         key = (model_key, closely, picture.key)
-        if key not in kept and key not in now:
+        if key not in kept:
             if len(chosen) > 1:
                 place.progress(number / len(chosen), f"Picture {number + 1} of {len(chosen)} ...")
             try:
-                now[key] = inference.segment(segmenter, picture.image, closely)
+                kept[key] = inference.segment(segmenter, picture.image, closely)
             except InputError as error:
                 st.error(plain(f"{picture.name}: {error}"), icon=":material/error:")
                 continue
-        else:
-            now[key] = now.get(key) or kept[key]
-        done.append((picture, now[key]))
+        done.append((picture, kept[key]))
     place.empty()
-    st.session_state["segmentations"] = now
+    wanted = {(model_key, closely, picture.key) for picture in chosen}
+    st.session_state["segmentations"] = {key: result for key, result in kept.items() if key in wanted}
     return done
 
 
@@ -192,20 +214,20 @@ def show_segmented(segmenter, model_key, segmented) -> None:
     ) if seen else []  # fmt: skip
     hidden = [index for index in seen if index not in wanted]
     sure = st.toggle("Show how sure the model is", key="confidence")
-    files = {}
+    files = []
     stems = uploads.distinct_names(picture.stem for picture, _ in segmented)
     for (picture, result), stem in zip(segmented, stems):
         with st.container(border=True):
-            files |= show_result(segmenter, picture, result, stem, opacity, hidden, sure)
+            files += show_result(segmenter, picture, result, stem, opacity, hidden, sure)
     if len(segmented) > 1:
-        st.download_button(
-            f"Download all {len(segmented)} pictures (ZIP)", lambda: pictures.archive(files), "segmentation.zip",
-            "application/zip", on_click="ignore", icon=":material/folder_zip:", type="primary",
-        )  # fmt: skip
+        label = f"Download all {len(segmented)} pictures (ZIP)"
+        if st.button(label, key="download all", icon=":material/folder_zip:", type="primary"):
+            archive = pictures.archive({file.name: file.content for file in files})
+            downloads.start(Download(label, "segmentation.zip", "application/zip", archive), key="archive")
 
 
-def show_result(segmenter, picture, result, stem, opacity, hidden, sure) -> dict[str, bytes]:
-    """One picture's card; returns its files for the archive."""
+def show_result(segmenter, picture, result, stem, opacity, hidden, sure) -> list[Download]:
+    """One picture's card; returns its files."""
     classes, palette = segmenter.classes, segmenter.palette
     label = pictures.without(result.label, hidden) if hidden else result.label
     words = pictures.describe([entry for entry in result.found if entry.index not in hidden], classes)
@@ -233,16 +255,14 @@ def show_result(segmenter, picture, result, stem, opacity, hidden, sure) -> dict
     left.html(pictures.legend(result.found, classes, hidden))
     if not any(entry.index for entry in result.found):
         left.caption("Nothing that the model knows was found here.")
+    note = "A palette PNG: each pixel holds the number of its class."
+    files = [
+        Download("Mask (PNG)", f"{stem}_mask.png", "image/png", mask, note),
+        Download("Overlay (JPG)", f"{stem}_overlay.jpg", "image/jpeg", laid_over),
+    ]
     with right:
-        st.download_button(
-            "Mask (PNG)", mask, f"{stem}_mask.png", "image/png", on_click="ignore", key=f"mask {stem}",
-            icon=":material/download:", width="stretch", help="A palette PNG: each pixel holds the number of its class.",
-        )  # fmt: skip
-        st.download_button(
-            "Overlay (JPG)", laid_over, f"{stem}_overlay.jpg", "image/jpeg", on_click="ignore", key=f"overlay {stem}",
-            icon=":material/download:", width="stretch",
-        )  # fmt: skip
-    return {f"{stem}_mask.png": mask, f"{stem}_overlay.jpg": laid_over}
+        downloads.buttons(files, key=f"files of {stem}")
+    return files
 
 
 def waiting_note(result) -> str:
@@ -575,7 +595,10 @@ def main() -> None:
         st.Page(lab_page, title="Strategy lab", url_path="lab"),
         st.Page(results_page, title="Results", url_path="results"),
     ]
-    st.navigation(pages).run()
+    page = st.navigation(pages)
+    if page is not pages[0]:
+        keep_pictures()
+    page.run()
 
 
 def read_options():
