@@ -191,14 +191,15 @@ def generated_plan(args) -> Plan:
     """The generated data set with networks that learn it from random weights in minutes."""
     data, lists = args.out / "data", args.out / "data" / "ImageSets" / "Segmentation"
     encoder = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights"]
-    epochs, steps = max(1, round(15 * args.effort)), max(2, round(200 * args.effort))
+    epochs, steps = max(1, round(15 * args.effort)), max(2, round(400 * args.effort))
     options = {
         "cam": ["--method", "cam", *encoder, "none", "--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160,
                 "--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, args.images)],
         "labels": ["--sizes", 160, 240],
         # The classifier's encoder is the only one at hand that has seen pictures, and it has seen no ground truth.
         "deeplab": [*encoder, args.out / "cam" / "last.pth", "--steps", steps, "--crop-size", 128, "--scale", 0.7, 1.2,
-                    "--jitter", 0.1, "--lr", 0.02, "--head-factor", 3, "--batch-size", 8],
+                    "--jitter", 0.1, "--optimizer", "adamw", "--lr", 0.0005, "--head-factor", 4, "--weight-decay", 0.01,
+                    "--freeze-norm", "--batch-size", 8],
     }  # fmt: skip
     return Plan(
         args, args.out, data / "JPEGImages", data / "SegmentationClassAug", data / "cls_labels.npy",
