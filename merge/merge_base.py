@@ -37,10 +37,15 @@ RESERVED = ("label", "masks", "tags", "cam")
 
 def foreground_classes(label: np.ndarray) -> np.ndarray:
     """Ascending label values 1..254 that occur in a uint8 label."""
+    return np.flatnonzero(pixel_counts(label)[1:VOID]).astype(np.uint8) + np.uint8(1)
+
+
+def pixel_counts(label: np.ndarray) -> np.ndarray:
+    """int64 256: how many pixels of a uint8 label have each value."""
     # Neighbours are mostly equal, so only where the value changes needs a look.
     flat = label.ravel(order="K")
-    present = np.unique(np.append(flat[np.flatnonzero(flat[1:] != flat[:-1])], flat[-1:]))
-    return present[(present > 0) & (present < VOID)]
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
+    return np.bincount(flat[ends - 1], np.diff(ends, prepend=0), minlength=256).astype(np.int64)
 
 
 def parameters_of(strategy: Callable) -> dict:
@@ -191,20 +196,21 @@ def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, ke
     Returns:
         uint8 HxW.
     """
-    classes = foreground_classes(label)
+    sizes = pixel_counts(label)
+    classes = np.flatnonzero(sizes[1:VOID]).astype(np.uint8) + np.uint8(1)
     overlaps = masks.overlaps(label, classes)
-    owner = np.zeros(len(masks), np.uint8)
+    group = np.zeros(len(masks), np.int64)  # 0: free; column + 1: claimed by that class
     for column, value in enumerate(classes):
         inside = overlaps[:, column]
         wanted = inside > threshold * masks.areas
         if coverage is not None:
-            wanted |= inside >= coverage * np.count_nonzero(label == value)
-        owner[wanted & (owner == 0)] = value
+            wanted |= inside >= coverage * sizes[value]
+        group[wanted & (group == 0)] = column + 1
+    free, *claimed = masks.unions(group, len(classes) + 1)
+    # A mask covers for its own class and all before; where only earlier classes' masks lie, the label's class is
+    # the highest. A free mask covers for every class.
+    result = label * ~(free | (label == VOID)) if keep_uncovered else np.zeros_like(label)
     # Later classes paint over earlier ones, so at each pixel the highest class that paints it stays.
-    result = masks.highest(owner)
-    if keep_uncovered:
-        # A mask covers for its own class and all before; where only earlier classes' masks lie, the label's class is
-        # the highest. A free mask covers for every class.
-        kept = label * ~(masks.union(owner == 0) | (label == VOID))
-        result = np.maximum(result, kept)
+    for value, painted in zip(classes, claimed, strict=True):
+        np.maximum(result, painted * value, out=result)
     return result

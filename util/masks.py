@@ -104,31 +104,36 @@ class Masks:
             InputError: naming the first code that is damaged or does not add up to height x width.
         """
         height, width = size
-        pairs, rows = _decode_counts(counts)
-        # Column 0: where a run of mask pixels starts; column 1: where it ends.
-        borders = np.cumsum(pairs.ravel()).reshape(-1, 2)
-        last = np.append(0, borders[:, 1])[np.cumsum(rows)]
-        totals = np.diff(last, prepend=0)
+        off, on, rows = _decode_counts(counts)
+        row_ends = np.cumsum(rows)
+        heads = (row_ends - rows)[rows > 0]
+        negative = np.flatnonzero((off < 0) | (on < 0)) if off.size and min(off.min(), on.min()) < 0 else off[:0]
+        # Every code starts again at 0; with codes that add up, that is one picture back.
+        off[heads[1:]] -= height * width
+        ends = np.cumsum(off + on)
+        starts = ends - on
+        totals = np.append(0, ends)[row_ends * (rows > 0)]
         broken = totals != height * width
-        if pairs.size and pairs.min() < 0:
-            owner = np.repeat(np.arange(len(counts)), rows)
-            broken[owner[(pairs < 0).any(axis=1)]] = True
+        broken[np.searchsorted(row_ends, negative, "right")] = True
         if broken.any():
             first = int(np.flatnonzero(broken)[0])
             raise InputError(
                 f"the run lengths of mask {first} add up to {totals[first]}, not to {width}x{height}; "
                 "the file is damaged, make it again"
             )
-        borders -= np.repeat(np.arange(len(counts)) * (height * width), rows)[:, None]
-        filled = pairs[:, 1] > 0
-        runs_before = np.concatenate([[0], np.cumsum(filled)])
+        offsets = np.append(0, row_ends)
+        filled = on > 0
+        nothing = np.flatnonzero(~filled)
+        if len(nothing):
+            starts, ends = starts.compress(filled), ends.compress(filled)
+            offsets -= np.searchsorted(nothing, offsets)
         unknown = np.full(len(counts), np.nan)
         return cls(
             height,
             width,
-            np.compress(filled, borders[:, 0]),
-            np.compress(filled, borders[:, 1]),
-            runs_before[np.concatenate([[0], np.cumsum(rows)])].astype(np.int64),
+            starts,
+            ends,
+            offsets,
             unknown if predicted_iou is None else np.asarray(predicted_iou, np.float64),
             unknown if stability_score is None else np.asarray(stability_score, np.float64),
             tuple(extra),
@@ -197,7 +202,9 @@ class Masks:
         for column, value in enumerate(classes):
             # An image of one row, whose integral is the prefix sum; twice as fast as numpy's from bytes.
             prefix = cv2.integral((flat == value).view(np.uint8)[None])[1]
-            result[:, column] = self._sum_runs((prefix[self.ends] - prefix[self.starts]).astype(np.int64))
+            # Runs lie inside the picture; to clip is to spare the search for those that do not.
+            inside = prefix.take(self.ends, mode="clip") - prefix.take(self.starts, mode="clip")
+            result[:, column] = self._sum_runs(inside)
         return result
 
     def sums(self, values: np.ndarray) -> np.ndarray:
@@ -216,23 +223,23 @@ class Masks:
         runs = slice(self.offsets[k], self.offsets[k + 1])
         return self._paint(self.starts[runs], self.ends[runs], disjoint=True)
 
-    def highest(self, levels: np.ndarray) -> np.ndarray:
-        """uint8 HxW: the highest level (int K in 0..255) of the masks that cover a pixel; 0 where none does."""
-        levels = np.asarray(levels, np.int64)
-        distinct = np.unique(levels[levels > 0])
-        levels = np.repeat(levels, np.diff(self.offsets))
-        result = np.zeros(self.height * self.width, np.uint8)
-        # Several levels are counted in one pass, each in bits of its own that all masks together cannot overflow.
+    def unions(self, groups: np.ndarray, count: int) -> list[np.ndarray]:
+        """For each of ``count`` groups of masks, bool HxW: pixels in at least one of its masks.
+
+        Args:
+            groups: int K in 0..count - 1, the group of each mask.
+        """
+        result = []
+        # Several groups are counted in one pass, each in bits of its own that all masks together cannot overflow.
         bits = max(1, len(self).bit_length())
-        for first in range(0, len(distinct), max(1, 30 // bits)):
-            some = distinct[first : first + max(1, 30 // bits)]
-            runs = np.flatnonzero((levels >= some[0]) & (levels <= some[-1]))
-            weights = np.int32(1) << (bits * np.searchsorted(some, levels[runs])).astype(np.int32)
-            counts = self._cover(self.starts[runs], self.ends[runs], weights)
-            for place, level in enumerate(some):
-                # A higher level leaves its bits above; whatever is left at or above its own place reaches this level.
-                np.maximum(result, (counts >= np.int32(1 << (bits * place))) * np.uint8(level), out=result)
-        return self._shape(result)
+        several = max(1, 30 // bits)
+        for first in range(0, count, several):
+            some = groups if count <= several else np.where(groups // several == first // several, groups, -1)
+            weights = np.where(some < 0, 0, 1 << (bits * (some - first)).clip(0)).astype(np.int32)
+            counts = self._cover(self.starts, self.ends, np.repeat(weights, np.diff(self.offsets)))
+            for place in range(min(several, count - first)):
+                result.append(self._shape(counts & np.int32(((1 << bits) - 1) << (bits * place)) != 0))
+        return result
 
     def votes(self, weights: np.ndarray) -> np.ndarray:
         """float64 HxW: for each pixel the sum of the weights (float K) of the masks that cover it."""
@@ -318,27 +325,28 @@ class Masks:
 # --- run-length codes ---------------------------------------------------------------------------------------------
 
 
-def _decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray]:
-    """All codes as one int64 Rx2 array (pixels off, pixels on), and how many of its rows each code has."""
+def _decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All codes one after the other as rows (pixels off, pixels on), int64 R each, and how many rows each code has."""
     if all(isinstance(code, (str, bytes)) for code in counts):
         return _decode_compressed(counts)
-    parts = []
+    off, on, rows = [], [], []
     for number, code in enumerate(counts):
         if isinstance(code, (str, bytes)):
-            parts.append(_decode_compressed([code])[0])
-            continue
-        valid = isinstance(code, (list, np.ndarray)) and all(type(v) is int or isinstance(v, np.integer) for v in code)
-        if not valid or any(not 0 <= v < 2**40 for v in code):
-            raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
-        parts.append(np.array([*code, *[0] * (len(code) % 2)], np.int64).reshape(-1, 2))
-    return np.concatenate([*parts, np.zeros((0, 2), np.int64)]), np.array([len(p) for p in parts], np.int64)
+            parts = _decode_compressed([code])
+        else:
+            valid = isinstance(code, (list, np.ndarray)) and all(
+                type(v) is int or isinstance(v, np.integer) for v in code
+            )
+            if not valid or any(not 0 <= v < 2**40 for v in code):
+                raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
+            pairs = np.array([*code, *[0] * (len(code) % 2)], np.int64).reshape(-1, 2)
+            parts = pairs[:, 0], pairs[:, 1], np.array([len(pairs)], np.int64)
+        for every, part in zip((off, on, rows), parts, strict=True):
+            every.append(part)
+    return np.concatenate(off), np.concatenate(on), np.concatenate(rows)
 
 
-# The last character of a number holds its sign: 0 to 15, then -16 to -1.
-_LAST_DIGIT = (np.arange(256, dtype=np.int64) & 0x1F ^ 0x10) - 0x10
-
-
-def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray]:
+def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # COCO's code: 5 bits a character, least significant first, 0x20 = more to come, 0x10 of the last = sign; from the
     # fourth number on, differences to the number two before.
     try:
@@ -348,15 +356,18 @@ def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.array([len(code) for code in codes], np.int64)
     data = np.frombuffer(b"".join(codes), np.uint8)
     if not data.size:
-        return np.zeros((0, 2), np.int64), np.zeros(len(codes), np.int64)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(len(codes), np.int64)
     value = data - np.uint8(48)  # what lies below 48 wraps to above 63
     last = value < 32
     code_ends = np.cumsum(sizes)
     if value.max() > 63 or not last[code_ends[sizes > 0] - 1].all():
         raise InputError("a run-length code is cut short or holds characters that COCO's format has not; make it again")
-    ends = np.flatnonzero(last)
-    numbers = _LAST_DIGIT[value[ends]]
-    more = np.flatnonzero(np.diff(ends, prepend=-1) > 1)  # numbers of several characters, read from the last back
+    # The last character of a number holds its sign: 0 to 15, then -16 to -1.
+    numbers = ((value.compress(last) ^ 16).view(np.int8) - np.int8(16)).astype(np.int64)
+    # Most numbers are that one character; to the others what stands before is added, from the last back.
+    early = np.flatnonzero(~last)
+    owner = early - np.arange(len(early))
+    more = np.flatnonzero(np.append(owner[1:] != owner[:-1], True)[: len(owner)])
     for place in range(1, 9):
         if not more.size:
             break
@@ -364,27 +375,30 @@ def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray]:
             raise InputError(
                 "a run-length code holds a number of more than 40 bits; the file is damaged, make it again"
             )
-        numbers[more] = (numbers[more] << 5) | (value[ends[more] - place] & 0x1F)
-        before = ends[more] - place - 1
-        more = more[(before >= 0) & ~last[before]]
-    # Pairs (off, on) a code, an odd one filled up with a run of nothing: differences then run down the columns.
-    number_ends = np.searchsorted(ends, code_ends)
+        place_of = owner[more]
+        numbers[place_of] = (numbers[place_of] << 5) | (value[early[more]] & 0x1F)
+        more = more[owner[more] == owner[more - 1]] - 1
+        more = more[more >= 0]
+    # An odd code is filled up with a run of nothing; differences then run down two columns.
+    number_ends = code_ends - np.searchsorted(early, code_ends)
     lengths = np.diff(number_ends, prepend=0)
     rows = (lengths + 1) // 2
     row_ends = np.cumsum(rows)
     odd = np.flatnonzero(lengths & 1)
-    flat = np.insert(numbers, number_ends[odd], 0)
-    pairs = flat.reshape(-1, 2)
+    numbers = np.insert(numbers, number_ends[odd], 0)
+    off, on = numbers.reshape(-1, 2).T.copy()
     heads = (row_ends - rows)[rows > 0]
-    first_run = pairs[heads, 0].copy()
-    pairs[heads, 0] = 0  # the first run is no one's predecessor
-    total = np.cumsum(pairs, axis=0)
-    before = np.zeros((len(heads), 2), np.int64)
-    before[1:] = total[heads[1:] - 1]
-    total -= np.repeat(before, rows[rows > 0], axis=0)
-    total[heads, 0] = first_run
-    total[row_ends[odd] - 1, 1] = 0
-    return total, rows
+    first_run = off[heads]
+    off[heads] = 0  # the first run is no one's predecessor
+    columns = []
+    for column in (off, on):
+        sums = np.add.reduceat(column, heads)
+        column[heads[1:]] -= sums[:-1]  # so that each code's sums start again
+        columns.append(np.cumsum(column))
+    off, on = columns
+    off[heads] = first_run
+    on[row_ends[odd] - 1] = 0
+    return off, on, rows
 
 
 def _encode_counts(masks: Masks) -> list[str]:
