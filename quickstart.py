@@ -36,7 +36,7 @@ from util.errors import InputError
 ROOT = Path(__file__).resolve().parent
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
 # Seconds that each stage takes on the generated data with two cores; they only weigh the estimate of the time left.
-SECONDS = dict(zip(STAGES, (5, 50, 40, 25, 30, 3, 125, 30)))
+SECONDS = dict(zip(STAGES, (4, 34, 14, 22, 4, 1, 133, 12)))
 
 # torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
 TORCHRUN = """
