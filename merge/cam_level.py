@@ -4,8 +4,8 @@ A CAM is uneven inside an object and runs over its border. Its mean inside a mas
 means are averaged: the map becomes a relief of plateaus with the masks' borders. One threshold for all images then cuts off
 the body of an object whose head alone is bright, and keeps the ground of one that glows all over. So each map gets its
 own: Otsu's threshold parts object from background roughly, the median above it is the object's level, and what comes close
-to that level, and hangs together with the label, is the object. In the end whole masks are claimed as in `max_iou_imp`, which
-drops what is left in masks that are mostly something else.
+to that level, and hangs together with the label, is the object. In the end a class takes the whole of each mask of which it
+holds more than half, as in `max_iou_imp`, and loses what lies only in masks that are mostly something else.
 
 Where a class has no soft CAM, the label itself stands for it, 1 inside the class and 0 outside.
 
@@ -15,10 +15,8 @@ Source of the threshold: Otsu, "A Threshold Selection Method from Gray-Level His
 import cv2
 import numpy as np
 
-from merge.merge_base import claim, foreground_classes
+from merge.merge_base import foreground_classes
 from util.voc import VOID
-
-ORDER_MATTERS = True  # as in `max_iou_imp`
 
 
 def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=7.0, threshold=0.5):
@@ -51,8 +49,22 @@ def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=
     clear = (highest > 1) & ((relief == highest).sum(axis=0) == 1)
     kept = np.where((highest > 1) | (label == VOID), label, 0)
     found = np.asfortranarray(np.where(clear, classes[relief.argmax(axis=0)], kept).astype(np.uint8))
-    result = claim(found, masks, threshold, coverage=None, keep_uncovered=True)
-    return np.where((result == 0) & (label == VOID), label, result)
+    return _claim(found, label == VOID, masks, threshold)
+
+
+def _claim(found: np.ndarray, void: np.ndarray, masks, threshold: float) -> np.ndarray:
+    """Whole masks for the classes that hold them; where masks of two classes overlap, what was found stays."""
+    classes = foreground_classes(found)
+    share = masks.overlaps(found, classes) / np.maximum(masks.areas, 1)[:, None]
+    best = share.max(axis=1, initial=0)
+    owned = (share > threshold) & (share == best[:, None])
+    owned &= owned.sum(axis=1, keepdims=True) == 1
+    result = np.where(masks.union(~owned.any(axis=1)), np.where(void, VOID, 0), found)
+    unions = [masks.union(column) for column in owned.T]
+    claims = sum((union.astype(np.uint8) for union in unions), np.zeros(found.shape, np.uint8))
+    for value, union in zip(classes, unions, strict=True):
+        result[union & (claims == 1)] = value
+    return np.asfortranarray(np.where(claims > 1, found, result).astype(np.uint8))
 
 
 def _connected(region: np.ndarray, marker: np.ndarray) -> np.ndarray:

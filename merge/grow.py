@@ -46,12 +46,15 @@ are uneven and masks many, as on the quickstart's pictures; on plain-CAM labels 
 
 import numpy as np
 
+from merge import cam_level
 from merge.merge_base import cut_at_necks, fill_holes, foreground_classes, frame_share
 from util.voc import VOID
 
-SEARCH = {"coverage": (0.5, 0.7, 0.85), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
+SEARCH = {"coverage": (0.5, 0.6, 0.65, 0.7), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
 
-LEAST_SHARE = 0.03  # of a mask, for its class to grow into it: less is as likely a stray patch of label
+LEAST_SHARE = 0.03, 0.3  # of a mask, for its class to grow into it by coverage: with a predicted IoU, and without
+TRIMMING_SHARE = 0.7  # of a mask, for it to stand for its class when that is trimmed
+STABLE = 0.9  # the least stability score that trims without a predicted IoU
 
 
 def merge(
@@ -60,7 +63,7 @@ def merge(
     *,
     tags=None,
     cam=None,
-    coverage=0.7,
+    coverage=0.65,
     quality=0.75,
     majority=0.5,
     trim=0.8,
@@ -71,10 +74,11 @@ def merge(
     """Mend a label; the contract stands in `merge.merge_base`.
 
     Args:
-        coverage: a mask must hold this share of its class's pixels to be grown into,
-        majority: or its class this share of the mask.
-        quality: the lowest quality of a mask that speaks: the lower of predicted IoU and stability score. For a mask
-            without a predicted IoU, the share that its class holds of it stands in.
+        coverage: a mask is grown into when its quality times the share of its class's pixels that it holds reaches this,
+        majority: or when its quality is good and its class holds this share of it.
+        quality: what good quality is, the quality of a mask being the lower of predicted IoU and stability score. A mask
+            without a predicted IoU needs a stability of this for growth of either kind, and a majority of this; without
+            both scores it counts as stable.
         trim: a class is trimmed when its good masks hold less than this share of it; 0 trims nothing.
         neck: parts of a mask that hang together by necks narrower than twice this share of the square root of its area
             count as separate; 0 cuts nowhere.
@@ -82,6 +86,10 @@ def merge(
         void: make what is in dispute void (255) instead of background, for training: trimmed pixels, and what a neck cuts
             off a mask that grew.
     """
+    scored = ~np.isnan(masks.predicted_iou)
+    levelled = _level(label, masks.select(~scored), tags, cam)
+    if levelled is not None:
+        label, masks, scored = levelled, masks.select(scored), scored[scored]
     result = label.copy(order="F")
     classes = foreground_classes(label)
     framed = frame_share(masks)
@@ -92,19 +100,37 @@ def merge(
         share = overlaps / np.maximum(masks.areas, 1)[:, None]
         chosen, every = share.argmax(axis=1), np.arange(len(masks))
         pure, covered = share[every, chosen], (overlaps / sizes)[every, chosen]
-        scored = ~np.isnan(masks.predicted_iou)
-        good = np.fmin(np.where(scored, masks.predicted_iou, pure), masks.stability_score) >= quality
-        good &= (share == pure[:, None]).sum(axis=1) == 1  # held by two classes alike, a mask speaks for neither
+        score = np.nan_to_num(np.fmin(masks.predicted_iou, masks.stability_score), nan=1.0)
+        good = score >= quality
+        clear = (share == pure[:, None]).sum(axis=1) == 1  # held by two classes alike, a mask speaks for neither
         if trim:
+            own = clear & good & (pure >= TRIMMING_SHARE) & (scored | (score >= STABLE))
             for column, value in enumerate(classes):
-                own = good & scored & (chosen == column) & (pure >= majority)
-                _trim(result, label == value, masks, own, trim, disputed)
-        grown = good & ((pure >= majority) | (covered >= coverage) & (pure > np.maximum(framed, LEAST_SHARE)))
+                _trim(result, label == value, masks, own & (chosen == column), trim, disputed)
+        whole = (
+            (score * covered >= coverage)
+            & (scored | good)
+            & (pure > np.maximum(framed, np.where(scored, *LEAST_SHARE)))
+        )
+        grown = clear & (whole | good & (pure >= np.where(scored, majority, np.maximum(majority, quality))))
         for k in sorted(np.flatnonzero(grown), key=lambda k: (-pure[k], -covered[k], *masks.boxes[k])):
             _grow(result, label, masks, k, classes[chosen[k]], neck, disputed)
     if tags is not None:
         _rescue(result, label, masks, [t for t in tags if not (label == t).any()], framed, quality)
     return fill_holes(result, hole)
+
+
+def _level(label: np.ndarray, masks, tags, cam) -> np.ndarray | None:
+    """The label evened out by masks without a predicted IoU, where these fit the picture; None where they do not.
+
+    They do when they tile it, and most of it lies in masks that hardly change with the scale of the segmentation.
+    """
+    stability = np.nan_to_num(masks.stability_score)
+    if masks.union().mean() < 0.95 or masks.union(stability >= 0.95).mean() < 0.6:
+        return None
+    stable = masks.select(stability >= 0.8)
+    found = cam_level.merge(label, stable, tags=tags, cam=cam)
+    return np.asfortranarray(np.where(stable.union(), found, label))
 
 
 def _grow(result: np.ndarray, label: np.ndarray, masks, k: int, value: int, neck: float, disputed: int) -> None:

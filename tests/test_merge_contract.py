@@ -71,6 +71,33 @@ def test_class_ids_do_not_matter(strategy, seed):
     np.testing.assert_array_equal(strategy(np.asfortranarray(swap[label]), masks_of(dense, scores)), expected)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_regions_that_tile_the_picture(strategy, seed):
+    """Masks as ``--model regions`` makes them: two scales, measured stability, no predicted IoU."""
+    label, _, _ = scene(seed)
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(label.shape)
+    levels = [(rows // size) * 100 + columns // size for size in (13, 7)]
+    dense = np.stack([level == value for level in levels for value in np.unique(level)])
+    stability = np.where(rng.random(len(dense)) < 0.8, 1.0, 0.5)
+    cam = {value: ((label == value) * rng.uniform(0.5, 1, label.shape)).astype(np.float32) for value in CLASSES}
+
+    def merged(label, order=slice(None), **given):
+        return strategy(label, Masks.from_dense(dense[order], None, stability[order]), **given)
+
+    for given in ({}, {"tags": CLASSES, "cam": cam}):
+        expected = merged(label, **given)
+        assert expected.shape == label.shape and expected.dtype == np.uint8
+        assert set(np.unique(expected)) <= {0, 255, *CLASSES}
+        np.testing.assert_array_equal(merged(label, rng.permutation(len(dense)), **given), expected)
+    if not getattr(sys.modules[strategy.__module__], "ORDER_MATTERS", False):
+        swap = np.arange(256, dtype=np.uint8)
+        swap[list(CLASSES)] = CLASSES[::-1]
+        swapped = {int(swap[value]): values for value, values in cam.items()}
+        result = merged(np.asfortranarray(swap[label]), tags=CLASSES, cam=swapped)
+        np.testing.assert_array_equal(result, swap[merged(label, tags=CLASSES, cam=cam)])
+
+
 def test_without_masks_the_label_stays(strategy):
     label, dense, scores = scene(0)
     result = strategy(label, masks_of(dense[:0], scores[:, :0]))

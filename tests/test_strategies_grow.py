@@ -40,11 +40,53 @@ def test_a_poor_or_unknown_mask_is_not_grown_into(iou, stability):
     np.testing.assert_array_equal(merge(label, masks_of(OBJECT, iou=iou, stability=stability)), label)
 
 
-def test_a_mask_without_scores_counts_by_the_share_that_its_class_holds():
-    label = label_of((8, box(10, 40, 20, 54)))  # 85 % of the object
-    unknown = Masks.from_dense(OBJECT[None])
-    np.testing.assert_array_equal(merge(label, unknown), label_of((8, OBJECT)))
-    assert (merge(label, unknown, quality=0.9) == label).all()
+def test_the_more_of_a_class_a_mask_holds_the_less_quality_it_needs():
+    head, apart = box(10, 20, 20, 32), box(50, 60, 20, 22)
+    grown, poor = label_of((8, OBJECT)), masks_of(OBJECT, iou=0.7)
+    np.testing.assert_array_equal(merge(label_of((8, head)), poor), grown)
+    label = label_of((8, head | apart))  # the mask holds 6 of 7 parts
+    np.testing.assert_array_equal(merge(label, poor), label)
+    np.testing.assert_array_equal(merge(label, masks_of(OBJECT, iou=0.8)), label_of((8, OBJECT | apart)))
+
+
+@pytest.mark.parametrize("stability", [np.nan, 0.8])
+def test_a_mask_without_a_predicted_iou_is_grown_into_when_its_class_holds_a_fair_share(stability):
+    unknown = masks_of(OBJECT, iou=np.nan, stability=stability)
+    fair, little = label_of((8, box(10, 40, 20, 34))), label_of((8, box(10, 40, 20, 30)))
+    np.testing.assert_array_equal(merge(fair, unknown), label_of((8, OBJECT)))
+    np.testing.assert_array_equal(merge(little, unknown), little)
+    unstable = masks_of(OBJECT, iou=np.nan, stability=0.6)
+    np.testing.assert_array_equal(merge(fair, unstable), fair)
+
+
+@pytest.mark.parametrize(("stability", "trims"), [(np.nan, True), (0.95, True), (0.8, False)])
+def test_only_a_stable_mask_trims_without_a_predicted_iou(stability, trims):
+    small, wider = box(10, 40, 20, 54), box(10, 40, 10, 60)
+    result = merge(label_of((8, wider)), masks_of(small, iou=np.nan, stability=stability))
+    np.testing.assert_array_equal(result, label_of((8, small if trims else wider)))
+
+
+def regions(stability=1.0, left_out=0):
+    """A picture cut into an object of two parts, the ground below it, and the rest."""
+    parts = [box(10, 20, 20, 60), box(20, 40, 20, 60), box(40, 60, 0, 80)]
+    parts.append(~np.any(parts, axis=0))
+    return masks_of(*parts[left_out:], iou=np.nan, stability=stability)
+
+
+def test_stable_masks_that_tile_the_picture_even_the_label_out():
+    spilled = label_of((8, box(10, 20, 20, 60)), (8, box(20, 36, 22, 60)), (8, box(40, 50, 20, 60)))
+    np.testing.assert_array_equal(merge(spilled, regions()), label_of((8, OBJECT)))
+    unstable = merge(spilled, regions(stability=0.7))
+    assert (unstable[box(40, 50, 20, 60)] == 8).all(), "what changes with the scale tells nothing of the ground"
+    untiled = merge(spilled, regions(left_out=1))
+    assert (untiled[box(40, 50, 20, 60)] == 8).all(), "masks here and there leave the label alone between them"
+
+
+def test_the_soft_cam_tells_what_the_label_does_not():
+    label = label_of((8, box(10, 20, 20, 60)))
+    cam = {8: (0.9 * box(10, 20, 20, 60) + 0.88 * box(20, 40, 20, 60) + 0.2).clip(0, 1).astype(np.float32)}
+    np.testing.assert_array_equal(merge(label, regions(), tags=(8,), cam=cam), label_of((8, OBJECT)))
+    np.testing.assert_array_equal(merge(label, regions(), tags=(8,)), label)
 
 
 def test_what_hangs_on_by_a_neck_stays_background_or_becomes_void():
