@@ -49,7 +49,7 @@ except ChildFailedError as error:
     sys.exit(1 if {failure.exitcode for failure in error.failures.values()} == {1} else 2)
 """
 
-# What a chosen strategy is without a list to choose it on; see README for the comparison behind it.
+# The strategy without a list to choose it on; see README for the comparison behind it.
 RECOMMENDED = "grow"
 
 
@@ -62,7 +62,9 @@ def parse_args():
         "--with", dest="extra", action="append", default=[], metavar="STAGE=OPTIONS",
         help="more options for a stage's script, in quotes",
     )  # fmt: skip
-    parser.add_argument("--method", metavar="NAME", help="strategy to train on (default: the best on the tune list)")
+    parser.add_argument(
+        "--method", metavar="NAME", help=f"strategy to train on (default: the best on --tune-list, or {RECOMMENDED})"
+    )
     parser.add_argument(
         "--processes", type=int, metavar="N", help="torchrun processes for what runs a network (default: one a GPU)"
     )
@@ -150,7 +152,6 @@ class Plan:
         tune: ids whose ground truth chooses threshold and strategy, or None.
         options: stage -> options of its scripts.
         cam_labels, masks, soft_cams: folders that later stages read.
-        recommended: the strategy when nothing chooses one.
     """
 
     args: object
@@ -167,7 +168,6 @@ class Plan:
     cam_labels: Path = None
     soft_cams: Path | None = None
     masks: Path = None
-    recommended: str = RECOMMENDED
     processes: int = 1
     failed: bool = False
     started: float = field(default_factory=time.monotonic)
@@ -204,7 +204,6 @@ def generated_plan(args) -> Plan:
     return Plan(
         args, args.out, data / "JPEGImages", data / "SegmentationClassAug", data / "cls_labels.npy",
         data / "class_names.txt", lists / "train.txt", lists / "train.txt", lists / "val.txt", None, options,
-        recommended="cam_level",
     )  # fmt: skip
 
 
@@ -462,7 +461,7 @@ def chosen(plan: Plan) -> str:
     if plan.args.method:
         return plan.args.method
     if plan.tune is None:
-        return plan.recommended
+        return RECOMMENDED
     methods = read(needs(plan.out / "merge_tune" / "compare.json", "compare", "a comparison"))["methods"]
     return max(methods, key=lambda name: methods[name]["miou"])
 
