@@ -1,6 +1,6 @@
 """Merge SAM masks into pseudo labels, score the result, compare strategies, draw pictures.
 
-    python main.py --mode all --method max_iou_imp2 \\
+    python main.py --mode all --method grow \\
         --pseudo-path pseudo_labels/transcam --sam-path sam_masks --image-list ImageSets/Segmentation/train.txt \\
         --gt-dir SegmentationClassAug --images-path JPEGImages --out runs/merge
 
@@ -26,7 +26,9 @@ from util.voc import load_classes
 def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all")
-    parser.add_argument("--method", default="max_iou_imp2", metavar="NAME", help="strategy (default: %(default)s)")
+    parser.add_argument(
+        "--method", default="grow", metavar="NAME", help="strategy (default: %(default)s, the recommended)"
+    )
     parser.add_argument("--methods", default="all", metavar="NAME,...", help="strategies to compare, or all")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
     parser.add_argument("--baseline", default="max_iou_imp2", metavar="NAME", help="compare: tell differences to this "

@@ -1,6 +1,6 @@
 """Train DeepLabV3+ on label maps: pseudo labels, enhanced labels or ground truth.
 
-    python train_deeplabv3.py --images JPEGImages --labels out/max_iou_imp2 --list train.txt \\
+    python train_deeplabv3.py --images JPEGImages --labels out/grow --list train.txt \\
         --encoder resnet101 --encoder-weights imagenet --epochs 60 --out runs/deeplab
 
 With held-out pictures that have ground truth, to keep the best state as well:

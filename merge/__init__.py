@@ -3,10 +3,10 @@
 from merge import cam_level, grow, max_iou, max_iou_imp, max_iou_imp2, merge_customize
 
 STRATEGIES = {
+    "grow": grow.merge,  # recommended, the default
     "max_iou": max_iou.merge,
     "max_iou_imp": max_iou_imp.merge,
     "max_iou_imp2": max_iou_imp2.merge,
-    "grow": grow.merge,
     "cam_level": cam_level.merge,
     "merge_customize": merge_customize.merge,
 }

@@ -50,7 +50,7 @@ from merge import cam_level
 from merge.merge_base import cut_at_necks, fill_holes, foreground_classes, frame_share
 from util.voc import VOID
 
-SEARCH = {"coverage": (0.5, 0.6, 0.65, 0.7), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
+SEARCH = {"coverage": (0.55, 0.65, 0.75), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
 
 LEAST_SHARE = 0.03, 0.3  # of a mask, for its class to grow into it by coverage: with a predicted IoU, and without
 TRIMMING_SHARE = 0.7  # of a mask, for it to stand for its class when that is trimmed

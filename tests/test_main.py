@@ -39,14 +39,14 @@ def test_all_writes_labels_scores_and_pictures(data):
     assert done.returncode == 0, done.stderr
     assert "6 made, 0 up to date, 0 failed" in done.stdout and "mIoU" in done.stdout
     out = data / "out"
-    assert len(results(out / "max_iou_imp2")) == 6
-    assert len(list((out / "vis" / "max_iou_imp2").glob("*.png"))) == 2
-    metrics = json.loads((out / "max_iou_imp2.metrics.json").read_text())
+    assert len(results(out / "grow")) == 6
+    assert len(list((out / "vis" / "grow").glob("*.png"))) == 2
+    metrics = json.loads((out / "grow.metrics.json").read_text())
     assert metrics["images"] == 6 and 0 < metrics["miou"] < 1
-    rows = (out / "max_iou_imp2.per_image.csv").read_text().splitlines()
+    rows = (out / "grow.per_image.csv").read_text().splitlines()
     assert len(rows) == 7
-    run = json.loads((out / "max_iou_imp2" / "run.json").read_text())
-    assert run["options"]["parameters"] == {"threshold": 0.5, "coverage": 0.85} and "numpy" in run["versions"]
+    run = json.loads((out / "grow" / "run.json").read_text())
+    assert run["options"]["parameters"]["coverage"] == 0.65 and "numpy" in run["versions"]
 
 
 def test_compare_ranks_every_strategy(data):
@@ -103,8 +103,8 @@ def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
     result = json.loads((data / "out" / "sensitivity_max_iou_imp2_threshold.json").read_text())
     assert [point["value"] for point in result["points"]] == [0.1, 0.5, 0.9]
     assert result["points"][1]["interval_95"] == [0, 0]
-    run_script("main.py", *command(data, "--mode", "merge", "--param", "threshold=0.9"))
-    run_script("main.py", *command(data, "--mode", "eval"))
+    run_script("main.py", *command(data, "--mode", "merge", "--method", "max_iou_imp2", "--param", "threshold=0.9"))
+    run_script("main.py", *command(data, "--mode", "eval", "--method", "max_iou_imp2"))
     metrics = json.loads((data / "out" / "max_iou_imp2.metrics.json").read_text())
     assert metrics["miou"] == pytest.approx(result["points"][2]["miou"])
     assert (data / "out" / "sensitivity_max_iou_imp2_threshold.png").stat().st_size > 1000
@@ -134,10 +134,10 @@ def test_what_is_up_to_date_is_kept_and_a_changed_option_is_not(data):
 def test_a_changed_input_or_a_damaged_output_is_made_again(data):
     merge = command(data, "--mode", "merge")
     run_script("main.py", *merge)
-    clean = results(data / "out" / "max_iou_imp2")
-    (data / "out" / "max_iou_imp2" / "img_03.png").write_bytes(b"damaged")
+    clean = results(data / "out" / "grow")
+    (data / "out" / "grow" / "img_03.png").write_bytes(b"damaged")
     assert "1 made, 5 up to date" in run_script("main.py", *merge).stdout
-    assert results(data / "out" / "max_iou_imp2") == clean
+    assert results(data / "out" / "grow") == clean
     rng = np.random.default_rng(99)
     write_masks(data / "masks" / "img_01.json", random_masks(rng), "img_01", "img_01.jpg")
     write_label(data / "labels" / "img_02.png", random_label(rng))
@@ -171,26 +171,26 @@ def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
 def test_killed_and_run_again_gives_the_same_bytes(tmp_path):
     write_set(tmp_path, count=60)
     run_script("main.py", *command(tmp_path, "--mode", "merge", out="whole"))
-    expected = results(tmp_path / "whole" / "max_iou_imp2")
+    expected = results(tmp_path / "whole" / "grow")
     killed = 0
     for _ in range(3):
         merge = [sys.executable, ROOT / "main.py", *command(tmp_path, "--mode", "merge")]
         process = subprocess.Popen([*map(str, merge)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        target = len(results(tmp_path / "out" / "max_iou_imp2")) + 5
-        while process.poll() is None and len(results(tmp_path / "out" / "max_iou_imp2")) < target:
+        target = len(results(tmp_path / "out" / "grow")) + 5
+        while process.poll() is None and len(results(tmp_path / "out" / "grow")) < target:
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed
     assert run_script("main.py", *command(tmp_path, "--mode", "merge")).returncode == 0
-    assert results(tmp_path / "out" / "max_iou_imp2") == expected
+    assert results(tmp_path / "out" / "grow") == expected
 
 
 def test_worker_processes_give_the_same_bytes(tmp_path):
     write_set(tmp_path, count=20)
     run_script("main.py", *command(tmp_path, "--mode", "merge", out="one"))
     run_script("main.py", *command(tmp_path, "--mode", "merge", "--workers", "3", out="many"))
-    one, many = (results(tmp_path / name / "max_iou_imp2") for name in ("one", "many"))
+    one, many = (results(tmp_path / name / "grow") for name in ("one", "many"))
     assert len(one) == 20 and one == many
 
 
@@ -243,7 +243,7 @@ def test_bad_input_is_named_and_the_rest_is_done(data, case):
     done = run_script("main.py", *command(data, "--mode", "merge"))
     assert done.returncode == 1
     assert message in done.stderr and "img_02" in done.stderr and "Traceback" not in done.stderr
-    assert set(results(data / "out" / "max_iou_imp2")) == {f"img_{i:02}.png" for i in (0, 1, 3, 4, 5)}
+    assert set(results(data / "out" / "grow")) == {f"img_{i:02}.png" for i in (0, 1, 3, 4, 5)}
 
 
 def test_a_failing_strategy_is_reported_with_its_line(data, tmp_path, monkeypatch):
@@ -265,7 +265,7 @@ def broken_strategy(label, masks, *, tags=None, cam=None):
     [
         (["--sam-path", "nowhere"], "should be the folder of SAM masks"),
         (["--image-list", "nowhere.txt"], "no such file"),
-        (["--method", "magic"], "unknown; there are max_iou"),
+        (["--method", "magic"], "unknown; there are grow"),
         (["--param", "x=1"], "no such parameter"),
         (["--number-class", "300"], "8-bit"),
         (["--sensitivity", "threshold"], "go with --mode compare"),
@@ -283,8 +283,8 @@ def test_wrong_commands_are_answered_without_a_traceback(data, change, message):
 def test_a_second_run_into_the_same_folder_is_refused(data):
     from util.stage import lock_folder
 
-    (data / "out" / "max_iou_imp2").mkdir(parents=True)
-    with lock_folder(data / "out" / "max_iou_imp2"):
+    (data / "out" / "grow").mkdir(parents=True)
+    with lock_folder(data / "out" / "grow"):
         done = run_script("main.py", *command(data, "--mode", "merge"))
     assert done.returncode == 2 and "another run is writing here" in done.stderr
 
@@ -306,13 +306,13 @@ def test_a_full_disk_stops_the_run_and_it_resumes(small_disk, tmp_path):
     merge[merge.index("--out") + 1] = small_disk
     done = run_script("main.py", *merge)
     assert done.returncode == 2 and "free or mend the disk" in done.stderr and "Traceback" not in done.stderr
-    written = list((small_disk / "max_iou_imp2").glob("*.png"))
+    written = list((small_disk / "grow").glob("*.png"))
     assert written and all(read_label(path).shape == (40, 52) for path in written)
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     done = run_script("main.py", *merge)
     assert done.returncode == 0 and "60 made" not in done.stdout
     run_script("main.py", *command(tmp_path, "--mode", "merge", out="whole"))
-    assert results(small_disk / "max_iou_imp2") == results(tmp_path / "whole" / "max_iou_imp2")
+    assert results(small_disk / "grow") == results(tmp_path / "whole" / "grow")
 
 
 def test_an_unwritable_folder_is_named(small_disk, tmp_path):
