@@ -12,7 +12,7 @@ in part, or with its surroundings. So only masks of good quality speak, each for
 4. Holes: small holes in the label are closed.
 
 A mask that lies along the frame of the picture is background rather than object, so a class must hold a larger share of
-it than it holds of the frame to grow into it. Nothing else turns one class into another.
+it than it holds of the frame to grow into it. None of these rules turns one class into another.
 
 Masks without a predicted IoU (regions, or SAM's from a folder of PNG files) may be anything, so the label has to vouch for
 them: a class must hold a fair share of such a mask to grow into it, and only one of high stability trims. There is one case
