@@ -96,9 +96,9 @@ class Server:
         self.process.wait(timeout=30)
 
     def memory(self):
-        """Megabytes in memory and in swap: what the system moves from one to the other is no change."""
+        """Megabytes that the server holds, in memory or swapped out; pages of files, which the system drops at will, not."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return sum(int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("VmRSS", "VmSwap")) / 1024
+        return sum(int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("RssAnon", "VmSwap")) / 1024
 
 
 async def visit(args, chromium, server, files):

@@ -39,6 +39,7 @@ table.legend thead th { opacity: .75; } table.legend thead th:not(:first-child) 
           border: 1px solid rgba(128,128,128,.6); vertical-align: -.05rem; }
 table.facts { border-collapse: collapse; font-size: .9rem; }
 table.facts th { text-align: left; font-weight: 400; opacity: .75; padding: .1rem 1rem .1rem 0; vertical-align: top; }
+h2 { font-size: 1.6rem !important; }
 ul.palette { list-style: none; margin: 0; padding: 0; font-size: .9rem; columns: 9rem auto; }
 [data-testid=stCaptionContainer], [data-testid=stImageCaption] { color: inherit; opacity: .85; }
 [data-testid=stFileUploaderDropzoneInstructions] { display: none; } /* the label says it in plain words */
@@ -364,7 +365,7 @@ def score_note(scene, label, classes) -> str:
 
 def tune(table) -> tuple[str, dict[str, dict]]:
     """The strategy to tune, and the parameters of all: those set here, and the defaults."""
-    st.subheader("Strategies")
+    st.header("Strategies")
     name = st.selectbox("Tune", list(table), key="lab strategy", width=320)
     st.caption(plain(lab.summary_of(table[name])))
     settings = st.session_state.setdefault("lab parameters", {})
@@ -443,7 +444,7 @@ def show_strategies(scene, classes, tuned, table, labels) -> None:
                 st.image(pictures.inline(data), caption=plain(caption), alt=caption, width="stretch")
     if scene.truth is not None:
         st.markdown("IoU a class, per cent")
-        st.dataframe((100 * pd.DataFrame(rows)).round(1), height="content")
+        st.dataframe((100 * pd.DataFrame(rows)).round(1).rename_axis("class"), height="content")
 
 
 def show_sweep(room, version, name, strategy, parameters) -> None:
@@ -451,7 +452,7 @@ def show_sweep(room, version, name, strategy, parameters) -> None:
     if room.gt is None:
         st.caption("With ground truth (--gt-dir) the lab also finds the images that a strategy mends or harms most.")
         return
-    st.subheader("All images")
+    st.header("All images")
     key = (version, name, repr(parameters))
     st.markdown(f"{plain(name)} over all {len(room.ids)} images, with the parameters above.")
     if st.button("Find the best and the worst", icon=":material/leaderboard:"):
@@ -525,7 +526,7 @@ def show_comparison(folder) -> None:
     if not (folder / results.COMPARISON).is_file():
         return
     table, bars, classes = results.read_comparison(folder / results.COMPARISON)
-    st.subheader("Strategies compared")
+    st.header("Strategies compared")
     st.dataframe(table, hide_index=True, height="content")
     best = plain(f"{bars.method[1]}, {bars.mIoU[1]:.2f} %") if len(bars) > 1 else "none"
     st.altair_chart(results.comparison_chart(bars), alt=f"Bars of mIoU; the best strategy: {best}")
@@ -537,7 +538,7 @@ def show_scores(folder) -> None:
     files = results.score_files(folder)
     if not files:
         return
-    st.subheader("Scores")
+    st.header("Scores")
     file = files[0]
     if len(files) > 1:
         file = st.selectbox("Of", files, format_func=lambda path: path.name, key=f"scores of {folder}")
@@ -560,11 +561,14 @@ def show_curves(folder) -> None:
     curves = results.read_curves(folder)
     if not curves:
         return
-    st.subheader("Training")
+    st.header("Training")
     names = list(curves)
     for start in range(0, len(names), 2):
         for column, name in zip(st.columns(2), names[start : start + 2]):
             with column:
+                if len(curves[name]) == 1:
+                    st.metric(plain(name), f"{curves[name].value.iloc[0]:.4g}")
+                    continue
                 st.markdown(plain(name))
                 chart = results.line_chart(curves[name], "step", "value")
                 st.altair_chart(chart, alt=f"{name}: {curves[name].value.iloc[-1]:.4g} at the last step")
@@ -574,7 +578,7 @@ def show_thresholds(folder) -> None:
     if not (folder / results.SWEEP).is_file():
         return
     table = results.read_sweep(folder / results.SWEEP)
-    st.subheader("Thresholds of the labels")
+    st.header("Thresholds of the labels")
     st.altair_chart(results.line_chart(table, "threshold", "mIoU"), alt="mIoU for every threshold")
 
 

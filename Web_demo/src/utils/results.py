@@ -152,35 +152,39 @@ def _not_ours(path: Path, what: str, maker: str, error: Exception) -> InputError
 
 
 # --- charts -------------------------------------------------------------------------------------------------------
-_ROW = 28  # pixels
+_ROW, _AXIS, _LEGEND_ROW = 28, 60, 24  # pixels; Streamlit draws axis and legend within the height
+_COLUMNS = 3  # of a legend
 
 
 def comparison_chart(bars: pd.DataFrame) -> alt.LayerChart:
     """Bars of mIoU, best first, each with the 95 % interval of its change."""
-    start = max(0.0, bars[["mIoU", "low"]].min().min() - 5)
-    base = alt.Chart(bars).encode(y=alt.Y("method:N", sort=None, title=None, axis=alt.Axis(labelLimit=220)))
-    scale = alt.Scale(domain=[start, min(100.0, bars[["mIoU", "high"]].max().max() + 3)])
+    start = max(0.0, 5 * ((bars[["mIoU", "low"]].min().min() - 2) // 5))
+    axis = alt.Axis(labelLimit=220, labelOverlap=False)
+    base = alt.Chart(bars).encode(y=alt.Y("method:N", sort=None, title=None, axis=axis))
+    scale = alt.Scale(domain=[start, min(100.0, bars[["mIoU", "high"]].max().max() + 3)], nice=False)
     shade = alt.condition(alt.datum.method == "input", alt.value("#999999"), alt.value("#1f6f8b"))
     return (
         base.mark_bar(clip=True).encode(
             x=alt.X("mIoU:Q", title="mIoU, per cent", scale=scale), x2=alt.datum(start), color=shade,
             tooltip=["method", alt.Tooltip("mIoU", format=".2f")],
         )
-        + base.mark_rule(strokeWidth=2, color="#e08e0b").encode(x="low:Q", x2="high:Q")
-    ).properties(height=_ROW * len(bars))  # fmt: skip
+        + base.mark_rule(strokeWidth=2, color="#e08e0b", clip=True).encode(x="low:Q", x2="high:Q")
+    ).properties(height=_ROW * len(bars) + _AXIS)  # fmt: skip
 
 
 def class_chart(table: pd.DataFrame, column: str = "method") -> alt.Chart:
     """IoU a class, a dot for each value of ``column``."""
-    legend = alt.Legend(orient="top", columns=3) if table[column].nunique() > 1 else None
+    count = table[column].nunique()
+    legend = alt.Legend(orient="top", columns=_COLUMNS) if count > 1 else None
+    height = _ROW * table["class"].nunique() + _AXIS + (_LEGEND_ROW * (-(-count // _COLUMNS) + 1) if legend else 0)
     return (
         alt.Chart(table).mark_circle(size=90, opacity=0.85).encode(
             x=alt.X("IoU:Q", title="IoU, per cent"),
-            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=180)),
+            y=alt.Y("class:N", sort=None, title=None, axis=alt.Axis(grid=True, labelLimit=180, labelOverlap=False)),
             color=alt.Color(f"{column}:N", sort=None, title=None, legend=legend),
             tooltip=["class", column, alt.Tooltip("IoU", format=".2f")],
         )
-    ).properties(height=_ROW * table["class"].nunique())  # fmt: skip
+    ).properties(height=height)  # fmt: skip
 
 
 def confusion_chart(table: pd.DataFrame) -> alt.Chart:
@@ -192,7 +196,7 @@ def confusion_chart(table: pd.DataFrame) -> alt.Chart:
             color=alt.Color("share:Q", title="per cent", scale=alt.Scale(scheme="blues", domain=[0, 100])),
             tooltip=["true", "predicted", alt.Tooltip("share", format=".1f")],
         )
-    ).properties(height=_ROW * table["true"].nunique() + 80)  # fmt: skip
+    ).properties(height=_ROW * table["true"].nunique() + 2 * _AXIS)  # fmt: skip
 
 
 def line_chart(table: pd.DataFrame, x: str, y: str) -> alt.Chart:
