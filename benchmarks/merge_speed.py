@@ -102,6 +102,7 @@ def prepare(root, labels, ids, count):
         for k, mask in enumerate(dense):
             Image.fromarray(mask.astype(np.uint8) * 255).save(root / "png" / image_id / f"{k}.png")
     (root / "dense").mkdir()
+    (root / "floor").mkdir()
 
 
 def compare(root, ids, rounds):
@@ -122,7 +123,7 @@ def compare(root, ids, rounds):
 
     def limit():
         for i in ids:
-            floor(root / "labels" / f"{i}.png", root / "json" / f"{i}.json", results[i], root / "floor.png")
+            floor(root / "labels" / f"{i}.png", root / "json" / f"{i}.json", results[i], root / "floor" / f"{i}.png")
 
     ours()
     results = {i: read_label(root / "ours" / "max_iou_imp2" / f"{i}.png") for i in ids}
