@@ -499,8 +499,9 @@ def _parse_sa1b(data: bytes, path: Path, image_id: str | None) -> Masks:
     try:
         image, annotations = content["image"], content["annotations"]
         height, width = int(image["height"]), int(image["width"])
-        codes = [annotation["segmentation"]["counts"] for annotation in annotations]
-        sizes = {tuple(annotation["segmentation"]["size"]) for annotation in annotations}
+        segmentations = [annotation["segmentation"] for annotation in annotations]
+        codes = [segmentation["counts"] for segmentation in segmentations]
+        sizes = {tuple(segmentation["size"]) for segmentation in segmentations}
         iou = [float(a.get("predicted_iou", np.nan)) for a in annotations]
         stability = [float(a.get("stability_score", np.nan)) for a in annotations]
         extra = [{key: a[key] for key in ("point_coords", "crop_box") if key in a} for a in annotations]

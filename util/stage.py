@@ -253,10 +253,10 @@ def _remove_leftovers(out: Path) -> None:
     newest = time.time() - (60 if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 0)
     for folder, folders, names in os.walk(out):
         folders[:] = [name for name in folders if not os.path.exists(os.path.join(folder, name, ".lock"))]
-        for name in names:
+        for name in filter(_LEFTOVER.fullmatch, names):
             path = Path(folder, name)
             with contextlib.suppress(OSError):
-                if _LEFTOVER.fullmatch(name) and path.stat().st_mtime <= newest:
+                if path.stat().st_mtime <= newest:
                     path.unlink()
 
 
