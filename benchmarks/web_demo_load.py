@@ -118,7 +118,7 @@ async def visit(args, chromium, server, files):
         end, memory, done = time.monotonic() + args.seconds, [], []
         visitors = [stay(browser, server, files[number:] + files[:number], end, done, problems)
                     for number in range(args.sessions)]  # fmt: skip
-        await asyncio.gather(watch(server, end, memory), *visitors)
+        await asyncio.gather(watch(server, end, memory, min(15, args.seconds / 8)), *visitors)
         await browser.close()
     loaded = server.log.read_text().count("loaded ")
     second_half = [value for moment, value in memory if moment > args.seconds / 2]
@@ -133,11 +133,11 @@ async def visit(args, chromium, server, files):
     return 1 if problems or traceback or loaded != 1 or growth > 0.1 else 0
 
 
-async def watch(server, end, memory):
+async def watch(server, end, memory, every):
     begun = time.monotonic()
     while time.monotonic() < end:
         memory.append((time.monotonic() - begun, server.memory()))
-        await asyncio.sleep(15)
+        await asyncio.sleep(every)
 
 
 async def open_page(browser, server, problems):
