@@ -153,7 +153,7 @@ def _not_ours(path: Path, what: str, maker: str, error: Exception) -> InputError
 
 # --- charts -------------------------------------------------------------------------------------------------------
 _ROW, _AXIS, _LEGEND_ROW = 28, 60, 24  # pixels; Streamlit draws axis and legend within the height
-_COLUMNS = 3  # of a legend
+_COLUMNS = 2  # of a legend
 
 
 def comparison_chart(bars: pd.DataFrame) -> alt.LayerChart:
