@@ -266,7 +266,9 @@ def test_an_edited_strategy_is_seen_after_rerun(page, site):
     page.get_by_role("heading", name="Strategy lab").wait_for()
     page.get_by_role("img", name=re.compile("^merge_customize: IoU")).wait_for()
     before = page.get_by_role("img", name=re.compile("^merge_customize: IoU")).get_attribute("alt")
-    slider = page.get_by_role("slider").first
+    page.get_by_role("combobox", name=re.compile("Tune")).click()
+    page.get_by_role("option", name="max_iou", exact=True).click()
+    slider = page.get_by_role("slider", name=re.compile("^threshold"))
     slider.focus()
     picture = page.get_by_role("img", name=re.compile("^max_iou: IoU"))
     score = picture.get_attribute("alt").split(",")[0]
