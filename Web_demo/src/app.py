@@ -118,7 +118,7 @@ def explain_first_start() -> None:
         "This page needs one. The quickest way makes a small one, in minutes and without any downloads:\n\n"
         "```\npython quickstart.py\n```\n\n"
         "A model for your own pictures comes from `train_deeplabv3.py`:\n\n"
-        "```\npython train_deeplabv3.py --images JPEGImages --labels runs/merge/max_iou_imp2 --list train.txt "
+        "```\npython train_deeplabv3.py --images JPEGImages --labels runs/merge/grow --list train.txt "
         "--out runs/deeplabv3\n```\n\n"
         f"Models in {searched} are found by themselves; another place is given at the start:\n\n"
         "```\nstreamlit run Web_demo/src/app.py -- --checkpoint FILE\n```\n\nThen reload this page."
