@@ -207,6 +207,20 @@ class Trainer:
         self.order.start = progress.step
         self.train_mode()
         saved = begun = time.monotonic()
+
+        def due() -> bool:
+            """Whether the held-out pictures are to be scored after the steps taken."""
+            return score is not None and (
+                progress.step == recipe.steps or bool(score_steps and progress.step % score_steps == 0)
+            )
+
+        def keep(best: bool) -> None:
+            self._check_weights()
+            save(best)
+            self.train_mode()  # what scores or shows predictions may have changed the mode
+
+        if progress.step and due() and all(entry["step"] != progress.step for entry in progress.history):
+            keep(self._scored(score(), log))  # an interrupt after this step came before its scoring
         batches = iter(self.loader)
         with interrupts_between_steps() as interrupted, tqdm(
             total=recipe.steps, initial=progress.step, desc="training", unit="step", disable=not self.dist.is_main,
@@ -230,16 +244,14 @@ class Trainer:
                     log("loss", loss, progress.step)
                     log("rate", self.optimizer.param_groups[0]["lr"], progress.step)
                     log("share of time waiting for data", self.waited / (time.monotonic() - begun), progress.step)
-                if score and (finished or (score_steps and progress.step % score_steps == 0)):
+                if due():
                     best = self._scored(score(), log)
                     begun, self.waited = time.monotonic(), 0.0
                 elif finished or (progress.step % 10 == 0 and time.monotonic() - saved > save_seconds):
                     best = False
                 else:
                     continue
-                self._check_weights()
-                save(best)
-                self.train_mode()  # what scores or shows predictions may have changed the mode
+                keep(best)
                 saved = time.monotonic()
 
     def _scored(self, scores: dict, log) -> bool:

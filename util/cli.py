@@ -90,20 +90,31 @@ def class_indices(names: str | None, classes) -> list[int] | None:
     return sorted({classes.index(name.strip()) for name in names.split(",") if name.strip()})
 
 
+_INTERRUPTED = "\ninterrupted; run the same command again to resume"
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit with its code.
 
     0: all is well; 1: some images failed, the others are done; 2: the command or its input is wrong;
     3: anything unforeseen, which must not pass for 1; 130: interrupted. No traceback for anything that the user can mend.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = []
+
+    def interrupt(number, frame):
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, interrupt)
     try:
         code = main() or 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = EXIT_ERROR
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to resume", file=sys.stderr)
+        print(_INTERRUPTED, file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
@@ -117,13 +128,13 @@ def run(main: Callable[[], int | None]) -> None:
             traceback.print_exc()
             code = EXIT_CRASH
     except Exception:
-        traceback.print_exc()
-        code = EXIT_CRASH
+        if interrupts:  # a library swallowed it, half-way through its import for instance, and broke on what was left
+            print(_INTERRUPTED, file=sys.stderr)
+            code = EXIT_INTERRUPTED
+        else:
+            traceback.print_exc()
+            code = EXIT_CRASH
     # All is said and written; an interrupt now would only break off the way out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
-
-
-def _interrupt(number, frame):
-    raise KeyboardInterrupt

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime, timezone
@@ -322,7 +322,8 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
             return
         chunks = (items[start : start + chunk] for start in range(0, len(items), chunk))
         with ProcessPoolExecutor(workers, initializer=start_worker) as pool:
-            waiting = {pool.submit(_work_chunk, work, part) for part in islice(chunks, 2 * workers)}
+            with _signals_held():
+                waiting = {pool.submit(_work_chunk, work, part) for part in islice(chunks, 2 * workers)}
             try:
                 while waiting:
                     finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -338,6 +339,17 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
             finally:
                 for future in waiting:
                     future.cancel()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM waiting while workers are forked, which take them only once `start_worker` has told how."""
+    signals = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work_chunk(work: Callable, items: list) -> list:
@@ -363,6 +375,7 @@ def start_worker(number: int = 0) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     _keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
