@@ -251,6 +251,30 @@ def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypat
                            one["training"]["net"]["segmentation_head.0.weight"])  # fmt: skip
 
 
+def test_interrupted_where_it_was_to_be_scored_it_is_scored_when_it_goes_on(folder, monkeypatch):
+    import signal
+
+    held_out = ["--val-list", folder / "list.txt", "--val-gt", folder / "labels", "--val-every", 2]
+    step = segmentation_training.Trainer.step
+    for at in (2, 4):  # in between, and after the last step
+
+        def stop(trainer, *batch, at=at):
+            loss = step(trainer, *batch)
+            if trainer.progress.step == at - 1:  # counted by the caller
+                signal.raise_signal(signal.SIGINT)
+            return loss
+
+        monkeypatch.setattr(segmentation_training.Trainer, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, monkeypatch, *held_out, out="run")
+        assert checkpoint.load(folder / "run" / "last.pth")["training"]["progress"]["step"] == at
+        monkeypatch.setattr(segmentation_training.Trainer, "step", step)
+        if at == 4:
+            assert train(folder, monkeypatch, *held_out, out="run") == 0
+    history = checkpoint.load(folder / "run" / "last.pth")["training"]["progress"]["history"]
+    assert [entry["step"] for entry in history] == [2, 4]
+
+
 def test_changed_options_labels_or_encoder_are_not_mixed(folder, monkeypatch):
     assert train(folder, monkeypatch, steps=2) == 0
     with pytest.raises(InputError, match="lr: 0.005, now 0.02"):
