@@ -327,7 +327,8 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
             try:
                 while waiting:
                     finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    waiting |= {pool.submit(_work_chunk, work, part) for part in islice(chunks, len(finished))}
+                    with _signals_held():
+                        waiting |= {pool.submit(_work_chunk, work, part) for part in islice(chunks, len(finished))}
                     for future in finished:
                         for result in future.result():
                             yield result
@@ -343,13 +344,25 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM waiting while workers are forked, which take them only once `start_worker` has told how."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    """Keep Ctrl-C and SIGTERM waiting while work is handed to a pool.
+
+    Broken off half-way a pool may wait for itself for ever, and a worker forked meanwhile takes signals only once
+    `start_worker` has told it how. To block them would not do: other threads would still take them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python runs no handlers
+        yield
+        return
+    held = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: held.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _work_chunk(work: Callable, items: list) -> list:
@@ -375,7 +388,6 @@ def start_worker(number: int = 0) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     _keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
