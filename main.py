@@ -19,6 +19,7 @@ What is up to date is not made again; an edited strategy, a changed option or a 
 
 from pathlib import Path
 
+from merge import RECOMMENDED
 from util.cli import Parser, class_indices, run
 from util.voc import load_classes
 
@@ -27,7 +28,7 @@ def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all")
     parser.add_argument(
-        "--method", default="grow", metavar="NAME", help="strategy (default: %(default)s, the recommended)"
+        "--method", default=RECOMMENDED, metavar="NAME", help="strategy (default: %(default)s, the recommended)"
     )
     parser.add_argument("--methods", default="all", metavar="NAME,...", help="strategies to compare, or all")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")

@@ -30,6 +30,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from merge import RECOMMENDED
 from util.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, Parser, run
 from util.errors import InputError
 
@@ -48,9 +49,6 @@ try:
 except ChildFailedError as error:
     sys.exit(1 if {failure.exitcode for failure in error.failures.values()} == {1} else 2)
 """
-
-# The strategy without a list to choose it on; see README for the comparison behind it.
-RECOMMENDED = "grow"
 
 
 def parse_args():
@@ -461,7 +459,7 @@ def chosen(plan: Plan) -> str:
     if plan.args.method:
         return plan.args.method
     if plan.tune is None:
-        return RECOMMENDED
+        return RECOMMENDED  # see README for the comparison behind it
     methods = read(needs(plan.out / "merge_tune" / "compare.json", "compare", "a comparison"))["methods"]
     return max(methods, key=lambda name: methods[name]["miou"])
 

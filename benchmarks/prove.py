@@ -1,6 +1,6 @@
 """Everything that this project claims of its safety and speed, put to the proof by one command.
 
-    python benchmarks/prove.py --voc VOC2012 --encoder-weights mobilenet_v2.pth    # in full: some hours
+    python benchmarks/prove.py --voc VOC2012 --encoder-weights mobilenet_v2.pth    # in full: about half an hour
     python benchmarks/prove.py --short                                             # a few minutes, on generated data
 
 Stops every script twenty times at random moments, fills disks, takes rights away and gives bad input (tests/faults),

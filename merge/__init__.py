@@ -3,10 +3,12 @@
 from merge import cam_level, grow, max_iou, max_iou_imp, max_iou_imp2, merge_customize
 
 STRATEGIES = {
-    "grow": grow.merge,  # recommended, the default
+    "grow": grow.merge,
     "max_iou": max_iou.merge,
     "max_iou_imp": max_iou_imp.merge,
     "max_iou_imp2": max_iou_imp2.merge,
     "cam_level": cam_level.merge,
     "merge_customize": merge_customize.merge,
 }
+
+RECOMMENDED = "grow"  # where no strategy is chosen

@@ -59,10 +59,10 @@ def _claim(found: np.ndarray, void: np.ndarray, masks, threshold: float) -> np.n
     best = share.max(axis=1, initial=0)
     owned = (share > threshold) & (share == best[:, None])
     owned &= owned.sum(axis=1, keepdims=True) == 1
-    result = np.where(masks.union(~owned.any(axis=1)), np.where(void, VOID, 0), found)
-    unions = [masks.union(column) for column in owned.T]
-    claims = sum((union.astype(np.uint8) for union in unions), np.zeros(found.shape, np.uint8))
-    for value, union in zip(classes, unions, strict=True):
+    free, *claimed = masks.unions(owned @ np.arange(1, len(classes) + 1), len(classes) + 1)
+    result = np.where(free, np.where(void, VOID, 0), found)
+    claims = sum((union.astype(np.uint8) for union in claimed), np.zeros(found.shape, np.uint8))
+    for value, union in zip(classes, claimed, strict=True):
         result[union & (claims == 1)] = value
     return np.asfortranarray(np.where(claims > 1, found, result).astype(np.uint8))
 

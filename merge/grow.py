@@ -74,7 +74,7 @@ that a mask touches instead of all of it, 0.0 to -0.7. On half of the 120 images
 import numpy as np
 
 from merge import cam_level
-from merge.merge_base import cut_at_necks, fill_holes, foreground_classes, frame_share
+from merge.merge_base import class_sizes, cut_at_necks, fill_holes, frame_share
 from util.voc import VOID
 
 SEARCH = {"coverage": (0.55, 0.65, 0.75), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
@@ -118,12 +118,11 @@ def merge(
     if levelled is not None:
         label, masks, scored = levelled, masks.select(scored), scored[scored]
     result = label.copy(order="F")
-    classes = foreground_classes(label)
+    classes, sizes = class_sizes(label)
     framed = frame_share(masks)
     disputed = VOID if void else 0
     if len(masks) and len(classes):
         overlaps = masks.overlaps(label, classes)
-        sizes = np.array([np.count_nonzero(label == value) for value in classes])
         share = overlaps / np.maximum(masks.areas, 1)[:, None]
         chosen, every = share.argmax(axis=1), np.arange(len(masks))
         pure, covered = share[every, chosen], (overlaps / sizes)[every, chosen]

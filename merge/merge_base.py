@@ -37,15 +37,17 @@ RESERVED = ("label", "masks", "tags", "cam")
 
 def foreground_classes(label: np.ndarray) -> np.ndarray:
     """Ascending label values 1..254 that occur in a uint8 label."""
-    return np.flatnonzero(pixel_counts(label)[1:VOID]).astype(np.uint8) + np.uint8(1)
+    return class_sizes(label)[0]
 
 
-def pixel_counts(label: np.ndarray) -> np.ndarray:
-    """int64 256: how many pixels of a uint8 label have each value."""
+def class_sizes(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ascending label values 1..254 that occur in a uint8 label, uint8 C, and how many pixels each has, int64 C."""
     # Neighbours are mostly equal, so only where the value changes needs a look.
     flat = label.ravel(order="K")
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
-    return np.bincount(flat[ends - 1], np.diff(ends, prepend=0), minlength=256).astype(np.int64)
+    sizes = np.bincount(flat[ends - 1], np.diff(ends, prepend=0), minlength=256).astype(np.int64)
+    classes = np.flatnonzero(sizes[1:VOID]) + 1
+    return classes.astype(np.uint8), sizes[classes]
 
 
 def parameters_of(strategy: Callable) -> dict:
@@ -196,15 +198,14 @@ def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, ke
     Returns:
         uint8 HxW.
     """
-    sizes = pixel_counts(label)
-    classes = np.flatnonzero(sizes[1:VOID]).astype(np.uint8) + np.uint8(1)
+    classes, sizes = class_sizes(label)
     overlaps = masks.overlaps(label, classes)
     group = np.zeros(len(masks), np.int64)  # 0: free; column + 1: claimed by that class
-    for column, value in enumerate(classes):
+    for column, size in enumerate(sizes):
         inside = overlaps[:, column]
         wanted = inside > threshold * masks.areas
         if coverage is not None:
-            wanted |= inside >= coverage * sizes[value]
+            wanted |= inside >= coverage * size
         group[wanted & (group == 0)] = column + 1
     free, *claimed = masks.unions(group, len(classes) + 1)
     # A mask covers for its own class and all before; where only earlier classes' masks lie, the label's class is

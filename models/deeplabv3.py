@@ -61,7 +61,7 @@ def build(
             decoder_atrous_rates=ATROUS_RATES[output_stride],
             classes=num_classes,
         )
-    except (KeyError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()[0][:200]
         raise InputError(
             f"encoder {encoder!r} with weights {encoder_weights!r} cannot be used for DeepLabV3+: {reason}. "

@@ -51,7 +51,7 @@ def check(path: str | os.PathLike) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         wrong = error
     if wrong is not None:
         raise InputError(f"{path}: damaged ({wrong}); bring it back from a copy, or train anew with --overwrite")

@@ -119,16 +119,12 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         code = EXIT_ERROR
-    except OSError as error:
+    except Exception as error:
         # Reading turns what fails into InputError, so this is the disk that the results go to.
-        if error.errno in _DISK:
+        if isinstance(error, OSError) and error.errno in _DISK:
             print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
             code = EXIT_ERROR
-        else:
-            traceback.print_exc()
-            code = EXIT_CRASH
-    except Exception:
-        if interrupts:  # a library swallowed it, half-way through its import for instance, and broke on what was left
+        elif interrupts:  # a library swallowed it, half-way through its import for instance, and broke on what was left
             print(_INTERRUPTED, file=sys.stderr)
             code = EXIT_INTERRUPTED
         else:

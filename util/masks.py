@@ -107,7 +107,7 @@ class Masks:
         off, on, rows = _decode_counts(counts)
         row_ends = np.cumsum(rows)
         heads = (row_ends - rows)[rows > 0]
-        negative = np.flatnonzero((off < 0) | (on < 0)) if off.size and min(off.min(), on.min()) < 0 else off[:0]
+        negative = np.flatnonzero((off < 0) | (on < 0))
         # Every code starts again at 0; with codes that add up, that is one picture back.
         off[heads[1:]] -= height * width
         ends = np.cumsum(off + on)
@@ -234,8 +234,8 @@ class Masks:
         bits = max(1, len(self).bit_length())
         several = max(1, 30 // bits)
         for first in range(0, count, several):
-            some = groups if count <= several else np.where(groups // several == first // several, groups, -1)
-            weights = np.where(some < 0, 0, 1 << (bits * (some - first)).clip(0)).astype(np.int32)
+            counted = groups // several == first // several
+            weights = np.where(counted, 1 << bits * (groups % several), 0).astype(np.int32)
             counts = self._cover(self.starts, self.ends, np.repeat(weights, np.diff(self.offsets)))
             for place in range(min(several, count - first)):
                 result.append(self._shape(counts & np.int32(((1 << bits) - 1) << (bits * place)) != 0))
