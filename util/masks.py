@@ -104,28 +104,30 @@ class Masks:
             InputError: naming the first code that is damaged or does not add up to height x width.
         """
         height, width = size
-        off, on, rows = _decode_counts(counts)
-        row_ends = np.cumsum(rows)
-        heads = (row_ends - rows)[rows > 0]
-        negative = np.flatnonzero((off < 0) | (on < 0))
-        # Every code starts again at 0; with codes that add up, that is one picture back.
-        off[heads[1:]] -= height * width
-        ends = np.cumsum(off + on)
-        starts = ends - on
-        totals = np.append(0, ends)[row_ends * (rows > 0)]
-        broken = totals != height * width
-        broken[np.searchsorted(row_ends, negative, "right")] = True
+        off, on, rows, tails = _decode_counts(counts)
+        row_ends, some = np.cumsum(rows), rows > 0
+        heads = (row_ends - rows)[some]
+        lengths = off + on
+        sums = np.add.reduceat(lengths, heads) if len(heads) else heads
+        totals = tails.copy()
+        totals[some] += sums
+        broken = (totals != height * width) | (tails < 0)
+        # As unsigned numbers, negative ones are too large as well.
+        wrong = np.flatnonzero(np.maximum(off.view(np.uint64), on.view(np.uint64)) > height * width)
+        broken[np.searchsorted(row_ends, wrong, "right")] = True
         if broken.any():
             first = int(np.flatnonzero(broken)[0])
             raise InputError(
                 f"the run lengths of mask {first} add up to {totals[first]}, not to {width}x{height}; "
                 "the file is damaged, make it again"
             )
+        lengths[heads[1:]] -= sums[:-1]  # so that each code starts at 0
+        ends = np.cumsum(lengths)
+        starts = ends - on
         offsets = np.append(0, row_ends)
-        filled = on > 0
-        nothing = np.flatnonzero(~filled)
+        nothing = np.flatnonzero(on == 0)
         if len(nothing):
-            starts, ends = starts.compress(filled), ends.compress(filled)
+            starts, ends = np.delete(starts, nothing), np.delete(ends, nothing)
             offsets -= np.searchsorted(nothing, offsets)
         unknown = np.full(len(counts), np.nan)
         return cls(
@@ -325,28 +327,30 @@ class Masks:
 # --- run-length codes ---------------------------------------------------------------------------------------------
 
 
-def _decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All codes one after the other as rows (pixels off, pixels on), int64 R each, and how many rows each code has."""
+def _decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All codes, one after the other.
+
+    Returns:
+        int64 R, pixels off, and int64 R, pixels on, a row for each run of mask pixels; int64 K, how many of the rows each
+        code has; int64 K, pixels off after its last run.
+    """
     if all(isinstance(code, (str, bytes)) for code in counts):
         return _decode_compressed(counts)
-    off, on, rows = [], [], []
+    parts = []
     for number, code in enumerate(counts):
         if isinstance(code, (str, bytes)):
-            parts = _decode_compressed([code])
-        else:
-            valid = isinstance(code, (list, np.ndarray)) and all(
-                type(v) is int or isinstance(v, np.integer) for v in code
-            )
-            if not valid or any(not 0 <= v < 2**40 for v in code):
-                raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
-            pairs = np.array([*code, *[0] * (len(code) % 2)], np.int64).reshape(-1, 2)
-            parts = pairs[:, 0], pairs[:, 1], np.array([len(pairs)], np.int64)
-        for every, part in zip((off, on, rows), parts, strict=True):
-            every.append(part)
-    return np.concatenate(off), np.concatenate(on), np.concatenate(rows)
+            parts.append(_decode_compressed([code]))
+            continue
+        valid = isinstance(code, (list, np.ndarray)) and all(type(v) is int or isinstance(v, np.integer) for v in code)
+        if not valid or any(not 0 <= v < 2**40 for v in code):
+            raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
+        rows, odd = divmod(len(code), 2)
+        pairs = np.array(code[: 2 * rows], np.int64).reshape(-1, 2)
+        parts.append((*pairs.T, np.array([rows], np.int64), np.array([code[-1] if odd else 0], np.int64)))
+    return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     # COCO's code: 5 bits a character, least significant first, 0x20 = more to come, 0x10 of the last = sign; from the
     # fourth number on, differences to the number two before.
     try:
@@ -354,51 +358,51 @@ def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     except UnicodeEncodeError:
         raise InputError("a run-length code holds characters that COCO's format has not; make the file again") from None
     sizes = np.array([len(code) for code in codes], np.int64)
-    data = np.frombuffer(b"".join(codes), np.uint8)
-    if not data.size:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(len(codes), np.int64)
-    value = data - np.uint8(48)  # what lies below 48 wraps to above 63
-    last = value < 32
+    value = np.frombuffer(b"".join(codes), np.uint8) - np.uint8(48)  # what lies below 48 wraps to above 63
+    more = value >= 32
     code_ends = np.cumsum(sizes)
-    if value.max() > 63 or not last[code_ends[sizes > 0] - 1].all():
+    if (value > 63).any() or more[code_ends[sizes > 0] - 1].any():
         raise InputError("a run-length code is cut short or holds characters that COCO's format has not; make it again")
-    # The last character of a number holds its sign: 0 to 15, then -16 to -1.
-    numbers = ((value.compress(last) ^ 16).view(np.int8) - np.int8(16)).astype(np.int64)
-    # Most numbers are that one character; to the others what stands before is added, from the last back.
-    early = np.flatnonzero(~last)
-    owner = early - np.arange(len(early))
-    more = np.flatnonzero(np.append(owner[1:] != owner[:-1], True)[: len(owner)])
-    for place in range(1, 9):
-        if not more.size:
-            break
+    digits = value & 0x1F
+    # What each character gives as the last of a number, whose sign it holds, with the one before that belongs to it.
+    numbers = ((digits ^ 0x10).view(np.int8) - np.int8(0x10)).astype(np.int16)
+    numbers[1:] = np.where(more[:-1], 32 * numbers[1:] + digits[:-1], numbers[1:])
+    numbers = numbers.compress(~more).astype(np.int64)
+    early = np.flatnonzero(more)
+    # The few numbers of three and more characters take in the rest one by one.
+    place = 2
+    last = np.flatnonzero(more[:-2] & more[1:-1] & ~more[2:]) + 2
+    which = last - np.searchsorted(early, last)
+    while last.size:
         if place == 8:
             raise InputError(
                 "a run-length code holds a number of more than 40 bits; the file is damaged, make it again"
             )
-        place_of = owner[more]
-        numbers[place_of] = (numbers[place_of] << 5) | (value[early[more]] & 0x1F)
-        more = more[owner[more] == owner[more - 1]] - 1
-        more = more[more >= 0]
-    # An odd code is filled up with a run of nothing; differences then run down two columns.
+        numbers[which] = numbers[which] << 5 | digits[last - place]
+        place += 1
+        longer = (last >= place) & more[last - place]
+        last, which = last[longer], which[longer]
+    # An odd code ends with pixels off. What is left are pairs (off, on), in which differences run down two columns.
     number_ends = code_ends - np.searchsorted(early, code_ends)
-    lengths = np.diff(number_ends, prepend=0)
-    rows = (lengths + 1) // 2
-    row_ends = np.cumsum(rows)
-    odd = np.flatnonzero(lengths & 1)
-    numbers = np.insert(numbers, number_ends[odd], 0)
-    off, on = numbers.reshape(-1, 2).T.copy()
-    heads = (row_ends - rows)[rows > 0]
+    rows, odd = np.divmod(np.diff(number_ends, prepend=0), 2)
+    odd = odd > 0
+    tails = np.zeros(len(codes), np.int64)
+    tails[odd] = numbers[number_ends[odd] - 1]
+    paired = np.ones(len(numbers), bool)
+    paired[number_ends[odd] - 1] = False
+    off, on = numbers.compress(paired).reshape(-1, 2).T.copy()
+    if not off.size:
+        return off, on, rows, tails
+    row_ends, some = np.cumsum(rows), rows > 0
+    heads = (row_ends - rows)[some]
     first_run = off[heads]
     off[heads] = 0  # the first run is no one's predecessor
-    columns = []
     for column in (off, on):
-        sums = np.add.reduceat(column, heads)
-        column[heads[1:]] -= sums[:-1]  # so that each code's sums start again
-        columns.append(np.cumsum(column))
-    off, on = columns
+        column[heads[1:]] -= np.add.reduceat(column, heads)[:-1]  # so that each code's sums start again
+        np.cumsum(column, out=column)
+    tails[odd & some] += off[row_ends[odd & some] - 1]
     off[heads] = first_run
-    on[row_ends[odd] - 1] = 0
-    return off, on, rows
+    return off, on, rows, tails
 
 
 def _encode_counts(masks: Masks) -> list[str]:
