@@ -39,3 +39,8 @@ def test_every_dependency_has_a_lowest_and_a_highest_version(name):
         if line and not line.startswith("-r "):
             bounds = re.findall(r"(>=|<|==)\d", line)
             assert bounds == ["=="] or set(bounds) == {">=", "<"}, f"{name}: {line!r} leaves versions open"
+
+
+def test_the_whole_proof_tells_which_parts_passed():
+    text = run_benchmark("prove.py", "--short", "--only", "scale")
+    assert re.search(r"^part +minutes +outcome\nscale +\d+\.\d +passed$", text, re.M), text
