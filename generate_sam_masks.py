@@ -2,7 +2,8 @@
 
     python generate_sam_masks.py --model vit_h --images JPEGImages --list train.txt --out out/sam_masks
 
-OUT/<id>.json: the picture's masks in SA-1B's format. The official checkpoint is downloaded once, or give --checkpoint.
+OUT/<id>.json: the picture's masks in SA-1B's format; with --gzip OUT/<id>.json.gz, less than half of the bytes, which
+every script reads as well. The official checkpoint is downloaded once, or give --checkpoint.
 The masks are those of segment-anything's automatic generator with the same options. What is up to date is kept, so
 an interrupted run goes on. Several GPUs: torchrun --nproc-per-node N generate_sam_masks.py ...
 
@@ -61,6 +62,7 @@ def parse_args():
     parser.add_argument(
         "--encode-batch", type=int, metavar="N", help="pictures or crops encoded at once (default: 1; 4 on a GPU)"
     )
+    parser.add_argument("--gzip", action="store_true", help="write <id>.json.gz; files made without it are converted")
     parser.add_argument("--threads", type=int, metavar="N", help="processor threads a process (default: torch's)")
     parser.add_argument("--preview", type=int, default=0, metavar="N", help="draw the first N pictures' masks")
     group = parser.add_argument_group("options of the automatic mask generator, as segment-anything's")
@@ -149,6 +151,7 @@ def find_work(args, stage, ids: list[str]) -> dict[str, tuple[Path, str]]:
     from util.errors import InputError
     from util.files import read_bytes
     from util.images import find_image
+    from util.masks import repack
 
     wanted = {}
     for image_id in ids:
@@ -160,11 +163,23 @@ def find_work(args, stage, ids: list[str]) -> dict[str, tuple[Path, str]]:
             continue
         if not stage.is_current(image_id, key):
             wanted[image_id] = path, key
+            continue
+        target, other = mask_files(args, image_id)
+        if target.name not in stage.done[image_id]["files"]:
+            repack(other, target)
+            stage.record(image_id, key, [target])
+        other.unlink(missing_ok=True)
     return wanted
 
 
+def mask_files(args, image_id: str) -> tuple[Path, Path]:
+    """The mask file that is asked for, and the other form of it, which is not to be left there."""
+    plain, packed = args.out / f"{image_id}.json", args.out / f"{image_id}.json.gz"
+    return (packed, plain) if args.gzip else (plain, packed)
+
+
 def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks, batch: int) -> None:
-    """Pictures -> OUT/<id>.json; the next ones are decoded while the network works."""
+    """Pictures -> mask files; the next ones are decoded while the network works."""
     from concurrent.futures import ThreadPoolExecutor
 
     from tqdm import tqdm
@@ -192,8 +207,9 @@ def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks
                     stage.fail(image_id, str(error))
             for image_id, masks in zip(images, make_masks(list(images.values())), strict=True):
                 path, key = wanted[image_id]
-                target = stage.out / f"{image_id}.json"
+                target, other = mask_files(args, image_id)
                 write_masks(target, masks, image_id, path.name)
+                other.unlink(missing_ok=True)
                 stage.record(image_id, key, [target])
             bar.update(len(part))
 

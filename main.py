@@ -42,7 +42,9 @@ def parse_arguments():
     parser.add_argument("--values", action="append", default=[], metavar="NAME=V,V,...", help="compare: values that a "
                         "parameter takes (default: those that the strategy's file lists)")  # fmt: skip
     parser.add_argument("--pseudo-path", type=Path, required=True, metavar="DIR", help="pseudo labels, <id>.png")
-    parser.add_argument("--sam-path", type=Path, metavar="DIR", help="SAM masks: <id>.json, or folders <id>/*.png")
+    parser.add_argument(
+        "--sam-path", type=Path, metavar="DIR", help="SAM masks: <id>.json, <id>.json.gz, or folders <id>/*.png"
+    )
     parser.add_argument("--image-list", type=Path, required=True, metavar="FILE", help="id list, one image id a line")
     parser.add_argument("--gt-dir", type=Path, metavar="DIR", help="ground truth, for scores")
     parser.add_argument("--images-path", type=Path, metavar="DIR", help="pictures, for vis")

@@ -17,7 +17,7 @@ def run_benchmark(name, *options):
 
 def test_table():
     text = run_benchmark("run.py", "--short", "--count", 3)
-    rows = ["merging", "mask storage, bytes", "mask storage, blocks", "reading masks, areas", "evaluation",
+    rows = ["merging", "masks as .json", "masks as .json.gz", "reading masks, areas", "evaluation",
             "mask generation", "training", "CAM inference"]  # fmt: skip
     for row in rows:
         assert re.search(rf"^{row} .* \d+\.\d+", text, re.M), f"no ratio of {row} in\n{text}"

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from util.errors import InputError
-from util.masks import Masks, read_masks, write_masks
+from util.masks import Masks, read_masks, repack, write_masks
 
 dense_masks = hnp.arrays(bool, st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(1, 9)))
 
@@ -101,6 +102,50 @@ def test_damaged_files_are_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message) as error:
         read_masks(tmp_path, "a")
     assert "a.json" in str(error.value)
+
+
+def test_compressed_files_hold_the_same_masks_in_fewer_bytes(tmp_path):
+    masks = random_masks(np.random.default_rng(5), count=9)
+    for suffix in (".json", ".json.gz"):
+        write_masks(tmp_path / f"a{suffix}", masks, "a", "a.jpg")
+    plain, packed = (tmp_path / "a.json").read_bytes(), (tmp_path / "a.json.gz").read_bytes()
+    assert gzip.decompress(packed) == plain and len(packed) < len(plain)
+    with pytest.raises(InputError, match="both a.json and a.json.gz are there; delete the one that is old"):
+        read_masks(tmp_path, "a")
+    (tmp_path / "a.json").unlink()
+    assert read_masks(tmp_path, "a", masks.shape).counts() == masks.counts()
+    repack(tmp_path / "a.json.gz", tmp_path / "b.json")
+    assert (tmp_path / "b.json").read_bytes() == plain
+    repack(tmp_path / "b.json", tmp_path / "b.json.gz")
+    assert (tmp_path / "b.json.gz").read_bytes() == packed, "the same masks are the same bytes at any time"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-1], "not a whole gzip file"),
+        (lambda data: data[:30], "not a whole gzip file"),
+        (lambda data: data[:20] + b"\xff" * 9 + data[29:], "not a whole gzip file"),
+        (lambda data: data + b"more", "not a whole gzip file"),
+        (lambda data: data + data, "not a whole gzip file"),
+        (lambda data: gzip.compress(b"[" * 50), "not valid JSON"),
+        (lambda data: gzip.compress(data), "not valid JSON"),
+    ],
+)
+def test_damaged_compressed_files_are_named(tmp_path, change, message):
+    (tmp_path / "a.json.gz").write_bytes(change(gzip.compress(sa1b().encode())))
+    with pytest.raises(InputError, match=message) as error:
+        read_masks(tmp_path, "a")
+    assert "a.json.gz" in str(error.value)
+
+
+def test_a_small_file_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("util.masks.LARGEST_JSON", 1 << 20)
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * ((1 << 20) + 1)))
+    with pytest.raises(InputError, match="a.json.gz: unpacks to more than 1 MiB"):
+        read_masks(tmp_path, "a")
+    (tmp_path / "a.json.gz").write_bytes(gzip.compress(sa1b().encode().ljust(1 << 20)))
+    assert len(read_masks(tmp_path, "a")) == 1, "as much as is allowed"
 
 
 def test_size_of_another_image_is_refused(tmp_path):

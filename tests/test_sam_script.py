@@ -1,6 +1,7 @@
 """generate_sam_masks.py as its users run it; SAM is a small network, put in the place of the checkpoint's."""
 
 import dataclasses
+import gzip
 import json
 import os
 import signal
@@ -177,6 +178,35 @@ def test_a_second_run_does_only_what_is_missing_or_stale(folder, here):
     before = times(out)
     assert here(options(folder, "out", "--points-per-side", "3", "--overwrite")) == 0
     assert all(when != before[name] for name, when in times(out).items())
+
+
+def test_compressed_masks_are_converted_and_never_computed_again(folder, here, monkeypatch):
+    write_pictures(folder / "images", 3)
+    out = folder / "out"
+    assert here(options(folder, "out")) == 0
+    plain = results(out)
+    read = [read_masks(out, f"p{k}").counts() for k in range(3)]
+    monkeypatch.setattr("models.sam_generator.MaskGenerator.generate", lambda self, images: [1 / 0 for _ in images])
+    # Killed after the conversion, before it was noted: both forms are there.
+    (out / "p1.json.gz").write_bytes(gzip.compress(b"left by a run that was killed"))
+    assert here(options(folder, "out", "--gzip")) == 0
+    assert sorted(file.name for file in out.glob("p*")) == ["p0.json.gz", "p1.json.gz", "p2.json.gz"]
+    assert [gzip.decompress((out / f"p{k}.json.gz").read_bytes()) for k in range(3)] == list(plain.values())
+    assert [read_masks(out, f"p{k}").counts() for k in range(3)] == read
+    before = {file: file.stat().st_mtime_ns for file in out.glob("p*")}
+    assert here(options(folder, "out", "--gzip")) == 0
+    assert {file: file.stat().st_mtime_ns for file in out.glob("p*")} == before
+    assert here(options(folder, "out")) == 0
+    assert results(out) == plain and not list(out.glob("*.gz"))
+
+
+def test_new_masks_take_the_place_of_the_other_form(folder, here):
+    write_pictures(folder / "images", 2)
+    out = folder / "out"
+    assert here(options(folder, "out")) == 0
+    assert here(options(folder, "out", "--gzip", "--points-per-side", "3", "--preview", "1")) == 0
+    assert sorted(file.name for file in out.glob("p*.*")) == ["p0.json.gz", "p1.json.gz"]
+    assert (out / "preview/p0.png").is_file()
 
 
 # What each option of the generator changes, told by another value of it.

@@ -7,9 +7,11 @@ all classes come from prefix sums along that order, so no mask needs to be paint
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,9 @@ from PIL import Image, UnidentifiedImageError
 
 from util.errors import InputError
 from util.files import check_id, parse_json, read_bytes, write_bytes
+
+SUFFIXES = (".json", ".json.gz")  # of mask files
+LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
 
 @dataclass(frozen=True)
@@ -443,8 +448,8 @@ def _encode_numbers(numbers: np.ndarray) -> str:
 def read_masks(folder: str | os.PathLike, image_id: str, size: tuple[int, int] | None = None) -> Masks:
     """Read an image's masks in any known format.
 
-    ``folder/<id>.json`` in SA-1B's format, else a folder ``folder/<id>/`` of 0/255 PNG files, with the ``metadata.csv``
-    of segment-anything's ``amg.py`` where there is one.
+    ``folder/<id>.json`` in SA-1B's format, the same compressed as ``folder/<id>.json.gz``, else a folder
+    ``folder/<id>/`` of 0/255 PNG files, with the ``metadata.csv`` of segment-anything's ``amg.py`` where there is one.
 
     Args:
         size: (height, width) that the masks must have.
@@ -457,19 +462,22 @@ def read_masks(folder: str | os.PathLike, image_id: str, size: tuple[int, int] |
 
 
 def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
-    """Where an image's masks lie: a JSON file or a folder of PNG files.
+    """Where an image's masks lie: a JSON file, plain or compressed, or a folder of PNG files.
 
     Raises:
-        InputError: if there is neither.
+        InputError: if there is none, or both files, of which one may be old.
     """
     check_id(image_id)
-    file, files = Path(folder) / f"{image_id}.json", Path(folder) / image_id
-    if file.is_file():
-        return file
-    if files.is_dir():
-        return files
+    files = [path for suffix in SUFFIXES if (path := Path(folder) / f"{image_id}{suffix}").is_file()]
+    if len(files) > 1:
+        raise InputError(f"{folder}: both {files[0].name} and {files[1].name} are there; delete the one that is old")
+    if files:
+        return files[0]
+    if (pngs := Path(folder) / image_id).is_dir():
+        return pngs
+    names = ", ".join(f"{image_id}{suffix}" for suffix in SUFFIXES)
     raise InputError(
-        f"{folder}: no masks for {image_id} (looked for {image_id}.json and the folder {image_id}/); "
+        f"{folder}: no masks for {image_id} (looked for {names} and the folder {image_id}/); "
         "make them with generate_sam_masks.py"
     )
 
@@ -484,8 +492,8 @@ def masks_bytes(path: Path) -> bytes:
 def decode_masks(
     data: bytes | None, path: Path, image_id: str | None = None, size: tuple[int, int] | None = None
 ) -> Masks:
-    """Masks from the bytes of a JSON file, or from the folder ``path`` when ``data`` is None."""
-    masks = _read_folder(path) if data is None else _parse_sa1b(data, path, image_id)
+    """Masks from the bytes of a JSON file, plain or compressed, or from the folder ``path`` when ``data`` is None."""
+    masks = _read_folder(path) if data is None else _parse_sa1b(_plain(data, path), path, image_id)
     if size is not None and masks is not None and masks.shape != tuple(size):
         raise InputError(
             f"{path}: masks of {masks.width}x{masks.height} pixels, but the label is {size[1]}x{size[0]}; "
@@ -496,6 +504,32 @@ def decode_masks(
             raise InputError(f"{path}: the folder holds no mask; make it again")
         return Masks.from_dense(np.zeros((0, *size), bool))
     return masks
+
+
+def _plain(data: bytes, path: Path) -> bytes:
+    """The JSON of a mask file; compressed ones are told by their first bytes."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        plain = unpacker.decompress(data, LARGEST_JSON)
+    except zlib.error as error:
+        raise InputError(f"{path}: not a whole gzip file ({error}); make it again") from None
+    if unpacker.unconsumed_tail:
+        raise InputError(f"{path}: unpacks to more than {LARGEST_JSON >> 20} MiB, which no masks take; make it again")
+    if not unpacker.eof or unpacker.unused_data:
+        raise InputError(f"{path}: not a whole gzip file (its end is missing, or not its own); make it again")
+    return plain
+
+
+def repack(source: Path, target: Path) -> None:
+    """Write the mask file ``source`` as ``target``, compressed or plain as its name says."""
+    _write_json_bytes(target, _plain(read_bytes(source), source))
+
+
+def _write_json_bytes(path: Path, data: bytes) -> None:
+    # No time and no name inside, so that the same masks are the same bytes.
+    write_bytes(path, gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
 
 
 def _parse_sa1b(data: bytes, path: Path, image_id: str | None) -> Masks:
@@ -560,7 +594,7 @@ def _amg_metadata(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def write_masks(path: str | os.PathLike, masks: Masks, image_id: str, file_name: str) -> None:
-    """Write masks as SA-1B JSON, atomically; unknown scores are left out."""
+    """Write masks as SA-1B JSON, atomically, compressed if ``path`` ends in ``.gz``; unknown scores are left out."""
     annotations = []
     for k, code in enumerate(masks.counts()):
         annotation = {
@@ -580,4 +614,5 @@ def write_masks(path: str | os.PathLike, masks: Masks, image_id: str, file_name:
         }
         annotations.append(annotation)
     image = {"image_id": image_id, "width": masks.width, "height": masks.height, "file_name": file_name}
-    write_bytes(path, json.dumps({"image": image, "annotations": annotations}, separators=(",", ":")).encode())
+    content = {"image": image, "annotations": annotations}
+    _write_json_bytes(Path(path), json.dumps(content, separators=(",", ":")).encode())

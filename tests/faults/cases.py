@@ -204,6 +204,7 @@ CASES = {
     case.name: case
     for case in (
         Case("generate_sam_masks", "generate_sam_masks.py", _masks, reads=PICTURES),
+        Case("masks, gzip", "generate_sam_masks.py", lambda place: [*_masks(place), "--gzip"], reads=PICTURES),
         Case("main merge", "main.py", _merge_stage("--mode", "merge", "--method", "max_iou_imp2")),
         Case("main compare", "main.py", _merge_stage("--mode", "compare", "--methods", "max_iou,max_iou_imp2")),
         Case("main all", "main.py", _merge_stage("--mode", "all", "--method", "max_iou_imp", "--vis-random", "3")),

@@ -4,6 +4,7 @@ Each entry of a table is ``name: (content, finding)``: what to write (bytes, or 
 that the message about it must match. A finding of None marks content that is odd but fine.
 """
 
+import gzip
 import io
 import json
 import pickle
@@ -179,6 +180,11 @@ MASKS = {
     "deep and closed": (b"[" * 3000 + b"]" * 3000, "format|not valid JSON"),
     "endless number": (b'{"image": ' + b"9" * 5000 + b"}", "not valid JSON|format"),
     "two documents": (_sa1b() + _sa1b(), "not valid JSON"),
+    "gzip cut": (gzip.compress(_sa1b())[:-4], "not a whole gzip file"),
+    "gzip of nothing": (b"\x1f\x8b", "not a whole gzip file"),
+    "gzip twice": (gzip.compress(gzip.compress(_sa1b())), "not valid JSON"),
+    "gzip damaged": (gzip.compress(_sa1b())[:-6] + b"\0" * 6, "not a whole gzip file"),
+    "gzip bomb": (lambda path: path.write_bytes(gzip.compress(bytes(257 << 20), 1)), "unpacks to more than 256 MiB"),
     "list": (b"[]", "format"),
     "null": (b"null", "format"),
     "number": (b"3", "format"),

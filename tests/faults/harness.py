@@ -7,6 +7,7 @@ A stopped run then costs what it did, not the imports.
 import contextlib
 import csv
 import ctypes
+import gzip
 import io
 import json
 import os
@@ -304,6 +305,8 @@ def content(path: Path) -> object:
         assert data.startswith(b"\x89PNG") and data.endswith(b"IEND\xaeB`\x82"), f"{path} is half-written"
     elif path.suffix == ".jpg":
         assert data.startswith(b"\xff\xd8") and data.endswith(b"\xff\xd9"), f"{path} is half-written"
+    elif path.suffix == ".gz":
+        gzip.decompress(data)
     elif path.suffix == ".npy":
         from util.npy import load_npy_dict
 

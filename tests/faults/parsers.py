@@ -1,5 +1,6 @@
 """Everything that takes bytes from outside, by name, with a sound example of what it reads."""
 
+import gzip
 import json
 import os
 import tempfile
@@ -72,7 +73,8 @@ EXAMPLES: dict[str, list[bytes]] = {
                     for code in (*_GOOD.counts(), [0, 1000, 2072])
                 ],
             }
-        ).encode()
+        ).encode(),
+        gzip.compress(b'{"image": {"image_id": "bad", "width": 8, "height": 6}, "annotations": []}', mtime=0),
     ],
     "npy": [corpus.npy({0: np.zeros((2, 3), np.float32)}), corpus.npy({"a": np.ones(2, np.float32)})],
     "id list": [b"a\nb\n", b"/JPEGImages/a.jpg /SegmentationClassAug/a.png\n"],
