@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models.cam_data import EpochOrder, TaggedImages
+from models.depthwise import check_mixed_precision
 from util.stage import start_worker
 from util.voc import ClassTable
 
@@ -54,6 +55,9 @@ class Trainer:
         amp: dtype of mixed precision, or None.
         workers: processes that load pictures.
         seed: of everything random.
+
+    Raises:
+        InputError: for a precision that the network cannot be trained in.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Trainer:
         workers: int,
         seed: int,
     ):
+        check_mixed_precision(net, dist.device, amp)
         self.net, self.held_out, self.dist = net, held_out, dist
         self.epochs, self.batch, self.poly, self.amp, self.seed = epochs, batch, poly, amp, seed
         self.order = EpochOrder(len(data), batch, seed, dist.rank, dist.world)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.cam_common import check_state, pad_to_multiple
 from models.cam_data import normalize
+from models.depthwise import use_own_depthwise
 from util import checkpoint
 from util.errors import InputError
 from util.voc import MAX_CLASSES, ClassTable
@@ -74,10 +75,7 @@ def build(
         ) from None
     if from_file:
         _load_encoder(net.encoder, encoder_weights, encoder)
-    for module in net.modules():
-        if type(module) is nn.Conv2d and _is_atrous_depthwise(module):
-            module.__class__ = AtrousDepthwiseConv2d
-    return net.to(memory_format=torch.channels_last)
+    return use_own_depthwise(net).to(memory_format=torch.channels_last)
 
 
 def _load_encoder(encoder: nn.Module, path: str, name: str) -> None:
@@ -95,70 +93,6 @@ def _load_encoder(encoder: nn.Module, path: str, name: str) -> None:
     state = {**counters, **state}
     check_state(state, expected, f"{path} for the encoder {name}")
     encoder.load_state_dict(state)
-
-
-def _is_atrous_depthwise(module: nn.Conv2d) -> bool:
-    return (
-        module.groups == module.in_channels == module.out_channels
-        and module.kernel_size == (3, 3)
-        and module.stride == (1, 1)
-        and module.dilation[0] > 2
-        and module.padding == module.dilation
-        and module.bias is None
-    )
-
-
-class AtrousDepthwiseConv2d(nn.Conv2d):
-    """A depthwise 3x3 convolution of a large dilation that skips what falls on the padding, for CPUs.
-
-    With a dilation near the size of the map most taps see nothing but zeros. The CPU's convolutions do the work all
-    the same, and dilated ones slowly; here the taps are added up one by one, each over the part of the map that it
-    sees: 2 to 15 times as fast for the rates of DeepLabV3+. The sum is the same, and so are the parameters' names.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float BxCxHxW -> BxCxHxW."""
-        if x.device.type != "cpu":
-            return super().forward(x)
-        weight = self.weight
-        if torch.is_autocast_enabled("cpu"):
-            x, weight = (value.to(torch.get_autocast_dtype("cpu")) for value in (x, weight))
-        return _SeenTaps.apply(x, weight, self.dilation[0])
-
-
-class _SeenTaps(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weight, reach):
-        ctx.save_for_backward(x, weight)
-        ctx.reach = reach
-        taps = weight[:, 0, :, :, None, None]
-        result = x * taps[:, 1, 1]
-        for (row, column), seen, written in _windows(x.shape[2:], reach):
-            result[written].addcmul_(x[seen], taps[:, row, column])
-        return result
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
-        taps = weight[:, 0, :, :, None, None]
-        to_x, to_weight = gradient * taps[:, 1, 1], torch.zeros_like(weight)
-        to_weight[:, 0, 1, 1] = (gradient * x).sum((0, 2, 3))
-        for (row, column), seen, written in _windows(x.shape[2:], ctx.reach):
-            to_x[seen].addcmul_(gradient[written], taps[:, row, column])
-            to_weight[:, 0, row, column] = (gradient[written] * x[seen]).sum((0, 2, 3))
-        return to_x, to_weight, None
-
-
-def _windows(size: Sequence[int], reach: int) -> Iterator[tuple[tuple[int, int], tuple, tuple]]:
-    """For every tap but the centre that sees anything: its place, what it sees, and where that is added."""
-    height, width = size
-    for row in (0, 1, 2):
-        for column in (0, 1, 2):
-            down, right = (row - 1) * reach, (column - 1) * reach
-            if (row, column) != (1, 1) and abs(down) < height and abs(right) < width:
-                seen = np.s_[:, :, max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)]
-                written = np.s_[:, :, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
-                yield (row, column), seen, written
 
 
 def checkpoint_content(model: Mapping[str, Tensor], config: dict, classes: ClassTable, score: dict | None) -> dict:

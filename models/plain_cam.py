@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cam_common import check_state, pad_to_multiple
+from models.depthwise import use_own_depthwise
 from util.errors import InputError
 
 STRIDE = 16
@@ -117,12 +118,13 @@ class PlainCAM(nn.Module):
         super().__init__()
         self.num_classes, self.encoder_name, self.frozen = num_classes, encoder, frozen
         try:
-            self.encoder = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
+            encoder_net = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
         except (KeyError, ValueError, AttributeError, TypeError, OSError) as error:
             raise InputError(
                 f"--encoder {encoder} with --encoder-weights {encoder_weights}: {error}. Choose an encoder of "
                 "segmentation-models-pytorch that supports an output stride of 16, and weights that it has"
             ) from None
+        self.encoder = use_own_depthwise(encoder_net)
         if frozen:
             self._freeze_early_stages()
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes - 1, 1, bias=False)

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models.deeplabv3 import Segmenter
+from models.depthwise import check_mixed_precision
 from models.losses import LOSSES
 from models.segmentation_data import LabelledImages, StepOrder, read_pair
 from util.distributed import Dist
@@ -106,6 +107,9 @@ class Trainer:
         dist: from `util.distributed.init`.
         workers: processes that load pictures; 0 loads in this one.
         sync_norm: synchronise batch norm over processes.
+
+    Raises:
+        InputError: for a batch of one, or a precision that the network cannot be trained in.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Trainer:
         if recipe.ema:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
         self.amp = {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}[recipe.amp]
+        check_mixed_precision(net, dist.device, self.amp)
         # Only float16 needs its gradients scaled: bfloat16 has the range of float32.
         self.scaler = torch.amp.GradScaler(dist.device.type, enabled=recipe.amp == "fp16")
         self.loss = LOSSES[recipe.loss]
