@@ -3,11 +3,12 @@
     python benchmarks/deeplabv3_training.py --encoder-weights mobilenet_v2.pth --amp bf16 --steps 12 \\
         --images JPEGImages --labels SegmentationClassAug --list ImageSets/Segmentation/train.txt
 
-The same network, weights and batches go through both, by turns, with dropout off so that losses can be compared.
-Batches are augmented crops of the listed pictures, and whole steps with loading are measured as well; without --list
+The same network, weights and batches go through both, by turns, with dropout off so that losses can be compared. Each
+runs in a process of its own, since ours sets up its process, and the other should not profit. Batches are augmented crops of the listed pictures, and whole steps with loading are measured as well; without --list
 they are noise.
 """
 
+import multiprocessing
 import statistics
 import sys
 import time
@@ -23,19 +24,9 @@ LR = 0.005
 def main() -> int:
     args = parse_args()
 
-    import torch
-
-    from util import distributed
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    dist = distributed.init(args.device)
-    batches = load_batches(args) if args.list else make_batches(args)
-    plain, ours = plain_loop(args, dist.device), our_loop(args, dist)
-    timings = measure({"plain": plain, "ours": ours}, batches, dist.device)
-    report(timings, args, dist.device)
+    report(measure(args), args)
     if args.list:
-        measure_loading(args, dist)
+        measure_loading(args)
     return 0
 
 
@@ -144,10 +135,13 @@ def plain_loop(args, device):
     return step
 
 
-def our_loop(args, dist):
+def our_loop(args, device):
     """The step of `models.segmentation_training`, with the same rates."""
     from models import deeplabv3
     from models.segmentation_training import Recipe, Trainer
+    from util import distributed
+
+    dist = distributed.init(args.device)
 
     net = without_dropout(deeplabv3.build(21, args.encoder))
     net.load_state_dict(fresh_net(args).state_dict())
@@ -163,25 +157,58 @@ def our_loop(args, dist):
     return step
 
 
-def measure(loops: dict, batches: list, device) -> dict[str, list[tuple[float, float]]]:
+def measure(args) -> dict[str, list[tuple[float, float]]]:
     """Seconds and loss of every step; the loops take turns, so that what else the machine does meets both."""
-    import torch
-
-    timings = {name: [] for name in loops}
-    for batch in batches:
-        for name, step in loops.items():
-            start = time.perf_counter()
-            loss = step(*batch)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            timings[name].append((time.perf_counter() - start, loss))
+    context = multiprocessing.get_context("spawn")
+    timings, ends = {"plain": [], "ours": []}, {}
+    for name in timings:
+        ends[name], theirs = context.Pipe()
+        context.Process(target=take_steps, args=(name, args, theirs), daemon=True).start()
+        theirs.close()
+    for number in range(args.steps + 1):
+        for name, end in ends.items():
+            end.send(number)
+            timings[name].append(end.recv())
     return timings
 
 
-def report(timings: dict, args, device) -> None:
+def take_steps(name: str, args, end) -> None:
+    """Be the process of a loop: for each number of a batch that comes in, the seconds and the loss of the step go out."""
     import torch
 
-    print(f"{args.encoder}, batch {args.batch_size}, {args.crop_size} px, {device}, {torch.get_num_threads()} threads, "
+    from util.distributed import choose_device
+
+    set_threads(args)
+    device = choose_device(args.device)
+    batches = load_batches(args) if args.list else make_batches(args)
+    step = {"plain": plain_loop, "ours": our_loop}[name](args, device)
+    while True:
+        try:
+            batch = batches[end.recv()]
+        except EOFError:
+            return
+        start = time.perf_counter()
+        loss = step(*batch)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        end.send((time.perf_counter() - start, loss))
+
+
+def set_threads(args) -> None:
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+
+
+def report(timings: dict, args) -> None:
+    import torch
+
+    from util.distributed import choose_device
+
+    set_threads(args)
+    print(f"{args.encoder}, batch {args.batch_size}, {args.crop_size} px, {choose_device(args.device)}, "
+          f"{torch.get_num_threads()} threads, "
           f"torch {torch.__version__}, our step {args.amp or 'fp32'}")  # fmt: skip
     for name, values in timings.items():
         seconds = [value[0] for value in values[1:]]
@@ -197,11 +224,13 @@ def report(timings: dict, args, device) -> None:
     )
 
 
-def measure_loading(args, dist) -> None:
+def measure_loading(args) -> None:
     """Images a second, and the share of time waiting for data, of whole training steps on real pictures."""
     from models import deeplabv3
     from models.segmentation_training import Recipe, Trainer
+    from util import distributed
 
+    dist = distributed.init(args.device)
     data = pictures(args)
     recipe = Recipe(steps=args.steps + 2, batch=args.batch_size, amp=args.amp, compiled=args.compile)
     net = deeplabv3.build(21, args.encoder).to(dist.device)

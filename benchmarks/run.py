@@ -203,19 +203,28 @@ def merging(args, data: Data, root: Path):
     merge_speed.prepare(folder, data.labels, data.ids, 20 if args.short else 76)
     theirs, ours, limit = merge_speed.compare(folder, data.ids, args.rounds)
     yield Row("merging", "PNG folders, dense", theirs, ours, "ms an image", limit / ours, 25, 1 / 2.5, "same pixels")
-    yield from storage(folder, data.ids)
+    yield from storage(root / "storage", data)
     yield from mask_reading(args, folder, data.ids)
 
 
-def storage(folder: Path, ids: list[str]):
-    (_, size, blocks), (_, png_size, png_blocks) = (scale.disk_use(folder / kind) for kind in ("json", "png"))
-    yield Row(
-        "mask storage, bytes", "PNG folders", png_size / 1024 / len(ids), size / 1024 / len(ids), "KiB an image", aim=2
-    )
-    yield Row(
-        "mask storage, blocks", "PNG folders", png_blocks / 4096 / len(ids), blocks / 4096 / len(ids), "blocks an img",
-        aim=6, note="of 4 KiB",
-    )  # fmt: skip
+def storage(folder: Path, data: Data):
+    """Regions of the pictures, since their borders are as ragged as those of masks of real objects."""
+    from models.regions import region_masks
+    from util.images import find_image, read_image
+    from util.masks import SUFFIXES, write_masks
+
+    for image_id in data.ids:
+        masks = region_masks(read_image(find_image(data.images, image_id)))
+        for suffix in SUFFIXES:
+            write_masks(folder / suffix / f"{image_id}{suffix}", masks, image_id, f"{image_id}.jpg")
+        (folder / "png" / image_id).mkdir(parents=True)
+        for k in range(len(masks)):
+            Image.fromarray(masks.dense(k).astype(np.uint8) * 255).save(folder / "png" / image_id / f"{k}.png")
+    (_, png_size, png_blocks), *forms = (scale.disk_use(folder / kind) for kind in ("png", *SUFFIXES))
+    for suffix, (_, size, blocks) in zip(SUFFIXES, forms, strict=True):
+        kib, places = 1024 * len(data.ids), 4096 * len(data.ids)
+        yield Row(f"masks as {suffix}", "PNG folders", png_size / kib, size / kib, "KiB an image", aim=2)
+        yield Row(f"masks as {suffix}", "PNG folders", png_blocks / places, blocks / places, "4 KiB blocks", aim=6)
 
 
 def mask_reading(args, folder: Path, ids: list[str]):
@@ -374,11 +383,13 @@ def cam_inference(args, data: Data, root: Path):
 
     from models.cam_inference import ScaledImages, multi_scale_cams
     from models.plain_cam import PlainCAM
+    from util.memory import keep_freed_memory
 
     torch.set_num_threads(args.threads)
+    keep_freed_memory()
     torch.manual_seed(0)
     sizes = (64,) if args.short else (256, 384)
-    net = PlainCAM(21, "mobilenet_v2", None).eval()
+    net = PlainCAM(21, "mobilenet_v2", None).eval().to(memory_format=torch.channels_last)
     items = [ScaledImages(data.ids[:8], data.images, sizes, True)[number] for number in range(min(8, len(data.ids)))]
     tags, device, results = [(8, 15)] * len(items), torch.device("cpu"), {}
 

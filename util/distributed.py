@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from util.errors import InputError
+from util.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,8 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     chosen = choose_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if world == 1:
         return Dist(0, 1, 0, chosen)
     if chosen.type == "cuda":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -36,6 +35,7 @@ from tqdm import tqdm
 
 from util.errors import InputError
 from util.files import digest, file_digest, make_folder, read_bytes, write_bytes, write_json
+from util.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "segment-anything", "timm",
@@ -315,7 +315,7 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
     bar = tqdm(total=len(items), desc=description, unit="image", mininterval=0.5, dynamic_ncols=True)
     with bar:
         if workers <= 1 or len(items) <= chunk:
-            _keep_freed_memory()
+            keep_freed_memory()
             for item in items:
                 yield work(item)
                 bar.update()
@@ -369,17 +369,6 @@ def _work_chunk(work: Callable, items: list) -> list:
     return [work(item) for item in items]
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep what it frees instead of asking the system for it again with every image.
-
-    Arrays of an image's size come and go all the time; clearing fresh pages for them takes up to a fifth of a merge.
-    """
-    with contextlib.suppress(AttributeError, OSError):  # other C libraries have no mallopt
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD: this much may lie idle
-        mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: larger arrays still come and go
-
-
 def start_worker(number: int = 0) -> None:
     """Set up a worker process, of `run_parallel` or of a torch ``DataLoader`` (as its ``worker_init_fn``).
 
@@ -388,7 +377,7 @@ def start_worker(number: int = 0) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _keep_freed_memory()
+    keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
