@@ -108,6 +108,7 @@ def _on_cpu(module: nn.Conv2d, function: type[torch.autograd.Function], x: Tenso
 class _Dilated(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, dilation):
+        dilation = min(dilation, max(x.shape[2:]))  # beyond, all taps but the centre see nothing just the same
         ctx.save_for_backward(x, weight)
         ctx.dilation = dilation
         return _convolved(_phases(x, dilation), weight, x.shape, dilation)

@@ -24,6 +24,7 @@ class Case:
         network: whether it runs one; such runs are slower.
         reads: folder of the data, and suffix, of files of single images that it reads; None where it reads archives.
         trains: whether its result is weights, which no other run makes again once an image was left out.
+        pipeline: whether it runs the other scripts; it is killed, but its disk is theirs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     network: bool = False
     reads: tuple[str, str] | None = ("labels", ".png")
     trains: bool = False
+    pipeline: bool = False
 
 
 class Place:
@@ -200,6 +202,10 @@ def _check(place):
     ]  # fmt: skip
 
 
+def _quickstart(place):
+    return ["--images", 16, "--effort", 0.02, "--workers", 0]
+
+
 CASES = {
     case.name: case
     for case in (
@@ -215,6 +221,7 @@ CASES = {
         Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True, reads=PICTURES),
         Case("check_pseudo_label", "check_pseudo_label.py", _check),
         Case("prepare_voc", "prepare_voc.py", _prepare, reads=None),
+        Case("quickstart", "quickstart.py", _quickstart, network=True, reads=None, pipeline=True),
     )
 }
 assert all((ROOT / case.script).is_file() for case in CASES.values())
