@@ -119,7 +119,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
     from util.errors import InputError
     from util.files import file_digest, read_bytes
     from util.images import find_image
-    from util.stage import Stage, start_worker
+    from util.stage import Stage, batches_of, start_worker
 
     is_plain = net.config["method"] == "cam"
     sizes = args.sizes or ((512, 640) if is_plain else (256, 512, 768))
@@ -162,7 +162,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
             data, batch_sampler=batches, num_workers=args.workers, collate_fn=list, worker_init_fn=start_worker
         )
         with tqdm(total=len(todo), desc="CAMs", unit="image", disable=not dist.is_main, dynamic_ncols=True) as bar:
-            for batch in loader:
+            for batch in batches_of(loader):
                 for image_id, _, inputs, message in batch:
                     if not inputs:
                         stage.fail(image_id, message)

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from models.cam_data import EpochOrder, TaggedImages
-from models.depthwise import check_mixed_precision
-from util.stage import start_worker
+from models.convolution import check_mixed_precision
+from util.stage import batches_of, start_worker
 from util.voc import ClassTable
 
 
@@ -153,7 +153,7 @@ class Trainer:
                 dynamic_ncols=True,
             ) as bar,
         ):
-            for images, targets, weights, messages in self.loader:
+            for images, targets, weights, messages in batches_of(self.loader):
                 self._report(messages)
                 loss = self.step(net, images, targets, weights)
                 progress.step += 1
@@ -226,7 +226,7 @@ class Trainer:
         self.net.eval()
         sampler = range(self.dist.rank, len(self.held_out), self.dist.world)
         scores, truth = [], []
-        for images, targets, weights, messages in self._loader(self.held_out, sampler, self.workers):
+        for images, targets, weights, messages in batches_of(self._loader(self.held_out, sampler, self.workers)):
             self._report(messages)
             with torch.autocast(self.dist.device.type, self.amp, enabled=self.amp is not None):
                 logits = self.net(images.to(self.dist.device), with_attention=False).logits

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.cam_common import check_state, pad_to_multiple
 from models.cam_data import normalize
-from models.depthwise import use_own_depthwise
+from models.convolution import use_own_convolutions
 from util import checkpoint
 from util.errors import InputError
 from util.voc import MAX_CLASSES, ClassTable
@@ -75,7 +75,7 @@ def build(
         ) from None
     if from_file:
         _load_encoder(net.encoder, encoder_weights, encoder)
-    return use_own_depthwise(net).to(memory_format=torch.channels_last)
+    return use_own_convolutions(net).to(memory_format=torch.channels_last)
 
 
 def _load_encoder(encoder: nn.Module, path: str, name: str) -> None:

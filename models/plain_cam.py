@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.cam_common import check_state, pad_to_multiple
-from models.depthwise import use_own_depthwise
+from models.convolution import use_own_convolutions
 from util.errors import InputError
 
 STRIDE = 16
@@ -124,7 +124,7 @@ class PlainCAM(nn.Module):
                 f"--encoder {encoder} with --encoder-weights {encoder_weights}: {error}. Choose an encoder of "
                 "segmentation-models-pytorch that supports an output stride of 16, and weights that it has"
             ) from None
-        self.encoder = use_own_depthwise(encoder_net)
+        self.encoder = use_own_convolutions(encoder_net)
         if frozen:
             self._freeze_early_stages()
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes - 1, 1, bias=False)

@@ -19,14 +19,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from models.convolution import check_mixed_precision
 from models.deeplabv3 import Segmenter
-from models.depthwise import check_mixed_precision
 from models.losses import LOSSES
 from models.segmentation_data import LabelledImages, StepOrder, read_pair
 from util.distributed import Dist
 from util.errors import InputError
 from util.metrics import ConfusionMatrix
-from util.stage import start_worker
+from util.stage import batches_of, start_worker
 
 WARM_UP_START = 0.1
 
@@ -226,7 +226,7 @@ class Trainer:
 
         if progress.step and due() and all(entry["step"] != progress.step for entry in progress.history):
             keep(self._scored(score(), log))  # an interrupt after this step came before its scoring
-        batches = iter(self.loader)
+        batches = batches_of(self.loader)
         with interrupts_between_steps() as interrupted, tqdm(
             total=recipe.steps, initial=progress.step, desc="training", unit="step", disable=not self.dist.is_main,
             dynamic_ncols=True, smoothing=0.1,

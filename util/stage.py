@@ -344,7 +344,7 @@ def run_parallel(work: Callable, items: list, *, workers: int, description: str,
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM waiting while work is handed to a pool.
+    """Keep Ctrl-C and SIGTERM waiting while work is handed to a pool, or workers are started.
 
     Broken off half-way a pool may wait for itself for ever, and a worker forked meanwhile takes signals only once
     `start_worker` has told it how. To block them would not do: other threads would still take them.
@@ -363,6 +363,12 @@ def _signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+def batches_of(loader: Iterable) -> Iterator:
+    """The batches of a torch ``DataLoader``, whose workers no signal reaches before they are ready for one."""
+    with _signals_held():
+        return iter(loader)
 
 
 def _work_chunk(work: Callable, items: list) -> list:

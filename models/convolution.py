@@ -1,13 +1,13 @@
-"""Depthwise convolutions on CPUs, where torch's own kernels are slow in some cases and wrong in one.
+"""Grouped convolutions on CPUs, where torch's own kernels are slow in some cases and wrong in one.
 
 In torch 2.14 (oneDNN 3.12) on processors with AVX-512 and bfloat16:
 
-- the weights' gradient of a dilated depthwise convolution in bfloat16 is garbage, up to infinity, where the map is 30
-  or more pixels wide, and takes 20 to 100 times as long as without dilation;
+- the weights' gradient of a dilated convolution with few channels a group in bfloat16 is garbage, up to infinity, where
+  the map is 30 or more pixels wide; depthwise, it takes 20 to 100 times as long as without dilation;
 - in every precision a dilation near the size of the map is convolved with zeros mostly, and slowly;
 - the input's gradient of a strided depthwise convolution in bfloat16 takes 10 to 90 times as long as in float32.
 
-An encoder for DeepLabV3+ that runs at stride 16 has layers of the first and the last kind, its decoder of the second.
+Mobile encoders that run at stride 16 have layers of the first and the last kind, DeepLabV3+'s decoder of the second.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 from util.errors import InputError
 
 
-def use_own_depthwise(net: nn.Module) -> nn.Module:
-    """Let the network's dilated and strided depthwise convolutions be those of this module; parameters keep their names.
+def use_own_convolutions(net: nn.Module) -> nn.Module:
+    """Let those of the network's convolutions be this module's that gain by it; parameters keep their names.
 
     Returns:
         ``net``.
@@ -32,11 +32,15 @@ def use_own_depthwise(net: nn.Module) -> nn.Module:
     for module in net.modules():
         # segmentation-models-pytorch's own padding, which it replaces by nothing where it dilates.
         padded = getattr(module, "static_padding", None)
-        if (type(module) is nn.Conv2d or isinstance(padded, nn.Identity)) and _is_depthwise(module):
-            if _is_dilated(module):
-                module.__class__ = DilatedDepthwiseConv2d
-            elif module.stride != (1, 1) and module.dilation == (1, 1):
-                module.__class__ = StridedDepthwiseConv2d
+        if not (type(module) is nn.Conv2d or isinstance(padded, nn.Identity)):
+            continue
+        if module.padding_mode != "zeros" or isinstance(module.padding, str):
+            continue
+        depthwise = module.groups == module.in_channels == module.out_channels > 1
+        if depthwise and _keeps_size(module):
+            module.__class__ = DilatedDepthwiseConv2d
+        elif _is_dilated_in_groups(module) or (depthwise and max(module.stride) > 1):
+            module.__class__ = Float32GradientConv2d
     return net
 
 
@@ -45,28 +49,20 @@ def check_mixed_precision(net: nn.Module, device: torch.device, dtype: torch.dty
     if device.type != "cpu" or dtype != torch.bfloat16:
         return
     for module in net.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.dilation) > 1 and _is_unsafe(module):
+        own = isinstance(module, (DilatedDepthwiseConv2d, Float32GradientConv2d))
+        if isinstance(module, nn.Conv2d) and not own and _is_dilated_in_groups(module):
             raise InputError(
-                f"--amp bf16: this encoder has dilated depthwise convolutions ({type(module).__name__}) whose gradients "
+                f"--amp bf16: this encoder has dilated convolutions in groups ({type(module).__name__}) whose gradients "
                 "torch gets wrong on a CPU; use --amp off or another encoder"
             )
 
 
-def _is_unsafe(module: nn.Conv2d) -> bool:
-    return max(module.kernel_size) > 1 and not isinstance(module, DilatedDepthwiseConv2d) and _is_depthwise(module)
+def _is_dilated_in_groups(module: nn.Conv2d) -> bool:
+    return module.groups > 1 and max(module.dilation) > 1 and max(module.kernel_size) > 1
 
 
-def _is_depthwise(module: nn.Module) -> bool:
-    return (
-        isinstance(module, nn.Conv2d)
-        and module.groups == module.in_channels == module.out_channels > 1
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )
-
-
-def _is_dilated(module: nn.Conv2d) -> bool:
-    """Whether it is dilated, alike in both directions, and keeps the size of the map."""
+def _keeps_size(module: nn.Conv2d) -> bool:
+    """Whether it is dilated, alike in both directions, and its output is as large as its input."""
     (dilation, other), (height, width) = module.dilation, module.kernel_size
     return (
         dilation == other > 1
@@ -89,12 +85,14 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
         return _on_cpu(self, _Dilated, x, self.dilation[0]) if x.device.type == "cpu" else super().forward(x)
 
 
-class StridedDepthwiseConv2d(nn.Conv2d):
-    """A strided depthwise convolution whose input's gradient is computed in float32."""
+class Float32GradientConv2d(nn.Conv2d):
+    """A convolution in groups whose gradients are computed in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """float BxCxHxW -> BxCxhxw."""
-        return _on_cpu(self, _Strided, x, self.stride, self.padding) if x.device.type == "cpu" else super().forward(x)
+        """float BxCxHxW -> BxDxhxw."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return _on_cpu(self, _Float32Gradient, x, self.stride, self.padding, self.dilation, self.groups)
 
 
 def _on_cpu(module: nn.Conv2d, function: type[torch.autograd.Function], x: Tensor, *settings) -> Tensor:
@@ -158,20 +156,16 @@ def _taps(size: Sequence[int], kernel: int, dilation: int) -> Iterator[tuple[int
                 yield row, column, seen, written
 
 
-class _Strided(torch.autograd.Function):
+class _Float32Gradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, stride, padding):
+    def forward(ctx, x, weight, *how):
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
+        ctx.how = how
+        return F.conv2d(x, weight, None, *how)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
-        how = ctx.stride, ctx.padding, 1, len(weight)
-        to_x = (
-            conv2d_input(x.shape, weight.float(), gradient.float(), *how).to(x.dtype)
-            if ctx.needs_input_grad[0]
-            else None
-        )
-        return to_x, conv2d_weight(x, weight.shape, gradient, *how), None, None
+        exact = gradient.float()
+        to_x = conv2d_input(x.shape, weight.float(), exact, *ctx.how).to(x.dtype) if ctx.needs_input_grad[0] else None
+        return to_x, conv2d_weight(x.float(), weight.shape, exact, *ctx.how).to(weight.dtype), None, None, None, None
