@@ -444,7 +444,7 @@ def show_strategies(scene, classes, tuned, table, labels) -> None:
                 st.image(pictures.inline(data), caption=plain(caption), alt=caption, width="stretch")
     if scene.truth is not None:
         st.markdown("IoU a class, per cent")
-        st.dataframe((100 * pd.DataFrame(rows)).round(1).rename_axis("class"), height="content")
+        st.dataframe((100 * pd.DataFrame(rows)).rename_axis("class").style.format(precision=1, na_rep=""), height="content")
 
 
 def show_sweep(room, version, name, strategy, parameters) -> None:
@@ -546,7 +546,7 @@ def show_scores(folder) -> None:
     for column, (name, value) in zip(st.columns(len(means)), means.items()):
         column.metric(name, f"{value:.2f} %")
     left, right = st.columns(2)
-    left.dataframe(classes.round(2), hide_index=True, height="content")
+    left.dataframe(classes.style.format(precision=2, na_rep=""), hide_index=True, height="content")
     right.altair_chart(results.class_chart(classes.assign(of=file.name), "of"), alt="IoU of every class")
     with st.expander("Which class is taken for which"):
         st.altair_chart(results.confusion_chart(confusion), alt="Confusion matrix")
@@ -554,7 +554,7 @@ def show_scores(folder) -> None:
     if images is not None:
         with st.expander(f"{len(images)} images"):
             st.altair_chart(results.histogram(images, "mIoU"), alt="How many images have which mIoU")
-            st.dataframe(images.round(2), hide_index=True)
+            st.dataframe(images.style.format(precision=2, na_rep=""), hide_index=True)
 
 
 def show_curves(folder) -> None:
