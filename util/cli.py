@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from util.errors import InputError
 from util.stage import default_workers, disk_error
@@ -93,6 +95,12 @@ def class_indices(names: str | None, classes) -> list[int] | None:
 _INTERRUPTED = "\ninterrupted; run the same command again to resume"
 
 
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib."):
+        frame = frame.f_back
+    return frame is not None
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit with its code.
 
@@ -102,6 +110,11 @@ def run(main: Callable[[], int | None]) -> None:
     interrupts = []
 
     def interrupt(number, frame):
+        if _is_importing(frame):
+            # Compiled modules end the process where an exception meets their start. Nothing is half done in an import.
+            print(_INTERRUPTED, file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(EXIT_INTERRUPTED)
         interrupts.append(number)
         raise KeyboardInterrupt
 

@@ -60,6 +60,15 @@ class Unfilled:
         return (np.zeros(1).__reduce__()[0], (np.ndarray, (50_000_000,), b"d"))
 
 
+class Shared:
+    """Pickles to an array whose bytes all arrays of the kind share."""
+
+    state = np.zeros((48, 64), np.float32).__reduce__()[2]
+
+    def __reduce__(self):
+        return (*np.zeros(1).__reduce__()[:2], self.state)
+
+
 def folder(path: Path) -> None:
     path.mkdir()
 
@@ -297,7 +306,10 @@ NPY = {
     "length beyond the end": (
         npy(None).split(b"\n")[0] + b"\n" + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.", "not a readable",
     ),
-    "array that is never filled": (npy({0: Unfilled()}), "says that it holds"),
+    "array that is never filled": (npy({0: Unfilled()}), "not a readable"),
+    "dates": (npy({0: np.zeros((48, 64), "M8[s]")}), "holds an array of 'M8'"),
+    "array of objects": (npy({0: np.array([_MAP, None], dtype=object)}), "array of objects"),
+    "many arrays of the same bytes": (npy({key: Shared() for key in range(9)}), "says that it holds"),
     "bare pickle": (pickle.dumps({0: 1}), "not a readable"),
     "folder": (folder, "cannot be read|no soft CAM|no format|no .xml"),
     "missing": (absent, "no soft CAM|no such file"),

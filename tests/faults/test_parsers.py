@@ -1,7 +1,9 @@
 """Hypothesis on every parser: whatever the bytes, an answer or an InputError, and the answer is right."""
 
 import json
+import pickle
 
+import corpus
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +13,7 @@ from pycocotools import mask as coco
 
 from util.errors import InputError
 from util.masks import Masks
+from util.npy import load_npy_dict
 
 EXAMPLES_EACH = 150
 quick = settings(
@@ -106,3 +109,32 @@ def test_run_lengths_are_taken_if_and_only_if_they_fill_the_picture(runs):
     assert fits
     expected = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(6, 5).T
     assert np.array_equal(masks.dense(0), expected)
+
+
+def test_flags_of_a_dtype_are_not_taken_from_the_file(tmp_path):
+    """numpy believes them, and ends the process where they lie."""
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    data = corpus.npy({0: values})
+    flags = b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK"
+    assert data.count(flags) == 2
+    (tmp_path / "a.npy").write_bytes(data.replace(flags + b"\0", flags + b"\x3f"))
+    assert np.array_equal(load_npy_dict(tmp_path / "a.npy")[0], values)
+
+
+@pytest.mark.parametrize("protocol", range(3, 6))
+def test_arrays_of_any_pickle_come_back_as_they_were(tmp_path, protocol):
+    values = {
+        0: np.arange(6, dtype=np.float32).reshape(2, 3), "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big": np.arange(3, dtype=">i4"), "words": np.array(["ab", "c"]), "empty": np.zeros((0, 3)), "none": None,
+        "scalar": np.float32(2.5), "list": [np.uint8(3), "text"], "nothing": np.array(5.0), "half": np.ones(2, np.float16),
+    }  # fmt: skip
+    head = corpus.npy(values).split(b"\n")[0] + b"\n"
+    (tmp_path / "a.npy").write_bytes(head + pickle.dumps(np.array(values, dtype=object), protocol))
+    found = load_npy_dict(tmp_path / "a.npy")
+    assert set(found) == set(values)
+    for key, value in values.items():
+        assert type(found[key]) is type(value)
+        if isinstance(value, np.ndarray):
+            assert found[key].dtype == value.dtype and np.array_equal(found[key], value) and found[key].flags.writeable
+        else:
+            assert found[key] == value
