@@ -444,7 +444,9 @@ def show_strategies(scene, classes, tuned, table, labels) -> None:
                 st.image(pictures.inline(data), caption=plain(caption), alt=caption, width="stretch")
     if scene.truth is not None:
         st.markdown("IoU a class, per cent")
-        st.dataframe((100 * pd.DataFrame(rows)).rename_axis("class").style.format(precision=1, na_rep=""), height="content")
+        st.dataframe(
+            (100 * pd.DataFrame(rows)).rename_axis("class").style.format(precision=1, na_rep=""), height="content"
+        )
 
 
 def show_sweep(room, version, name, strategy, parameters) -> None:
