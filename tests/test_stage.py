@@ -7,6 +7,14 @@ import pytest
 from util.stage import batches_of
 
 
+@pytest.fixture(autouse=True)
+def handler():
+    """Python's own handler of Ctrl-C, whatever the shell or other tests have set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Loader:
     """Is interrupted while it starts its workers."""
 
