@@ -4,8 +4,8 @@
         --images JPEGImages --labels SegmentationClassAug --list ImageSets/Segmentation/train.txt
 
 The same network, weights and batches go through both, by turns, with dropout off so that losses can be compared. Each
-runs in a process of its own, since ours sets up its process, and the other should not profit. Batches are augmented crops of the listed pictures, and whole steps with loading are measured as well; without --list
-they are noise.
+runs in a process of its own, since ours sets up its process, and the other should not profit. Batches are augmented
+crops of the listed pictures, and whole steps with loading are measured as well; without --list they are noise.
 """
 
 import multiprocessing

@@ -1,7 +1,9 @@
-"""quickstart.py from nothing to its tables, interrupted, and on a folder in VOC's layout; tests/faults kills it."""
+"""quickstart.py from nothing to its tables, killed on the way, and on a folder in VOC's layout."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +69,50 @@ def test_the_ground_truth_serves_for_scores_alone(finished):
     lists = out / "data/ImageSets/Segmentation"
     assert read_id_list(out / "lists/train.txt") == read_id_list(lists / "train.txt")
     assert not set(read_id_list(lists / "train.txt")) & set(read_id_list(lists / "val.txt"))
+
+
+def kill_all(process):
+    """End a quickstart and the script that it runs without a chance to tidy up."""
+    children = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True).stdout.split()
+    parents = dict(zip(map(int, children[::2]), map(int, children[1::2])))
+    family = {process.pid}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    for pid in family:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    "stages, made, moment",
+    [
+        (("labels", "masks"), ("cams", "masks"), "cams/cams/train_0004.npy"),
+        (("deeplab", "score"), ("deeplab", "scores"), "deeplab/cam_labels/run.json"),
+    ],
+)
+def test_killed_and_started_again_it_ends_with_the_same_tables(finished, stages, made, moment):
+    out, _ = finished
+    tables, summary = (out / "tables.txt").read_bytes(), (out / "summary.json").read_bytes()
+    kept = {path: path.read_bytes() for folder in made for path in (out / folder).rglob("*") if is_result(path)}
+    for folder in made:
+        shutil.rmtree(out / folder)
+    process = start(out, "--only", *stages)
+    end = time.monotonic() + 400
+    while not (out / moment).exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    kill_all(process)
+    code, text = finish(start(out, "--only", *stages))
+    assert code == 0, text
+    assert {path: path.read_bytes() for folder in made for path in (out / folder).rglob("*") if is_result(path)} == kept
+    assert (out / "tables.txt").read_bytes() == tables and (out / "summary.json").read_bytes() == summary
+
+
+def is_result(path):
+    return path.name == "metrics.json" or (path.suffix in (".png", ".npy", ".json") and path.stem.startswith("train_"))
 
 
 def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):

@@ -137,7 +137,7 @@ def run(main: Callable[[], int | None]) -> None:
         if isinstance(error, OSError) and error.errno in _DISK:
             print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
             code = EXIT_ERROR
-        elif interrupts:  # a library swallowed it, half-way through its import for instance, and broke on what was left
+        elif interrupts:  # a library swallowed it, and broke on what was left half-way
             print(_INTERRUPTED, file=sys.stderr)
             code = EXIT_INTERRUPTED
         else:

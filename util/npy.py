@@ -107,6 +107,8 @@ def _taken_out(value: object, limit: int) -> object:
 
     def taken(part):
         nonlocal room
+        if isinstance(part, _Found) and not hasattr(part, "value"):
+            raise InputError("says that it holds an array, whose values do not follow")
         if isinstance(part, _Found) and isinstance(part.value, np.ndarray):
             if id(part) not in arrays:  # an array may stand in several places
                 room -= part.value.nbytes

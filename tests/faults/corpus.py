@@ -306,7 +306,7 @@ NPY = {
     "length beyond the end": (
         npy(None).split(b"\n")[0] + b"\n" + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.", "not a readable",
     ),
-    "array that is never filled": (npy({0: Unfilled()}), "not a readable"),
+    "array that is never filled": (npy({0: Unfilled()}), "says that it holds"),
     "dates": (npy({0: np.zeros((48, 64), "M8[s]")}), "holds an array of 'M8'"),
     "array of objects": (npy({0: np.array([_MAP, None], dtype=object)}), "array of objects"),
     "many arrays of the same bytes": (npy({key: Shared() for key in range(9)}), "says that it holds"),
