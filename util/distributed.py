@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -102,17 +103,23 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
         chosen = torch.device("cuda", local_rank)
         torch.cuda.set_device(chosen)
     if not torch.distributed.is_initialized():
+        # Its functions take the group of the moment of their import as a default argument. Imported later, as a part of
+        # torch._dynamo, they would keep the group and its threads beyond `cleanup`, and Python aborts if such a thread
+        # lets go of a tensor while the interpreter shuts down.
+        import torch.distributed.nn.functional
+
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         torch.distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     return Dist(rank, world, local_rank, chosen)
 
 
 def cleanup() -> None:
-    """Leave the group of processes; safe to call without one."""
+    """Leave the group of processes and end its threads; safe to call without one."""
     import torch
 
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        gc.collect()  # networks that were shared out refer to the group, and often to themselves
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -24,6 +24,7 @@ class Case:
         network: whether it runs one; such runs are slower.
         reads: folder of the data, and suffix, of files of single images that it reads; None where it reads archives.
         trains: whether its result is weights, which no other run makes again once an image was left out.
+        shared: whether torchrun can share it out over processes.
         pipeline: whether it runs the other scripts; it is killed, but its disk is theirs.
     """
 
@@ -33,6 +34,7 @@ class Case:
     network: bool = False
     reads: tuple[str, str] | None = ("labels", ".png")
     trains: bool = False
+    shared: bool = False
     pipeline: bool = False
 
 
@@ -209,16 +211,16 @@ def _quickstart(place):
 CASES = {
     case.name: case
     for case in (
-        Case("generate_sam_masks", "generate_sam_masks.py", _masks, reads=PICTURES),
+        Case("generate_sam_masks", "generate_sam_masks.py", _masks, reads=PICTURES, shared=True),
         Case("masks, gzip", "generate_sam_masks.py", lambda place: [*_masks(place), "--gzip"], reads=PICTURES),
         Case("main merge", "main.py", _merge_stage("--mode", "merge", "--method", "max_iou_imp2")),
         Case("main compare", "main.py", _merge_stage("--mode", "compare", "--methods", "max_iou,max_iou_imp2")),
         Case("main all", "main.py", _merge_stage("--mode", "all", "--method", "max_iou_imp", "--vis-random", "3")),
-        Case("train_transcam", "train_transcam.py", _transcam, network=True, reads=PICTURES, trains=True),
-        Case("generate_cams", "generate_cams.py", _cams, network=True, reads=PICTURES),
-        Case("train_deeplabv3", "train_deeplabv3.py", _deeplab, network=True, trains=True),
+        Case("train_transcam", "train_transcam.py", _transcam, network=True, reads=PICTURES, trains=True, shared=True),
+        Case("generate_cams", "generate_cams.py", _cams, network=True, reads=PICTURES, shared=True),
+        Case("train_deeplabv3", "train_deeplabv3.py", _deeplab, network=True, trains=True, shared=True),
         Case("evaluate labels", "evaluate_enhanced.py", _evaluate_labels),
-        Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True, reads=PICTURES),
+        Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True, reads=PICTURES, shared=True),
         Case("check_pseudo_label", "check_pseudo_label.py", _check),
         Case("prepare_voc", "prepare_voc.py", _prepare, reads=None),
         Case("quickstart", "quickstart.py", _quickstart, network=True, reads=None, pipeline=True),
