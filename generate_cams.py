@@ -114,7 +114,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
     from tqdm import tqdm
 
     from models import cam_inference, plain_cam, transcam
-    from models.cam_precision import amp_dtype
+    from models.precision import DTYPES, choose_precision
     from util.cams import write_cam
     from util.errors import InputError
     from util.files import file_digest, read_bytes
@@ -124,7 +124,7 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
     is_plain = net.config["method"] == "cam"
     sizes = args.sizes or ((512, 640) if is_plain else (256, 512, 768))
     shape = args.shape or ("long" if is_plain else "square")
-    amp = amp_dtype(args.amp, dist.device)
+    amp = DTYPES[choose_precision("--amp", args.amp, dist)]
     options = {
         "checkpoint": file_digest(args.checkpoint), "sizes": list(sizes), "shape": shape, "flip": args.flip,
         "raw": args.raw, "amp": str(amp),

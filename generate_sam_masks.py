@@ -124,6 +124,7 @@ def prepare(args, dist):
     import torch
 
     from models import sam, sam_generator
+    from models.precision import choose_precision
     from util.files import file_digest
 
     if args.threads:
@@ -137,7 +138,7 @@ def prepare(args, dist):
     batch = args.encode_batch or (4 if dist.device.type == "cuda" else 1)
     generator = sam_generator.MaskGenerator(
         sam.load_sam(args.model, args.checkpoint).to(dist.device), sam_generator.Options(**values),
-        precision=args.precision, exact=args.exact, encode_batch=batch,
+        precision=choose_precision("--precision", args.precision, dist), exact=args.exact, encode_batch=batch,
     )  # fmt: skip
     options = {
         "model": args.model, "checkpoint": file_digest(args.checkpoint), "precision": args.precision,

@@ -201,14 +201,12 @@ def make_recipe(args, dist, count: int):
     """The training recipe, with steps counted out and mixed precision decided."""
     import torch
 
+    from models.precision import choose_precision
     from models.segmentation_training import Recipe
 
-    amp = None if args.amp == "off" else args.amp
-    if args.amp == "auto":
-        amp = None
-        if dist.device.type == "cuda":
-            amp = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-            torch.set_float32_matmul_precision("high")
+    amp = choose_precision("--amp", args.amp, dist)
+    if args.amp == "auto" and dist.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
     steps = args.steps or max(1, round(args.epochs * count / (args.batch_size * dist.world)))
     return Recipe(
         steps=steps, batch=args.batch_size, lr=args.lr, head_factor=args.head_factor, optimizer=args.optimizer,

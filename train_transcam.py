@@ -103,7 +103,7 @@ def train(args, dist) -> int:
     import torch
 
     from models import cam_classifier, cam_training
-    from models.cam_precision import amp_dtype
+    from models.precision import DTYPES, choose_precision
     from util import checkpoint
     from util.files import make_folder, write_json
     from util.stage import lock_folder, write_run_json
@@ -124,7 +124,7 @@ def train(args, dist) -> int:
     trainer = cam_training.Trainer(
         net.to(dist.device, memory_format=torch.channels_last), data, held_out, dist,
         epochs=args.epochs, batch=args.batch_size, lr=args.lr, weight_decay=args.weight_decay,
-        poly=args.schedule == "poly", amp=amp_dtype(args.amp, dist.device), workers=args.workers, seed=args.seed,
+        poly=args.schedule == "poly", amp=DTYPES[choose_precision("--amp", args.amp, dist)], workers=args.workers, seed=args.seed,
     )  # fmt: skip
     if resumed:
         trainer.load_state(resumed["trainer"])

@@ -39,7 +39,7 @@ def parse_args():
     parser.add_argument("--crop-size", type=int, default=224, metavar="PX", help="(default: 224)")
     parser.add_argument("--steps", type=int, default=5, metavar="N", help="measured steps of each (default: 5)")
     parser.add_argument("--threads", type=int, metavar="N", help="of torch (default: torch's choice)")
-    parser.add_argument("--amp", choices=["bf16", "fp16"], help="mixed precision of our step (default: none)")
+    parser.add_argument("--amp", choices=["off", "bf16", "fp16"], default="off", help="of our step")
     parser.add_argument("--compile", action="store_true", help="torch.compile our step")
     args = parser.parse_args()
     if len({args.images is None, args.labels is None, args.list is None}) > 1:
@@ -209,7 +209,7 @@ def report(timings: dict, args) -> None:
     set_threads(args)
     print(f"{args.encoder}, batch {args.batch_size}, {args.crop_size} px, {choose_device(args.device)}, "
           f"{torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}, our step {args.amp or 'fp32'}")  # fmt: skip
+          f"torch {torch.__version__}, our step --amp {args.amp}")  # fmt: skip
     for name, values in timings.items():
         seconds = [value[0] for value in values[1:]]
         losses = " ".join(f"{value[1]:.4f}" for value in values)

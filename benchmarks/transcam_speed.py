@@ -22,7 +22,7 @@ def main() -> int:
 
     import torch
 
-    from models.cam_precision import amp_dtype
+    from models.precision import DTYPES
     from models.transcam import TransCAM
     from util import distributed
 
@@ -31,9 +31,8 @@ def main() -> int:
     net = TransCAM(21, args.arch).to(dist.device, memory_format=torch.channels_last)
     jobs = {}
     for amp in args.amp:
-        dtype = amp_dtype(amp, dist.device)
-        jobs["training", amp] = training_step(args, net, dist, dtype)
-        jobs["inference", amp] = inference(args, net, dist.device, dtype)
+        jobs["training", amp] = training_step(args, net, dist, DTYPES[amp])
+        jobs["inference", amp] = inference(args, net, dist.device, DTYPES[amp])
     seconds = measure(jobs, args.rounds, dist.device)
 
     name = (

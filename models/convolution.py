@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from models.precision import has_kernels
 from util.errors import InputError
 
 
@@ -116,8 +117,11 @@ class _Dilated(torch.autograd.Function):
         (x, weight), dilation = ctx.saved_tensors, ctx.dilation
         phases = _phases(gradient, dilation)
         if min(phases.shape[2:]) >= 3:
-            to_weight = conv2d_weight(
-                _phases(x, dilation), weight.shape, phases, padding=weight.shape[2] // 2, groups=len(weight)
+            seen, written = _phases(x, dilation), phases
+            if not has_kernels(x.dtype, x.device):  # there, torch rounds the sum to bfloat16 after every phase
+                seen, written = seen.float(), written.float()
+            to_weight = conv2d_weight(seen, weight.shape, written, padding=weight.shape[2] // 2, groups=len(weight)).to(
+                weight.dtype
             )
         else:  # many tiny maps take longer than the few taps that see anything
             to_weight = torch.zeros_like(weight)

@@ -26,6 +26,7 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from models.precision import DTYPES
 from models.sam_decoder import FoldedDecoder, PackageDecoder, at_least_float32
 from models.sam_encoder import FusedEncoder, PackageEncoder
 from util.errors import InputError
@@ -35,7 +36,6 @@ T = TypeVar("T")
 
 # How near (pixels) to the edge of a crop a box counts as cut off by it.
 EDGE_DISTANCE = 20
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Floats of full-size masks under way at once: about a cache on a CPU, some hundred MB on a GPU.
 FULL_SIZE_FLOATS = {"cpu": 2**20, "cuda": 2**26}
 # What is done at once: attribute of `MaskGenerator` -> its smallest unit.
@@ -185,7 +185,7 @@ class MaskGenerator:
     # --- network ----------------------------------------------------------------------------------------------
 
     def _autocast(self):
-        return torch.autocast(self.sam.device.type, PRECISIONS[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.sam.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
     def _embed(self, crops: list[np.ndarray]) -> Tensor:
         """Pictures -> float32 BxCxHxW."""

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from models.convolution import check_mixed_precision
 from models.deeplabv3 import Segmenter
 from models.losses import LOSSES
+from models.precision import DTYPES
 from models.segmentation_data import LabelledImages, StepOrder, read_pair
 from util.distributed import Dist
 from util.errors import InputError
@@ -45,7 +46,7 @@ class Recipe:
         loss: a name in `models.losses.LOSSES`.
         ema: decay of the moving average of the weights; 0 for none.
         freeze_norm: leave the statistics of the encoder's batch norm as they are in the weights that it starts from.
-        amp: ``bf16``, ``fp16`` or None.
+        amp: a key of `models.precision.DTYPES`.
         compiled: whether to use ``torch.compile``.
         seed: of everything random.
     """
@@ -62,7 +63,7 @@ class Recipe:
     loss: str = "cross-entropy"
     ema: float = 0.0
     freeze_norm: bool = False
-    amp: str | None = None
+    amp: str = "off"
     compiled: bool = False
     seed: int = 0
 
@@ -133,7 +134,7 @@ class Trainer:
         self.average = None
         if recipe.ema:
             self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
-        self.amp = {"bf16": torch.bfloat16, "fp16": torch.float16, None: None}[recipe.amp]
+        self.amp = DTYPES[recipe.amp]
         check_mixed_precision(net, dist.device, self.amp)
         # Only float16 needs its gradients scaled: bfloat16 has the range of float32.
         self.scaler = torch.amp.GradScaler(dist.device.type, enabled=recipe.amp == "fp16")
