@@ -205,7 +205,9 @@ def _check(place):
 
 
 def _quickstart(place):
-    return ["--images", 16, "--effort", 0.02, "--workers", 0]
+    # tests/test_quickstart.py stops the last stages, which take longest, at set moments; the full form does so at random.
+    skipped = [] if os.environ.get("WSSS_KILLS") else ["--skip", "deeplab", "score"]
+    return ["--images", 16, "--effort", 0.02, "--workers", 0, *skipped]
 
 
 CASES = {
