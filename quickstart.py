@@ -28,11 +28,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from merge import RECOMMENDED
 from util.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, Parser, run
 from util.errors import InputError
+from util.stage import end_with_parent
 
 ROOT = Path(__file__).resolve().parent
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
@@ -261,7 +263,7 @@ def run_script(plan: Plan, script: str, *arguments, network: bool = False, out: 
     wait_for_lock(out)
     # Its own session: Ctrl-C reaches this process alone, which passes on one signal, so that a network in training is
     # saved. The second signal would stop it at once.
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=_end_with_parent)
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(end_with_parent, signal.SIGTERM))
     try:
         code = child.wait()
     except BaseException:
@@ -280,15 +282,6 @@ def run_script(plan: Plan, script: str, *arguments, network: bool = False, out: 
     elif code:
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         raise InputError(f"{script} stopped with {how}, see above; mend it and run the same command again to go on")
-
-
-def _end_with_parent() -> None:
-    # A stage must not go on writing when this process is killed without a chance to pass it on (Linux only).
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def wait_for_lock(out: Path, seconds: float = 120) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from util.errors import InputError
-from util.stage import default_workers, disk_error
+from util.stage import default_workers, disk_error, end_with_parent
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -118,6 +118,8 @@ def run(main: Callable[[], int | None]) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
+    if "LOCAL_RANK" in os.environ:  # torchrun's processes would wait for each other half an hour if it was killed
+        end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
         signal.signal(signal.SIGINT, interrupt)

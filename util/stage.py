@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import ctypes
 import errno
 import fcntl
 import json
@@ -384,9 +385,19 @@ def start_worker(number: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_join_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent(number: int) -> None:
+    """Have this process sent a signal when the one that started it ends, however that comes about (Linux only).
+
+    A started script must not go on writing, or wait for what will not come, when nobody can pass a signal on to it.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, number)
+
+
+def _join_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)

@@ -1,8 +1,13 @@
-"""Scripts that torchrun shares out over two processes: they make what one process makes, and leave no thread behind."""
+"""Scripts that torchrun shares out over two processes.
+
+They make what one process makes, leave no thread behind at their end, and do not outlive torchrun.
+"""
 
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from cases import CASES
@@ -45,3 +50,37 @@ def test_two_processes(place, tmp_path, name):
         different = differences(found, expected)
         # Other pictures share a batch, so that CAMs are rounded otherwise; the label maps made of them stay.
         assert not [file for file in different if not file.endswith(".npy")]
+
+
+def test_they_end_with_a_launcher_that_was_killed(place, tmp_path):
+    case = CASES["generate_sam_masks"]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", ROOT / case.script,
+        *case.arguments(place), "--out", tmp_path / "out",
+    ]  # fmt: skip
+    launcher = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    end = time.monotonic() + HANGS
+    while len(scripts := [pid for pid in children(launcher.pid) if imports_torch(pid)]) < 2:
+        assert launcher.poll() is None and time.monotonic() < end
+        time.sleep(0.005)
+    launcher.kill()
+    launcher.wait()
+    while any(map(is_alive, scripts)):
+        assert time.monotonic() < end, "its processes wait for each other"
+        time.sleep(0.05)
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def imports_torch(pid):
+    """Whether a process that the launcher started has begun with its own work."""
+    return str(ROOT) in Path(f"/proc/{pid}/cmdline").read_text() and "libtorch" in Path(f"/proc/{pid}/maps").read_text()
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
