@@ -118,7 +118,9 @@ def run(main: Callable[[], int | None]) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    if "LOCAL_RANK" in os.environ:  # torchrun's processes would wait for each other half an hour if it was killed
+    if (
+        "TORCHELASTIC_RUN_ID" in os.environ
+    ):  # were torchrun killed, its processes could wait half an hour for each other
         end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
