@@ -124,7 +124,8 @@ def train(args, dist) -> int:
     trainer = cam_training.Trainer(
         net.to(dist.device, memory_format=torch.channels_last), data, held_out, dist,
         epochs=args.epochs, batch=args.batch_size, lr=args.lr, weight_decay=args.weight_decay,
-        poly=args.schedule == "poly", amp=DTYPES[choose_precision("--amp", args.amp, dist)], workers=args.workers, seed=args.seed,
+        poly=args.schedule == "poly", amp=DTYPES[choose_precision("--amp", args.amp, dist)],
+        workers=args.workers, seed=args.seed,
     )  # fmt: skip
     if resumed:
         trainer.load_state(resumed["trainer"])

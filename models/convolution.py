@@ -120,9 +120,8 @@ class _Dilated(torch.autograd.Function):
             seen, written = _phases(x, dilation), phases
             if not has_kernels(x.dtype, x.device):  # there, torch rounds the sum to bfloat16 after every phase
                 seen, written = seen.float(), written.float()
-            to_weight = conv2d_weight(seen, weight.shape, written, padding=weight.shape[2] // 2, groups=len(weight)).to(
-                weight.dtype
-            )
+            to_weight = conv2d_weight(seen, weight.shape, written, padding=weight.shape[2] // 2, groups=len(weight))
+            to_weight = to_weight.to(weight.dtype)
         else:  # many tiny maps take longer than the few taps that see anything
             to_weight = torch.zeros_like(weight)
             for row, column, seen, written in _taps(x.shape[2:], weight.shape[2], dilation):

@@ -118,9 +118,8 @@ def run(main: Callable[[], int | None]) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
-    if (
-        "TORCHELASTIC_RUN_ID" in os.environ
-    ):  # were torchrun killed, its processes could wait half an hour for each other
+    # Were torchrun killed, its processes could wait half an hour for each other.
+    if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent(signal.SIGKILL)
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored

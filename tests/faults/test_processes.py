@@ -13,6 +13,7 @@ import pytest
 from cases import CASES
 from harness import HANGS, ROOT, differences, results
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 # Runs a script and tells which threads there are at its end. Python aborts now and then where torch's are among them.
 WITNESS = """
 import atexit, json, os, runpy, sys
@@ -35,10 +36,7 @@ def test_two_processes(place, tmp_path, name):
     expected = place.reference(case).results
     witness = tmp_path / "witness.py"
     witness.write_text(WITNESS)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", witness, tmp_path,
-        ROOT / case.script, *case.arguments(place), "--out", tmp_path / "out",
-    ]  # fmt: skip
+    command = [*TORCHRUN, witness, tmp_path, ROOT / case.script, *case.arguments(place), "--out", tmp_path / "out"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stdout + done.stderr
     for rank in range(2):
@@ -54,10 +52,7 @@ def test_two_processes(place, tmp_path, name):
 
 def test_they_end_with_a_launcher_that_was_killed(place, tmp_path):
     case = CASES["generate_sam_masks"]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", ROOT / case.script,
-        *case.arguments(place), "--out", tmp_path / "out",
-    ]  # fmt: skip
+    command = [*TORCHRUN, ROOT / case.script, *case.arguments(place), "--out", tmp_path / "out"]
     launcher = subprocess.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
     end = time.monotonic() + HANGS
     while len(scripts := [pid for pid in children(launcher.pid) if imports_torch(pid)]) < 2:
