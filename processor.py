@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import inspect
 import io
 import sys
 import time
@@ -39,8 +38,6 @@ from util.metrics import Evaluation, class_scores, count_pairs, difference, fill
 from util.stage import Stage, disk_error, entry_is_current, run_parallel
 from util.vis import colorize, draw_masks, overlay, panel_row, save_image
 from util.voc import ClassTable
-
-ROOT = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -204,14 +201,13 @@ def merge_labels(
         InputError: if a folder is missing, or the results cannot be written.
     """
     inputs.check()
-    strategy_file = inspect.getsourcefile(inspect.unwrap(STRATEGIES[method]))
     options = {
         "method": method,
         "parameters": parameters,
         "classes": inputs.classes.names,
         "colors": inputs.classes.colors,
     }
-    code = [strategy_file, ROOT / "util" / "labels.py", ROOT / "util" / "masks.py"]
+    code = [STRATEGIES[method], decode_label, decode_masks]
     made_from = {"pseudo_path": inputs.pseudo_path, "sam_path": inputs.sam_path, "cam_path": inputs.cam_path}
     made_from["tags"] = inputs.image_labels is not None
     with Stage(out / method, options, code=code, made_from=made_from, overwrite=overwrite) as stage:

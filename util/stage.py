@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import inspect
 import json
 import multiprocessing
 import os
@@ -31,6 +32,7 @@ from functools import cache
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 from tqdm import tqdm
 
@@ -39,6 +41,7 @@ from util.files import digest, file_digest, make_folder, read_bytes, write_bytes
 from util.memory import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parent.parent
+Code = Callable | ModuleType | str | os.PathLike  # whatever source a result depends on
 PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "segment-anything", "timm",
             "segmentation-models-pytorch", "scikit-image")  # fmt: skip
 
@@ -50,7 +53,9 @@ PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision",
 def project_imports(path: Path) -> frozenset[Path]:
     """The project's files that a Python file imports, itself included, all the way down.
 
-    Only written imports count, so a strategy depends on what it uses and not on the other strategies.
+    Only written imports count, so a strategy depends on what it uses and not on the other strategies. An import of
+    ``package.module`` runs the ``__init__.py`` of every package on the way, so these count as well; the ``__init__.py`` of
+    a package that the importing file is in itself counts only where a name is taken from it.
     """
     found: set[Path] = set()
     waiting = [path.resolve()]
@@ -62,25 +67,60 @@ def project_imports(path: Path) -> frozenset[Path]:
         try:
             tree = ast.parse(read_bytes(current))
         except SyntaxError as error:
-            raise InputError(f"{current}, line {error.lineno}: not valid Python ({error.msg}); mend it") from None
+            raise InputError(f"{current}, line {error.lineno}: not valid Python ({error.msg}); fix it") from None
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            for name in names:
-                file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-                if file.is_file():
-                    waiting.append(file)
+                for alias in node.names:
+                    waiting += _files_of(alias.name.split("."), current)
+            elif isinstance(node, ast.ImportFrom):
+                package = _absolute(node, current)
+                for alias in node.names:
+                    waiting += _files_of([*package, alias.name], current)
     return frozenset(found)
 
 
-def code_digest(files: Iterable[str | os.PathLike]) -> str:
-    """Digest of the source of the given files and of the project's files that they import."""
-    every = sorted(set().union(*(project_imports(Path(file).resolve()) for file in files)))
+def _absolute(node: ast.ImportFrom, file: Path) -> list[str]:
+    """The dotted name that ``from NAME import ...`` takes from, as a list; relative ones are resolved."""
+    name = node.module.split(".") if node.module else []
+    if not node.level:
+        return name
+    try:
+        return [*file.parents[node.level - 1].relative_to(ROOT).parts, *name]
+    except (ValueError, IndexError):  # outside the project
+        return []
+
+
+def _files_of(name: list[str], importer: Path) -> Iterator[Path]:
+    """The project's files that importing a dotted name runs; the name may end in something inside a module."""
+    folder = ROOT
+    for part in name:
+        module, init = folder / f"{part}.py", folder / part / "__init__.py"
+        folder = folder / part
+        if module.is_file():
+            yield module
+            return
+        if init.is_file():
+            if folder not in importer.parents:
+                yield init
+        elif not folder.is_dir():  # a name inside the package's own __init__.py
+            if folder.parent != ROOT and (init := folder.parent / "__init__.py").is_file():
+                yield init
+            return
+    if (init := folder / "__init__.py").is_file():  # the package itself
+        yield init
+
+
+def code_digest(code: Iterable[Code]) -> str:
+    """Digest of the source of the given code and of the project's files that it imports."""
+    every = sorted(set().union(*(project_imports(source_file(part)) for part in code)))
     return digest(*(part for file in every for part in (file.name, read_bytes(file))))
+
+
+def source_file(code: Code) -> Path:
+    """The file that a function, class or module is written in; a path stays a path."""
+    if isinstance(code, str | os.PathLike):
+        return Path(code).resolve()
+    return Path(inspect.getsourcefile(inspect.unwrap(code))).resolve()
 
 
 @cache
@@ -106,7 +146,7 @@ class Stage:
     Args:
         out: the folder; made when missing.
         options: what changes the result (JSON values). Workers, device and the like do not belong here.
-        code: Python files whose source (with the project's files that they import) changes the result.
+        code: functions, classes, modules or files whose source (with the project's files that they import) changes the result.
         made_from: what the result was made from, for ``run.json`` only.
         overwrite: count nothing as done.
         rank: of a ``torchrun`` process; each rank keeps its own ledger file, rank 0 the lock and ``run.json``.
@@ -120,7 +160,7 @@ class Stage:
         out: str | os.PathLike,
         options: dict,
         *,
-        code: Iterable[str | os.PathLike] = (),
+        code: Iterable[Code] = (),
         made_from: dict | None = None,
         overwrite: bool = False,
         rank: int = 0,
@@ -132,7 +172,7 @@ class Stage:
         self.rank = rank
         self.failures: dict[str, str] = {}
         self.done: dict[str, dict] = {}
-        self._code = [os.fspath(file) for file in code]
+        self._code = list(code)
         self.fingerprint = digest(json.dumps(options, sort_keys=True, default=str), code_digest(self._code))
         self._lock = self._ledger = None
 
