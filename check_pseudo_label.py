@@ -8,7 +8,7 @@ warnings: surplus files, empty and near-empty labels, classes that the image-lev
 though tagged. With --gt, scores that tell partial activation (recall) from false activation (1 - precision).
 """
 
-from util.cli import Parser, class_indices, run
+from util.runtime.cli import Parser, class_indices, run
 
 
 def parse_arguments():
@@ -27,8 +27,8 @@ def main():
     args = parse_arguments()
     from contextlib import nullcontext
 
-    from util.files import make_folder
-    from util.stage import lock_folder
+    from util.runtime.files import make_folder
+    from util.runtime.locking import lock_folder
 
     with lock_folder(make_folder(args.out)) if args.out else nullcontext():
         return check(args)
@@ -36,11 +36,11 @@ def main():
 
 def check(args):
     import processor
-    from util.files import write_json
-    from util.ids import read_id_list
-    from util.label_check import check_labels, report_text
-    from util.metrics import score_table
-    from util.voc import load_classes
+    from util.data.ids import read_id_list
+    from util.data.voc import load_classes
+    from util.evaluation.label_check import check_labels, report_text
+    from util.evaluation.metrics import score_table
+    from util.runtime.files import write_json
 
     classes = load_classes(args.class_names, args.num_classes)
     ids = read_id_list(args.list)

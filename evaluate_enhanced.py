@@ -12,7 +12,7 @@ With --checkpoint the predictions lie in OUT/predictions/labels and OUT/predicti
 
 from pathlib import Path
 
-from util.cli import Parser, class_indices, run
+from util.runtime.cli import Parser, class_indices, run
 
 
 def parse_arguments():
@@ -41,17 +41,17 @@ def main():
     args = parse_arguments()
     from contextlib import nullcontext
 
-    from util.files import make_folder
-    from util.ids import read_id_list
-    from util.stage import lock_folder
-    from util.voc import load_classes
+    from util.data.ids import read_id_list
+    from util.data.voc import load_classes
+    from util.runtime.files import make_folder
+    from util.runtime.locking import lock_folder
 
     ids = read_id_list(args.list)
     if args.checkpoint is None:
         with lock_folder(make_folder(args.out)):
             return score(args, args.pred, ids, load_classes(args.class_names, args.num_classes))
 
-    from util.distributed import init
+    from util.runtime.distributed import init
 
     with init(args.device) as dist, lock_folder(make_folder(args.out)) if dist.is_main else nullcontext():
         asked = args.class_names is not None or args.num_classes is not None
@@ -65,7 +65,7 @@ def main():
 
 
 def predict(args, ids, dist, classes):
-    from models.predict import predict_folder
+    from models.segmentation.predict import predict_folder
 
     return predict_folder(
         args.checkpoint, ids, args.images, args.out / "predictions", dist,
@@ -76,8 +76,8 @@ def predict(args, ids, dist, classes):
 
 def score(args, pred, ids, classes):
     import processor
-    from util.metrics import score_table
-    from util.stage import write_run_json
+    from util.evaluation.metrics import score_table
+    from util.runtime.provenance import write_run_json
 
     only = class_indices(args.classes, classes)
     settings = {"workers": args.workers, "only": only}
@@ -97,8 +97,8 @@ def score(args, pred, ids, classes):
 def boundary_iou(args, pred, result, classes):
     from functools import partial
 
-    from util.boundary import BoundaryIoU, boundary_of_files
-    from util.stage import run_parallel
+    from util.evaluation.boundary import BoundaryIoU, boundary_of_files
+    from util.runtime.parallel import run_parallel
 
     bands = BoundaryIoU(len(classes))
     one = partial(boundary_of_files, pred, args.gt, len(classes))

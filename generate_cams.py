@@ -14,7 +14,7 @@ The best threshold on pictures with ground truth (kept out of the labels: it pri
 
 from pathlib import Path
 
-from util.cli import Parser, class_indices, run
+from util.runtime.cli import Parser, class_indices, run
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
 
     from contextlib import nullcontext
 
-    from util import distributed
-    from util.files import make_folder
-    from util.stage import lock_folder
+    from util.runtime import distributed
+    from util.runtime.files import make_folder
+    from util.runtime.locking import lock_folder
 
     with (
         distributed.init(args.device) as dist,
@@ -82,11 +82,11 @@ def parse_args():
 
 
 def generate(args, dist) -> int:
-    from models.cam_classifier import load_classifier
-    from util.files import check_folder
-    from util.ids import read_id_list
-    from util.image_labels import read_image_labels
-    from util.voc import load_classes
+    from models.cam.classifier import load_classifier
+    from util.data.ids import read_id_list
+    from util.data.image_labels import read_image_labels
+    from util.data.voc import load_classes
+    from util.runtime.files import check_folder
 
     # Without --class-names the classes are those that the checkpoint was trained on.
     asked = args.class_names is not None or args.num_classes is not None
@@ -113,13 +113,15 @@ def make_cams(args, dist, net, ids: list[str], tags: dict[str, tuple[int, ...]])
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    from models import cam_inference, plain_cam, transcam
-    from models.precision import DTYPES, choose_precision
-    from util.cams import write_cam
-    from util.errors import InputError
-    from util.files import file_digest, read_bytes
-    from util.images import find_image
-    from util.stage import Stage, batches_of, start_worker
+    from models.cam import inference as cam_inference
+    from models.cam import plain_cam, transcam
+    from models.common.precision import DTYPES, choose_precision
+    from util.data.cams import write_cam
+    from util.data.images import find_image
+    from util.runtime.errors import InputError
+    from util.runtime.files import file_digest, read_bytes
+    from util.runtime.ledger import Stage
+    from util.runtime.parallel import batches_of, start_worker
 
     is_plain = net.config["method"] == "cam"
     sizes = args.sizes or ((512, 640) if is_plain else (256, 512, 768))
@@ -182,9 +184,10 @@ def refine_cams(args, dist, ids: list[str], source: Path, out: Path) -> int:
     """OUT/cams and pictures -> OUT/cams_par."""
     import torch
 
-    from models import cam_inference, refine
-    from util.cams import read_cam, write_cam
-    from util.images import find_image, read_image
+    from models.cam import inference as cam_inference
+    from models.common import refine
+    from util.data.cams import read_cam, write_cam
+    from util.data.images import find_image, read_image
 
     def work(image_id: str) -> Path:
         cam = read_cam(source, image_id)
@@ -202,10 +205,10 @@ def refine_cams(args, dist, ids: list[str], source: Path, out: Path) -> int:
 
 def make_labels(args, dist, ids: list[str], source: Path, classes) -> int:
     """Soft CAMs -> OUT/labels."""
-    from models import cam_labels
-    from util.cams import read_cam
-    from util.images import find_image, image_size
-    from util.labels import write_label
+    from models.cam import labels as cam_labels
+    from util.data.cams import read_cam
+    from util.data.images import find_image, image_size
+    from util.data.labels import write_label
 
     out = args.out / "labels"
 
@@ -225,10 +228,10 @@ def each_image(
     """Run ``work(id) -> file written`` for every image whose soft CAM, or whose picture, is new."""
     from tqdm import tqdm
 
-    from util.errors import InputError
-    from util.files import find_file, read_bytes
-    from util.images import find_image
-    from util.stage import Stage
+    from util.data.images import find_image
+    from util.runtime.errors import InputError
+    from util.runtime.files import find_file, read_bytes
+    from util.runtime.ledger import Stage
 
     made_from = {"cams": str(source), "images": str(args.images), "list": str(args.list)}
     with Stage(out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank) as stage:
@@ -252,11 +255,11 @@ def sweep(args, ids: list[str], source: Path, classes) -> int:
 
     from tqdm import tqdm
 
-    from models.cam_labels import ThresholdSweep
-    from util.cams import read_cam
-    from util.errors import InputError
-    from util.files import write_json
-    from util.labels import label_path, read_label
+    from models.cam.labels import ThresholdSweep
+    from util.data.cams import read_cam
+    from util.data.labels import label_path, read_label
+    from util.runtime.errors import InputError
+    from util.runtime.files import write_json
 
     curve = ThresholdSweep(len(classes))
     failed = 0

@@ -16,7 +16,7 @@ colour, not objects; use it to try the pipeline, not to report results.
 import math
 from pathlib import Path
 
-from util.cli import Parser, run
+from util.runtime.cli import Parser, run
 
 GENERATOR_OPTIONS = (
     ("points-per-side", 32, "points a side of the grid of prompts"),
@@ -36,7 +36,7 @@ GENERATOR_OPTIONS = (
 def main() -> int:
     args = parse_args()
 
-    from util import distributed
+    from util.runtime import distributed
 
     with distributed.init(args.device) as dist:
         return generate(args, dist)
@@ -90,10 +90,10 @@ def parse_args():
 
 
 def generate(args, dist) -> int:
-    from util.files import check_folder
-    from util.ids import read_id_list
-    from util.images import list_image_ids
-    from util.stage import Stage
+    from util.data.ids import read_id_list
+    from util.data.images import list_image_ids
+    from util.runtime.files import check_folder
+    from util.runtime.ledger import Stage
 
     check_folder(args.images, "images")
     ids = read_id_list(args.list) if args.list else list_image_ids(args.images)
@@ -117,15 +117,16 @@ def generate(args, dist) -> int:
 def prepare(args, dist):
     """(function: pictures -> their masks, pictures at once, what the result depends on, its source files)."""
     if args.model == "regions":
-        from models import regions
+        from models.sam import regions
 
         return lambda images: map(regions.region_masks, images), 1, {"model": "regions"}, [regions.__file__]
 
     import torch
 
-    from models import sam, sam_generator
-    from models.precision import choose_precision
-    from util.files import file_digest
+    from models.common.precision import choose_precision
+    from models.sam import checkpoints as sam
+    from models.sam import generator as sam_generator
+    from util.runtime.files import file_digest
 
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -149,10 +150,10 @@ def prepare(args, dist):
 
 def find_work(args, stage, ids: list[str]) -> dict[str, tuple[Path, str]]:
     """id -> (picture, key) of the pictures whose masks are missing or out of date."""
-    from util.errors import InputError
-    from util.files import read_bytes
-    from util.images import find_image
-    from util.masks import repack
+    from util.data.images import find_image
+    from util.data.masks import repack
+    from util.runtime.errors import InputError
+    from util.runtime.files import read_bytes
 
     wanted = {}
     for image_id in ids:
@@ -185,9 +186,9 @@ def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks
 
     from tqdm import tqdm
 
-    from util.errors import InputError
-    from util.images import read_image
-    from util.masks import write_masks
+    from util.data.images import read_image
+    from util.data.masks import write_masks
+    from util.runtime.errors import InputError
 
     ids = list(wanted)
     batches = [ids[start : start + batch] for start in range(0, len(ids), batch)]
@@ -217,9 +218,9 @@ def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks
 
 def preview(args, ids: list[str]) -> None:
     """OUT/preview/<id>.png: the picture, and its masks drawn over it."""
-    from util.errors import InputError
-    from util.images import find_image, read_image
-    from util.masks import read_masks
+    from util.data.images import find_image, read_image
+    from util.data.masks import read_masks
+    from util.runtime.errors import InputError
     from util.vis import draw_masks, panel_row, save_image
 
     shown = 0

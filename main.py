@@ -20,8 +20,8 @@ What is up to date is not made again; an edited strategy, a changed option or a 
 from pathlib import Path
 
 from merge import RECOMMENDED
-from util.cli import Parser, class_indices, run
-from util.voc import load_classes
+from util.data.voc import load_classes
+from util.runtime.cli import Parser, class_indices, run
 
 
 def parse_arguments():
@@ -63,8 +63,8 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    from util.files import make_folder
-    from util.stage import lock_folder
+    from util.runtime.files import make_folder
+    from util.runtime.locking import lock_folder
 
     job = Job(args)
     with lock_folder(make_folder(args.out)):
@@ -91,9 +91,9 @@ class Job:
         import processor
         from merge import STRATEGIES
         from merge.merge_base import resolve_parameters, search_space
-        from util.errors import InputError
-        from util.files import check_folder
-        from util.ids import read_id_list
+        from util.data.ids import read_id_list
+        from util.runtime.errors import InputError
+        from util.runtime.files import check_folder
 
         self.args, self.processor = args, processor
         names = list(STRATEGIES) if args.methods == "all" else args.methods.split(",")
@@ -146,7 +146,7 @@ class Job:
         out = self.args.out
         before, after = self.score(self.args.pseudo_path), self.score(out / method)
         self.processor.write_evaluation(after, out / f"{method}.metrics.json", out / f"{method}.per_image.csv")
-        from util.metrics import score_table
+        from util.evaluation.metrics import score_table
 
         same = after.cells.keys() == before.cells.keys()
         print(f"\n{method} (change against the input labels)" if same else f"\n{method}")

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from util.cli import Parser, run
-from util.errors import InputError
+from util.runtime.cli import Parser, run
+from util.runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def parse_args():
 
 def main() -> int:
     args = parse_args()
-    from util.stage import Stage
+    from util.runtime.ledger import Stage
 
     voc, sbd = find_archives(args.archives, sbd=not args.no_sbd)
     with Stage(
@@ -126,7 +126,7 @@ def members(path: Path, pattern: re.Pattern, archive: Archive) -> Iterator[tuple
     """
     from tqdm import tqdm
 
-    from util.files import read_bytes
+    from util.runtime.files import read_bytes
 
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -182,8 +182,8 @@ def unpack_voc(stage, voc: Path) -> None:
 
 
 def write(target: Path, data: bytes, out: Path) -> None:
-    from util.files import write_bytes
-    from util.stage import disk_error
+    from util.runtime.errors import disk_error
+    from util.runtime.files import write_bytes
 
     try:
         write_bytes(target, data)
@@ -197,7 +197,7 @@ def read_lists(out: Path) -> dict[str, list[str]]:
     Raises:
         InputError: if the archive did not hold them.
     """
-    from util.ids import read_id_list
+    from util.data.ids import read_id_list
 
     folder = out / "ImageSets" / "Segmentation"
     missing = [name for name in ("train", "val") if not (folder / f"{name}.txt").exists()]
@@ -212,9 +212,9 @@ def convert_sbd(stage, sbd: Path, lists: dict[str, list[str]]) -> list[str]:
     Returns:
         ids of ``trainaug``, sorted: VOC's train and all of SBD, without VOC's val.
     """
-    from util.files import check_id
-    from util.labels import encode_label
-    from util.sbd import decode_sbd
+    from util.data.labels import encode_label
+    from util.data.sbd import decode_sbd
+    from util.runtime.files import check_id
 
     own = {path.stem for path in (stage.out / "SegmentationClass").glob("*.png")}
     listed, converted = set(), set()
@@ -254,8 +254,8 @@ def write_tags(out: Path, ids: list[str]) -> None:
     Raises:
         InputError: if an annotation is missing or damaged.
     """
-    from util.image_labels import read_image_labels, write_image_labels
-    from util.voc import load_classes
+    from util.data.image_labels import read_image_labels, write_image_labels
+    from util.data.voc import load_classes
 
     classes = load_classes()
     tags = read_image_labels(out / "Annotations", classes)
@@ -272,10 +272,10 @@ def check(args, lists: dict[str, list[str]], ids: list[str]) -> int:
     """Counts against the published ones, and every label map against its picture and its tags."""
     import sys
 
-    from util.files import write_json
-    from util.image_labels import read_image_labels
-    from util.label_check import check_labels, report_text
-    from util.voc import load_classes
+    from util.data.image_labels import read_image_labels
+    from util.data.voc import load_classes
+    from util.evaluation.label_check import check_labels, report_text
+    from util.runtime.files import write_json
 
     out, classes = args.out, load_classes()
     suffixes = {"JPEGImages": "*.jpg", "Annotations": "*.xml", "SegmentationClass": "*.png"}

@@ -15,8 +15,13 @@ import cv2
 import numpy as np
 
 from merge import STRATEGIES
-from util.cams import read_cam
-from util.comparison import (
+from util.data.cams import read_cam
+from util.data.image_labels import read_image_labels
+from util.data.images import find_image, read_image
+from util.data.labels import decode_label, encode_label, label_path, read_label
+from util.data.masks import decode_masks, masks_bytes, masks_path, read_masks
+from util.data.voc import ClassTable
+from util.evaluation.comparison import (
     activation_rows,
     bootstrap_miou,
     choose_and_report,
@@ -28,16 +33,21 @@ from util.comparison import (
     per_cent,
     rows_to_text,
 )
-from util.errors import InputError
-from util.files import bytes_digest, check_folder, digest, file_digest, find_file, read_bytes, write_bytes, write_json
-from util.image_labels import read_image_labels
-from util.images import find_image, read_image
-from util.labels import decode_label, encode_label, label_path, read_label
-from util.masks import decode_masks, masks_bytes, masks_path, read_masks
-from util.metrics import Evaluation, class_scores, count_pairs, difference, filled_cells
-from util.stage import Stage, disk_error, entry_is_current, run_parallel
+from util.evaluation.metrics import Evaluation, class_scores, count_pairs, difference, filled_cells
+from util.runtime.errors import InputError, disk_error
+from util.runtime.files import (
+    bytes_digest,
+    check_folder,
+    digest,
+    file_digest,
+    find_file,
+    read_bytes,
+    write_bytes,
+    write_json,
+)
+from util.runtime.ledger import Stage, entry_is_current
+from util.runtime.parallel import run_parallel
 from util.vis import colorize, draw_masks, overlay, panel_row, save_image
-from util.voc import ClassTable
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Inputs:
 
     Attributes:
         pseudo_path: label maps ``<id>.png``.
-        sam_path: masks, see `util.masks.read_masks`.
+        sam_path: masks, see `util.data.masks.read_masks`.
         classes: of the data set.
         image_labels: id -> classes that the image shows, or None.
         cam_path: soft CAMs ``<id>.npy``, or None.

@@ -32,9 +32,9 @@ from functools import partial
 from pathlib import Path
 
 from merge import RECOMMENDED
-from util.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, Parser, run
-from util.errors import InputError
-from util.stage import end_with_parent
+from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, Parser, run
+from util.runtime.errors import InputError
+from util.runtime.signals import end_with_parent
 
 ROOT = Path(__file__).resolve().parent
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
@@ -112,7 +112,7 @@ def parse_args():
 def check_inputs(args) -> None:
     """Raise InputError for what a late stage would stumble over, before the first one starts."""
     from merge import STRATEGIES
-    from util.files import check_folder
+    from util.runtime.files import check_folder
 
     for folder, what in ((args.sam_path, "SAM masks"), (args.cam_labels, "pseudo labels")):
         if folder is not None:
@@ -213,7 +213,7 @@ def voc_plan(args) -> Plan:
     Raises:
         InputError: if a part of it is missing.
     """
-    from util.files import check_folder
+    from util.runtime.files import check_folder
 
     root = check_folder(args.voc, "the data set")
     lists = root / "ImageSets" / "Segmentation"
@@ -290,7 +290,7 @@ def wait_for_lock(out: Path, seconds: float = 120) -> None:
     Raises:
         InputError: if one still does after ``seconds``.
     """
-    from util.stage import lock_folder
+    from util.runtime.locking import lock_folder
 
     if not out.is_dir():
         return
@@ -309,7 +309,7 @@ def wait_for_lock(out: Path, seconds: float = 120) -> None:
 
 
 def make_data(plan: Plan) -> None:
-    from util.shapes import write_data_set
+    from util.data.synthetic import write_data_set
 
     args = plan.args
     counts = {"train": args.images, "val": max(4, args.images // 3)}
@@ -366,8 +366,8 @@ def make_masks(plan: Plan) -> None:
 
 def work_list(plan: Plan) -> Path:
     """The ids that get CAM labels and masks: all that are trained on, scored or chosen on, and that can be merged."""
-    from util.ids import read_id_list
-    from util.masks import masks_path
+    from util.data.ids import read_id_list
+    from util.data.masks import masks_path
 
     parts = [plan.train, plan.label, *([plan.tune] if plan.tune else [])]
     ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part)))
@@ -387,7 +387,7 @@ def is_there(find, folder: Path, image_id: str) -> bool:
 
 
 def write_list(plan: Plan, name: str, ids: list[str]) -> Path:
-    from util.files import write_bytes
+    from util.runtime.files import write_bytes
 
     path = plan.out / "lists" / f"{name}.txt"
     write_bytes(path, ("\n".join(dict.fromkeys(ids)) + "\n").encode())
@@ -396,9 +396,9 @@ def write_list(plan: Plan, name: str, ids: list[str]) -> Path:
 
 def usable_list(plan: Plan, source: Path, name: str) -> Path:
     """The ids of a list that have both a pseudo label and masks; told when some have not."""
-    from util.ids import read_id_list
-    from util.labels import label_path
-    from util.masks import masks_path
+    from util.data.ids import read_id_list
+    from util.data.labels import label_path
+    from util.data.masks import masks_path
 
     ids = read_id_list(source)
     usable = [i for i in ids if is_there(label_path, plan.cam_labels, i) and is_there(masks_path, plan.masks, i)]
@@ -510,7 +510,7 @@ def needs(path: Path, stage: str, what: str) -> Path:
 
 
 def read(path: Path):
-    from util.files import read_json
+    from util.runtime.files import read_json
 
     return read_json(path)
 
@@ -600,7 +600,7 @@ def tables(summary: dict, plan: Plan) -> str:
 
 def example_picture(plan: Plan, count: int = 4) -> Path:
     """The rows of the first pictures that ``main.py --mode vis`` drew, below each other."""
-    from util.images import read_image
+    from util.data.images import read_image
     from util.vis import save_image, stack_rows
 
     rows = sorted((plan.out / "merge" / "vis" / chosen(plan)).glob("*.png"))[:count]
@@ -611,7 +611,7 @@ def example_picture(plan: Plan, count: int = 4) -> Path:
 
 def report(plan: Plan) -> None:
     """Write and print tables, pictures, places and what to type next."""
-    from util.files import write_bytes, write_json
+    from util.runtime.files import write_bytes, write_json
 
     summary = summary_of(plan)
     text = tables(summary, plan)
@@ -645,8 +645,9 @@ def report(plan: Plan) -> None:
 def main() -> int:
     args = parse_args()
     check_inputs(args)
-    from util.files import make_folder
-    from util.stage import lock_folder, write_run_json
+    from util.runtime.files import make_folder
+    from util.runtime.locking import lock_folder
+    from util.runtime.provenance import write_run_json
 
     plan = generated_plan(args) if args.voc is None else voc_plan(args)
     plan.cam_labels = args.cam_labels or plan.out / "cams" / "labels"

@@ -14,13 +14,13 @@ torchrun --nproc-per-node N train_deeplabv3.py ..., where --batch-size counts fo
 
 from pathlib import Path
 
-from util.cli import Parser, run
+from util.runtime.cli import Parser, run
 
 
 def main() -> int:
     args = parse_args()
 
-    from util import distributed
+    from util.runtime import distributed
 
     dist = distributed.init(args.device)
     try:
@@ -103,11 +103,13 @@ def parse_args():
 def train(args, dist) -> int:
     import torch
 
-    from models import deeplabv3, segmentation_training
-    from util import checkpoint
-    from util.files import make_folder
-    from util.stage import lock_folder, write_run_json
-    from util.voc import load_classes
+    from models.segmentation import deeplabv3
+    from models.segmentation import training as segmentation_training
+    from util.data.voc import load_classes
+    from util.runtime import checkpoint
+    from util.runtime.files import make_folder
+    from util.runtime.locking import lock_folder
+    from util.runtime.provenance import write_run_json
 
     classes = load_classes(args.class_names, args.num_classes)
     segmentation_training.check_batch(args.batch_size, dist.world, not args.no_sync_norm)
@@ -179,9 +181,9 @@ def train(args, dist) -> int:
 
 def load_data(args, classes, dist):
     """The training crops, id -> message for what cannot be used, and the digest of all files read."""
-    from models.segmentation_data import CropAugmentation, LabelledImages, check_pairs
-    from util.files import check_folder
-    from util.ids import read_id_list
+    from models.segmentation.data import CropAugmentation, LabelledImages, check_pairs
+    from util.data.ids import read_id_list
+    from util.runtime.files import check_folder
 
     check_folder(args.images, "pictures")
     check_folder(args.labels, "label maps")
@@ -201,8 +203,8 @@ def make_recipe(args, dist, count: int):
     """The training recipe, with steps counted out and mixed precision decided."""
     import torch
 
-    from models.precision import choose_precision
-    from models.segmentation_training import Recipe
+    from models.common.precision import choose_precision
+    from models.segmentation.training import Recipe
 
     amp = choose_precision("--amp", args.amp, dist)
     if args.amp == "auto" and dist.device.type == "cuda":
@@ -220,8 +222,8 @@ def resolved_options(args, recipe, data_digest: str, dist) -> dict:
     """What the result depends on: options, the pictures and labels, the weights, and the code."""
     import os
 
-    from util.files import file_digest
-    from util.stage import code_digest
+    from util.runtime.files import file_digest
+    from util.runtime.provenance import code_digest
 
     ignored = {"out", "device", "workers", "overwrite", "save_minutes", "epochs"}
     options = {
@@ -237,8 +239,8 @@ def resolved_options(args, recipe, data_digest: str, dist) -> dict:
 
 def score_held_out(args, segmenter, dist):
     """Scores of the held-out pictures, and id -> message for what could not be scored."""
-    from models.segmentation_training import score_pictures
-    from util.ids import read_id_list
+    from models.segmentation.training import score_pictures
+    from util.data.ids import read_id_list
 
     return score_pictures(segmenter, read_id_list(args.val_list), args.val_images or args.images, args.val_gt, dist)
 
@@ -247,9 +249,9 @@ def add_pictures(writer, segmenter, args, step: int, count: int = 4) -> None:
     """Show what is predicted on the first held-out pictures, or training pictures without these, in TensorBoard."""
     import numpy as np
 
-    from util.errors import InputError
-    from util.ids import read_id_list
-    from util.images import find_image, read_image
+    from util.data.ids import read_id_list
+    from util.data.images import find_image, read_image
+    from util.runtime.errors import InputError
     from util.vis import overlay
 
     images = args.val_images or args.images if args.val_list else args.images
@@ -264,7 +266,7 @@ def add_pictures(writer, segmenter, args, step: int, count: int = 4) -> None:
 
 def report(args, dist, trainer, classes, scores: dict, failures: dict) -> int:
     """Print the outcome; the exit code is 1 if pictures were left out."""
-    from util.metrics import score_table
+    from util.evaluation.metrics import score_table
 
     if scores:
         say(dist, score_table(scores))

@@ -18,7 +18,7 @@ Several GPUs: torchrun --nproc-per-node N train_transcam.py ...
 import math
 from pathlib import Path
 
-from util.cli import Parser, run
+from util.runtime.cli import Parser, run
 
 # What the recipes differ in: TransCAM's is the paper's, the other is for a small encoder and little data.
 RECIPES = {
@@ -30,7 +30,7 @@ RECIPES = {
 def main() -> int:
     args = parse_args()
 
-    from util import distributed
+    from util.runtime import distributed
 
     with distributed.init(args.device) as dist:
         return train(args, dist)
@@ -102,12 +102,14 @@ def parse_args():
 def train(args, dist) -> int:
     import torch
 
-    from models import cam_classifier, cam_training
-    from models.precision import DTYPES, choose_precision
-    from util import checkpoint
-    from util.files import make_folder, write_json
-    from util.stage import lock_folder, write_run_json
-    from util.voc import load_classes
+    from models.cam import classifier as cam_classifier
+    from models.cam import training as cam_training
+    from models.common.precision import DTYPES, choose_precision
+    from util.data.voc import load_classes
+    from util.runtime import checkpoint
+    from util.runtime.files import make_folder, write_json
+    from util.runtime.locking import lock_folder
+    from util.runtime.provenance import write_run_json
 
     classes = load_classes(args.class_names, args.num_classes)
     data, held_out = load_data(args, classes)
@@ -173,11 +175,11 @@ def load_data(args, classes):
     Raises:
         InputError: if an id has no image-level label, or the lists do not fit the batch size.
     """
-    from models.cam_data import Augmentation, TaggedImages
-    from util.errors import InputError
-    from util.files import check_folder
-    from util.ids import read_id_list
-    from util.image_labels import read_image_labels
+    from models.cam.data import Augmentation, TaggedImages
+    from util.data.ids import read_id_list
+    from util.data.image_labels import read_image_labels
+    from util.runtime.errors import InputError
+    from util.runtime.files import check_folder
 
     for folder in {args.images, args.val_images} - {None}:
         check_folder(folder, "pictures")
@@ -208,8 +210,8 @@ def resolved_options(args, data, held_out) -> dict:
     import json
     import os
 
-    from util.files import digest, file_digest
-    from util.stage import code_digest
+    from util.runtime.files import digest, file_digest
+    from util.runtime.provenance import code_digest
 
     ignored = {"out", "device", "workers", "overwrite", "save_minutes"}
     options = {
@@ -231,9 +233,9 @@ def build_network(args, num_classes: int, pretrained: bool):
     """The network, with pretrained weights unless a checkpoint follows."""
     import torch
 
-    from models import cam_classifier
-    from models.plain_cam import PlainCAM
-    from models.transcam import TransCAM
+    from models.cam import classifier as cam_classifier
+    from models.cam.plain_cam import PlainCAM
+    from models.cam.transcam import TransCAM
 
     torch.manual_seed(args.seed)
     if args.method == "transcam":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import Parser, run  # noqa: E402
+from util.runtime.cli import Parser, run
 
 LR = 0.005
 
@@ -51,7 +51,7 @@ def load_batches(args) -> list:
     """As `make_batches`, from pictures."""
     from torch.utils.data import default_collate
 
-    from models.segmentation_data import StepOrder
+    from models.segmentation.data import StepOrder
 
     data = pictures(args)
     return [
@@ -61,8 +61,8 @@ def load_batches(args) -> list:
 
 
 def pictures(args):
-    from models.segmentation_data import CropAugmentation, LabelledImages
-    from util.ids import read_id_list
+    from models.segmentation.data import CropAugmentation, LabelledImages
+    from util.data.ids import read_id_list
 
     return LabelledImages(
         read_id_list(args.list), args.images, args.labels, 21, CropAugmentation(args.crop_size), seed=0
@@ -90,7 +90,7 @@ def fresh_net(args):
     import segmentation_models_pytorch as smp
     import torch
 
-    from models import deeplabv3
+    from models.segmentation import deeplabv3
 
     torch.manual_seed(0)
     net = smp.DeepLabV3Plus(
@@ -136,10 +136,10 @@ def plain_loop(args, device):
 
 
 def our_loop(args, device):
-    """The step of `models.segmentation_training`, with the same rates."""
-    from models import deeplabv3
-    from models.segmentation_training import Recipe, Trainer
-    from util import distributed
+    """The step of `models.segmentation.training`, with the same rates."""
+    from models.segmentation import deeplabv3
+    from models.segmentation.training import Recipe, Trainer
+    from util.runtime import distributed
 
     dist = distributed.init(args.device)
 
@@ -176,7 +176,7 @@ def take_steps(name: str, args, end) -> None:
     """Be the process of a loop: for each number of a batch that comes in, the seconds and the loss of the step go out."""
     import torch
 
-    from util.distributed import choose_device
+    from util.runtime.distributed import choose_device
 
     set_threads(args)
     device = choose_device(args.device)
@@ -204,7 +204,7 @@ def set_threads(args) -> None:
 def report(timings: dict, args) -> None:
     import torch
 
-    from util.distributed import choose_device
+    from util.runtime.distributed import choose_device
 
     set_threads(args)
     print(f"{args.encoder}, batch {args.batch_size}, {args.crop_size} px, {choose_device(args.device)}, "
@@ -226,9 +226,9 @@ def report(timings: dict, args) -> None:
 
 def measure_loading(args) -> None:
     """Images a second, and the share of time waiting for data, of whole training steps on real pictures."""
-    from models import deeplabv3
-    from models.segmentation_training import Recipe, Trainer
-    from util import distributed
+    from models.segmentation import deeplabv3
+    from models.segmentation.training import Recipe, Trainer
+    from util.runtime import distributed
 
     dist = distributed.init(args.device)
     data = pictures(args)

@@ -20,12 +20,12 @@ import numpy as np
 from PIL import Image
 
 from processor import Inputs, merge_labels
-from util.cli import Parser, run
-from util.files import write_bytes
-from util.ids import read_id_list
-from util.labels import encode_label, read_label, write_label
-from util.masks import Masks, write_masks
-from util.voc import load_classes
+from util.data.ids import read_id_list
+from util.data.labels import encode_label, read_label, write_label
+from util.data.masks import Masks, write_masks
+from util.data.voc import load_classes
+from util.runtime.cli import Parser, run
+from util.runtime.files import write_bytes
 
 
 def make_masks(label, count, rng):

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from util.cli import Parser, run  # noqa: E402
+from util.runtime.cli import Parser, run
 
 
 def main() -> int:

@@ -23,14 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import merge_speed  # noqa: E402
-import numpy as np  # noqa: E402
-import scale  # noqa: E402
-from PIL import Image  # noqa: E402
+import merge_speed
+import numpy as np
+import scale
+from PIL import Image
 
-from util.cli import Parser, run  # noqa: E402
-from util.errors import InputError  # noqa: E402
-from util.voc import load_classes  # noqa: E402
+from util.data.voc import load_classes
+from util.runtime.cli import Parser, run
+from util.runtime.errors import InputError
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if path.name != "processor.py")
 
@@ -144,9 +144,9 @@ def parse_args():
 
 
 def given_data(args, root: Path) -> Data:
-    from util.files import check_folder
-    from util.ids import read_id_list
-    from util.labels import read_label
+    from util.data.ids import read_id_list
+    from util.data.labels import read_label
+    from util.runtime.files import check_folder
 
     images, gt = (check_folder(args.voc / name, what) for name, what in
                   (("JPEGImages", "pictures"), ("SegmentationClassAug", "ground truth")))  # fmt: skip
@@ -164,7 +164,7 @@ def given_data(args, root: Path) -> Data:
 
 
 def generated_data(args, root: Path) -> Data:
-    from util.shapes import write_data_set
+    from util.data.synthetic import write_data_set
 
     side = 96 if args.short else 480
     write_data_set(root / "data", {"train": args.count}, side=side)
@@ -209,9 +209,9 @@ def merging(args, data: Data, root: Path):
 
 def storage(folder: Path, data: Data):
     """Regions of the pictures, since their borders are as ragged as those of masks of real objects."""
-    from models.regions import region_masks
-    from util.images import find_image, read_image
-    from util.masks import SUFFIXES, write_masks
+    from models.sam.regions import region_masks
+    from util.data.images import find_image, read_image
+    from util.data.masks import SUFFIXES, write_masks
 
     for image_id in data.ids:
         masks = region_masks(read_image(find_image(data.images, image_id)))
@@ -228,7 +228,7 @@ def storage(folder: Path, data: Data):
 
 
 def mask_reading(args, folder: Path, ids: list[str]):
-    from util.masks import read_masks
+    from util.data.masks import read_masks
 
     try:
         from pycocotools import mask as coco
@@ -348,8 +348,8 @@ def generator(args, data: Data, root: Path):
         import torch
         from sam_reference import OPTIONS, official, small_sam
 
-        from models.sam_generator import MaskGenerator
-        from util.images import find_image, read_image
+        from models.sam.generator import MaskGenerator
+        from util.data.images import find_image, read_image
 
         torch.set_num_threads(args.threads)
         sam, image = small_sam(), read_image(find_image(data.images, data.ids[0]))
@@ -372,7 +372,7 @@ def computes_in_bfloat16() -> bool:
     """Whether rows in bfloat16 say anything here; they are left out where it is emulated."""
     import torch
 
-    from models.precision import has_kernels
+    from models.common.precision import has_kernels
 
     there = has_kernels(torch.bfloat16, torch.device("cpu"))
     if not there:
@@ -394,9 +394,9 @@ def training(args, data: Data, root: Path):
 def cam_inference(args, data: Data, root: Path):
     import torch
 
-    from models.cam_inference import ScaledImages, multi_scale_cams
-    from models.plain_cam import PlainCAM
-    from util.memory import keep_freed_memory
+    from models.cam.inference import ScaledImages, multi_scale_cams
+    from models.cam.plain_cam import PlainCAM
+    from util.runtime.memory import keep_freed_memory
 
     torch.set_num_threads(args.threads)
     keep_freed_memory()

@@ -27,8 +27,8 @@ def main() -> int:
     from sam_reference import changed, passing_options, small_sam
     from segment_anything import sam_model_registry
 
-    from util.ids import read_id_list
-    from util.images import find_image, read_image
+    from util.data.ids import read_id_list
+    from util.data.images import find_image, read_image
 
     torch.set_num_threads(1)
     images = [read_image(find_image(args.images, image_id)) for image_id in read_id_list(args.list)[: args.count]]
@@ -50,7 +50,7 @@ def differ(title: str, sam, images: list, options) -> int:
     """Print how both sets of kernels compare with the package; how many of them differ more than they may."""
     from sam_reference import Agreement, official
 
-    from models.sam_generator import MaskGenerator
+    from models.sam.generator import MaskGenerator
 
     failed = 0
     expected = [official(sam, image, options) for image in images]

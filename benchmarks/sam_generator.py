@@ -43,10 +43,10 @@ def main() -> None:
     from sam_reference import Agreement, official, passing_options
     from segment_anything import sam_model_registry
 
-    from models.sam import load_sam
-    from models.sam_generator import MaskGenerator, Options
-    from util.ids import read_id_list
-    from util.images import find_image, read_image
+    from models.sam.checkpoints import load_sam
+    from models.sam.generator import MaskGenerator, Options
+    from util.data.ids import read_id_list
+    from util.data.images import find_image, read_image
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -110,9 +110,9 @@ class StepClock:
         from segment_anything import SamPredictor
         from segment_anything.modeling import MaskDecoder, Sam, TwoWayTransformer
 
-        from models import sam_generator
-        from models.sam_decoder import FoldedDecoder
-        from models.sam_generator import MaskGenerator
+        from models.sam import generator as sam_generator
+        from models.sam.decoder import FoldedDecoder
+        from models.sam.generator import MaskGenerator
 
         self._replaced = []
         for step, places in {

@@ -17,13 +17,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-from merge_speed import make_masks  # noqa: E402
+import numpy as np
+from merge_speed import make_masks
 
-from util.cli import Parser, run  # noqa: E402
-from util.files import digest  # noqa: E402
-from util.labels import encode_label  # noqa: E402
-from util.masks import Masks, write_masks  # noqa: E402
+from util.data.labels import encode_label
+from util.data.masks import Masks, write_masks
+from util.runtime.cli import Parser, run
+from util.runtime.files import digest
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from util.cli import Parser, run  # noqa: E402
+from util.runtime.cli import Parser, run
 
 
 def main() -> int:
@@ -22,9 +22,9 @@ def main() -> int:
 
     import torch
 
-    from models.precision import DTYPES
-    from models.transcam import TransCAM
-    from util import distributed
+    from models.cam.transcam import TransCAM
+    from models.common.precision import DTYPES
+    from util.runtime import distributed
 
     dist = distributed.init(args.device)
     torch.manual_seed(0)
@@ -62,10 +62,10 @@ def parse_args():
 
 
 def training_step(args, net, dist, dtype):
-    """One optimiser step of `models.cam_training` on a batch of noise."""
+    """One optimiser step of `models.cam.training` on a batch of noise."""
     import torch
 
-    from models.cam_training import Trainer
+    from models.cam.training import Trainer
 
     size, batch = args.crop_size, args.batch_size
     trainer = Trainer(
@@ -83,10 +83,10 @@ def training_step(args, net, dist, dtype):
 
 
 def inference(args, net, device, dtype):
-    """`models.cam_inference.multi_scale_cams` of a batch of noise, two classes a picture."""
+    """`models.cam.inference.multi_scale_cams` of a batch of noise, two classes a picture."""
     import torch
 
-    from models.cam_inference import multi_scale_cams
+    from models.cam.inference import multi_scale_cams
 
     count, largest = args.batch_size, max(args.sizes)
     inputs = [[torch.randn(3, size, size) for size in args.sizes] for _ in range(count)]

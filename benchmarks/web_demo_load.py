@@ -23,9 +23,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "web_demo"))
 
-from util.cli import Parser, run
+from util.runtime.cli import Parser, run
 
 ROOT = Path(__file__).resolve().parent.parent
 WAIT = 120_000  # milliseconds
@@ -52,7 +52,7 @@ def main():
 
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
-        from util.errors import InputError
+        from util.runtime.errors import InputError
 
         raise InputError("no chromium is found; install Debian's: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder:

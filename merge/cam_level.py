@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from merge.merge_base import foreground_classes
-from util.voc import VOID
+from util.data.voc import VOID
 
 
 def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=7.0, threshold=0.5):

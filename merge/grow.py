@@ -75,7 +75,7 @@ import numpy as np
 
 from merge import cam_level
 from merge.merge_base import class_sizes, cut_at_necks, fill_holes, frame_share
-from util.voc import VOID
+from util.data.voc import VOID
 
 SEARCH = {"coverage": (0.55, 0.65, 0.75), "quality": (0.7, 0.75, 0.8), "trim": (0.0, 0.7, 0.8, 0.9)}  # worth trying
 

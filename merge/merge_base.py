@@ -8,7 +8,7 @@ A strategy is a pure function of arrays in one short file::
 
 Args:
     label: uint8 HxW, the pseudo label; 0 = background, 255 = void.
-    masks: `util.masks.Masks` of the same HxW, class-agnostic.
+    masks: `util.data.masks.Masks` of the same HxW, class-agnostic.
     tags: the classes that the image is known to show (ascending tuple of label values), or None.
     cam: class (label value) -> float32 HxW in [0, 1], or None.
     further keyword arguments: the strategy's parameters (bool, int, float or str), with the defaults that the command
@@ -29,8 +29,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from util.errors import InputError
-from util.voc import VOID
+from util.data.voc import VOID
+from util.runtime.errors import InputError
 
 RESERVED = ("label", "masks", "tags", "cam")
 

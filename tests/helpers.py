@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from util.labels import write_label
-from util.masks import Masks, write_masks
+from util.data.labels import write_label
+from util.data.masks import Masks, write_masks
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,8 +12,8 @@ import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torchvision.ops import batched_nms
 
-from models.sam_generator import MaskGenerator, Options
-from util.masks import Masks
+from models.sam.generator import MaskGenerator, Options
+from util.data.masks import Masks
 
 OPTIONS = Options(
     points_per_side=12, points_per_batch=32, pred_iou_thresh=0.3, stability_score_thresh=0.02,

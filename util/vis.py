@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from util.files import atomic_write
-from util.masks import Masks
-from util.voc import VOID, palette
+from util.data.masks import Masks
+from util.data.voc import VOID, palette
+from util.runtime.files import atomic_write
 
 
 def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:

@@ -21,8 +21,8 @@ import pandas as pd
 import streamlit as st
 
 from merge.merge_base import parameters_of
-from util.errors import InputError
-from util.files import read_json
+from util.runtime.errors import InputError
+from util.runtime.files import read_json
 from util.vis import colorize, overlay
 from Web_demo.src.model import inference, loading
 from Web_demo.src.preprocessing import samples, uploads

@@ -117,11 +117,11 @@ class Reference:
 
 def make_data(folder: Path) -> None:
     """20 generated pictures with labels that are off by some pixels, and masks of their regions."""
-    from models.regions import region_masks
-    from util.images import read_image
-    from util.labels import read_label, write_label
-    from util.masks import write_masks
-    from util.shapes import CLASSES, write_data_set
+    from models.sam.regions import region_masks
+    from util.data.images import read_image
+    from util.data.labels import read_label, write_label
+    from util.data.masks import write_masks
+    from util.data.synthetic import CLASSES, write_data_set
 
     write_data_set(folder, {"train": 16, "val": 4}, side=60)
     for path in sorted((folder / "JPEGImages").iterdir()):
@@ -205,7 +205,7 @@ def _check(place):
 
 
 def _quickstart(place):
-    # tests/test_quickstart.py stops the last stages, which take longest, at set moments; the full form does so at random.
+    # tests/scripts/test_quickstart.py stops the last stages, which take longest, at set moments; the full form does so at random.
     skipped = [] if os.environ.get("WSSS_KILLS") else ["--skip", "deeplab", "score"]
     return ["--images", 16, "--effort", 0.02, "--workers", 0, *skipped]
 

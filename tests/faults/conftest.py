@@ -6,9 +6,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from cases import Place  # noqa: E402
-from corpus import COUNTS  # noqa: E402
-from harness import TABLE, Server, table_text  # noqa: E402
+from cases import Place
+from corpus import COUNTS
+from harness import TABLE, Server, table_text
 
 if not sys.platform.startswith("linux"):
     collect_ignore_glob = ["test_kills.py", "test_disk.py"]  # they watch folders by inotify

@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 PRELOADED = (
     "numpy", "cv2", "PIL.Image", "scipy", "skimage.segmentation", "matplotlib.figure", "torch", "torch.utils.data",
-    "torch.utils.tensorboard", "segmentation_models_pytorch", "timm", "processor", "models.regions",
-    "models.cam_training", "models.cam_inference", "models.predict", "models.segmentation_training",
+    "torch.utils.tensorboard", "segmentation_models_pytorch", "timm", "processor", "models.sam.regions",
+    "models.cam.training", "models.cam.inference", "models.segmentation.predict", "models.segmentation.training",
 )  # fmt: skip
 HANGS = 120  # seconds after which a run counts as hung
 
@@ -308,7 +308,7 @@ def content(path: Path) -> object:
     elif path.suffix == ".gz":
         gzip.decompress(data)
     elif path.suffix == ".npy":
-        from util.npy import load_npy_dict
+        from util.data.npy import load_npy_dict
 
         load_npy_dict(path)
     elif path.suffix == ".pth":

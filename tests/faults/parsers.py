@@ -10,8 +10,8 @@ from pathlib import Path
 import corpus
 import numpy as np
 
-from util import ids, image_labels, images, labels, masks, npy, voc
-from util.errors import InputError
+from util.data import ids, image_labels, images, labels, masks, npy, voc
+from util.runtime.errors import InputError
 
 SCRATCH = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()) / f"parsers.{os.getpid()}"
 CLASSES = voc.class_table(("background", "cat", "dog"))

@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from harness import HANGS
 
-from util.cams import write_cam
-from util.cli import run
-from util.image_labels import write_image_labels
-from util.labels import write_label
-from util.masks import Masks, write_masks
-from util.shapes import CLASSES, draw_picture
+from util.data.cams import write_cam
+from util.data.image_labels import write_image_labels
+from util.data.labels import write_label
+from util.data.masks import Masks, write_masks
+from util.data.synthetic import CLASSES, draw_picture
+from util.runtime.cli import run
 
 IDS = ("good_1", "bad", "good_2")
 GOOD = ("good_1", "good_2")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from parsers import EXAMPLES, PARSERS, try_one
 from pycocotools import mask as coco
 
-from util.errors import InputError
-from util.masks import Masks
-from util.npy import load_npy_dict
+from util.data.masks import Masks
+from util.data.npy import load_npy_dict
+from util.runtime.errors import InputError
 
 EXAMPLES_EACH = 150
 quick = settings(

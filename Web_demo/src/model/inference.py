@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from util.errors import InputError
+from util.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from models.deeplabv3 import Segmenter
+    from models.segmentation.deeplabv3 import Segmenter
 
 # The switch "look more closely": the sizes over which probabilities are averaged, mirrored pictures as well.
 CLOSE_SCALES = (0.75, 1.0, 1.25)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from util.errors import InputError
+from util.runtime.errors import InputError
 from Web_demo.src.utils.files import walk_files
 
 SUFFIXES = (".pth", ".pt")
@@ -73,8 +73,8 @@ def first_usable(paths: list[Path]) -> int:
 @lru_cache(maxsize=256)
 def is_segmenter(stamp: Stamp) -> bool:
     """Whether the file says that it is a checkpoint of DeepLabV3+; its tensors are left unread."""
-    from models.deeplabv3 import KIND
-    from util import checkpoint
+    from models.segmentation.deeplabv3 import KIND
+    from util.runtime import checkpoint
 
     try:
         return checkpoint.load(stamp.path, mmap=True).get("kind") == KIND
@@ -84,15 +84,15 @@ def is_segmenter(stamp: Stamp) -> bool:
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model ...")
 def load_segmenter(stamp: Stamp, device: str):
-    """The `models.deeplabv3.Segmenter` of a checkpoint, shared by all sessions.
+    """The `models.segmentation.deeplabv3.Segmenter` of a checkpoint, shared by all sessions.
 
     Raises:
         InputError: if the checkpoint or the device cannot be used.
     """
     import numpy as np
 
-    from models.deeplabv3 import load_checkpoint
-    from util.distributed import choose_device
+    from models.segmentation.deeplabv3 import load_checkpoint
+    from util.runtime.distributed import choose_device
 
     segmenter = load_checkpoint(stamp.path, choose_device(device))
     # The first pass through a network is slow: better now than for the first visitor.

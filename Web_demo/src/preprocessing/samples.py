@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from util.shapes import picture_of
+from util.data.synthetic import picture_of
 from Web_demo.src.preprocessing.uploads import Picture, as_picture
 
 # Ids of generated pictures that are wider than high and show several objects.

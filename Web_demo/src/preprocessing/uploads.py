@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from util.errors import InputError
-from util.files import digest
-from util.images import decode_image
+from util.data.images import decode_image
+from util.runtime.errors import InputError
+from util.runtime.files import digest
 
 MAX_FILES = 20
 MAX_BYTES = 20 * 2**20  # as server.maxUploadSize in .streamlit/config.toml

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from util.errors import InputError
+from util.runtime.errors import InputError
 
 MAX_DEPTH = 5
 

@@ -15,15 +15,15 @@ import numpy as np
 
 import merge
 import processor
-from util.errors import InputError
-from util.files import digest, read_bytes
-from util.ids import read_id_list
-from util.images import find_image, read_image
-from util.labels import label_path, read_label
-from util.masks import Masks, masks_path, read_masks
-from util.metrics import class_scores, count_pairs
+from util.data.ids import read_id_list
+from util.data.images import find_image, read_image
+from util.data.labels import label_path, read_label
+from util.data.masks import Masks, masks_path, read_masks
+from util.data.voc import VOID, ClassTable, load_classes
+from util.evaluation.metrics import class_scores, count_pairs
+from util.runtime.errors import InputError
+from util.runtime.files import digest, read_bytes
 from util.vis import draw_masks
-from util.voc import VOID, ClassTable, load_classes
 from Web_demo.src.utils.files import keep_inside
 
 

@@ -6,9 +6,9 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from util.cli import Parser
-from util.errors import InputError
-from util.files import check_folder
+from util.runtime.cli import Parser
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder
 
 DESCRIPTION = """Show what a trained network sees, try merge strategies on single pictures, and look through results.
 

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from util.labels import encode_label
-from util.voc import ClassTable
+from util.data.labels import encode_label
+from util.data.voc import ClassTable
 
 if TYPE_CHECKING:
     from Web_demo.src.model.inference import Found

@@ -10,8 +10,8 @@ import altair as alt
 import pandas as pd
 
 import processor
-from util.errors import InputError
-from util.files import read_json, read_text
+from util.runtime.errors import InputError
+from util.runtime.files import read_json, read_text
 from Web_demo.src.utils.files import walk_files
 
 COMPARISON, SWEEP, RUN = "compare.json", "sweep.json", "run.json"

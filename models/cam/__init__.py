@@ -1,0 +1,1 @@
+"""From image-level labels to class activation maps and pseudo labels."""

@@ -1,0 +1,38 @@
+"""Mixed precision: the dtype behind ``--amp`` and ``--precision``, and whether it pays."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from util.runtime.distributed import Dist
+
+DTYPES = {"off": None, "fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(option: str, name: str, dist: Dist) -> str:
+    """What ``auto`` stands for, and a warning where the choice is slower than float32.
+
+    Args:
+        option: as it is called on the command line, for the warning.
+        name: a key of ``DTYPES``, or ``auto``: bf16 on a GPU that has it, fp16 on another, off on a CPU.
+
+    Returns:
+        a key of ``DTYPES``.
+    """
+    if name == "auto":
+        if dist.device.type != "cuda":
+            return "off"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if dist.is_main and not has_kernels(DTYPES[name], dist.device):
+        print(f"{option} {name}: this processor does not compute in it; float32 is faster here", file=sys.stderr)
+    return name
+
+
+def has_kernels(dtype: torch.dtype | None, device: torch.device) -> bool:
+    """Whether the device computes in this dtype. Processors without such kernels emulate it, and are slower by it."""
+    if device.type != "cpu":
+        return True
+    known = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    return dtype not in known or getattr(torch.ops.mkldnn, known[dtype])()

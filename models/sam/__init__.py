@@ -1,0 +1,1 @@
+"""Class-agnostic masks: Segment Anything, and a graph segmentation that needs no weights."""

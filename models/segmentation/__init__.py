@@ -1,0 +1,1 @@
+"""DeepLabV3+: data, training, prediction."""

@@ -1,0 +1,120 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import ROOT, run_script, write_set
+from PIL import Image
+
+import evaluate_enhanced
+from util.data.labels import read_label, write_label
+from util.data.voc import class_table
+
+
+def test_label_folder_with_a_baseline(tmp_path):
+    write_set(tmp_path)
+    command = ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--out", tmp_path / "out", "--boundary"]
+    done = run_script("evaluate_enhanced.py", "--pred", tmp_path / "gt", "--baseline", tmp_path / "labels", *command)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["miou"] == metrics["pixel_accuracy"] == metrics["boundary_iou"] == 1
+    assert "mIoU 100.00" in done.stdout and "change" in done.stdout
+    assert (tmp_path / "out" / "per_image.csv").is_file() and (tmp_path / "out" / "run.json").is_file()
+
+
+def test_a_missing_label_is_told_and_the_rest_scored(tmp_path):
+    write_set(tmp_path)
+    (tmp_path / "labels" / "img_01.png").unlink()
+    command = ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--out", tmp_path / "out"]
+    done = run_script("evaluate_enhanced.py", "--pred", tmp_path / "labels", *command)
+    assert done.returncode == 1 and "scores are over 5 of 6 images" in done.stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 5
+
+
+@pytest.fixture
+def network(tmp_path):
+    """A folder as `write_set` makes it, with pictures, and the path of a checkpoint with random weights."""
+    torch = pytest.importorskip("torch")
+    from models.segmentation import deeplabv3
+    from util.runtime import checkpoint
+
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for image_id in write_set(tmp_path):
+        Image.fromarray(rng.integers(0, 256, (40, 52, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{image_id}.png")
+    torch.manual_seed(0)
+    net = deeplabv3.build(6)
+    # Statistics of noise in batch norm, without which an untrained network sees one class everywhere.
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    net(torch.randn(4, 3, 64, 64))
+    names = ["background", *(f"class {number}" for number in range(1, 6))]
+    config = {"encoder": "mobilenet_v2", "output_stride": 16}
+    checkpoint.save(
+        tmp_path / "net.pth",
+        deeplabv3.checkpoint_content(net.state_dict(), config, class_table(names), None),
+    )
+    return tmp_path
+
+
+def evaluate_network(folder, out, *more):
+    """The arguments of an evaluation of the network of `network`."""
+    return ["--checkpoint", folder / "net.pth", "--images", folder / "images", "--gt", folder / "gt",
+            "--list", folder / "list.txt", "--workers", 1, "--device", "cpu", "--out", folder / out, *more]  # fmt: skip
+
+
+def test_network_alone_and_shared_out(network, monkeypatch, capsys):
+    """Scales, mirroring and post-processing change predictions; two processes score as one does."""
+    rich = ["--scales", 0.5, 1, "--flip", "--postprocess", "pixel-adaptive"]
+    for out, options in (("plain", []), ("alone", rich)):
+        monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, out, *options)])))
+        assert evaluate_enhanced.main() == 0
+    assert "boundary IoU" in capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+         str(ROOT / "evaluate_enhanced.py"), *map(str, evaluate_network(network, "shared", *rich))],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    scores = {name: json.loads((network / name / "metrics.json").read_text()) for name in ("plain", "alone", "shared")}
+    assert scores["alone"] == scores["shared"]
+    for values in scores["alone"]["per_class"].values():
+        assert {"iou", "precision", "recall"} <= set(values)
+    assert scores["alone"]["images"] == 6 and 0 <= scores["alone"]["boundary_iou"] <= 1
+    assert 0 < scores["alone"]["pixel_accuracy"] < 1
+    for image_id in (network / "list.txt").read_text().split():
+        labels = {out: read_label(network / out / "predictions" / "labels" / f"{image_id}.png", 6) for out in scores}
+        assert labels["alone"].shape == (40, 52)
+        assert (labels["alone"] == labels["shared"]).all() and (labels["alone"] != labels["plain"]).any()
+        assert (network / "shared" / "predictions" / "pictures" / f"{image_id}.jpg").is_file()
+
+
+def test_network_goes_on_after_a_picture_that_cannot_be_read(network, monkeypatch, capsys):
+    (network / "images" / "img_02.png").write_bytes(b"no picture")
+    monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, "out")])))
+    assert evaluate_enhanced.main() == 1
+    assert "img_02" in capsys.readouterr().err
+    assert json.loads((network / "out" / "metrics.json").read_text())["images"] == 5
+
+
+def test_check_tells_errors_from_warnings(tmp_path):
+    ids = write_set(tmp_path)
+    command = ["--labels", tmp_path / "labels", "--list", tmp_path / "list.txt", "--out", tmp_path / "out"]
+    tags = tmp_path / "tags.csv"
+    tags.write_text("".join(f"{image_id},1,2,5\n" for image_id in ids[1:]) + f"{ids[0]},3\n")
+    write_label(tmp_path / "labels" / "extra.png", np.zeros((3, 3), np.uint8))
+    write_label(tmp_path / "labels" / f"{ids[2]}.png", np.zeros((40, 52), np.uint8))
+    done = run_script("check_pseudo_label.py", *command, "--image-labels", tags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "out" / "check.json").read_text())
+    assert report["surplus"] == ["extra"] and report["warnings"]["empty"] == [ids[2]]
+    assert [ids[0], "bird"] in report["warnings"]["tagged class missing"]
+    assert any(item[0] == ids[0] for item in report["warnings"]["excluded class"])
+    (tmp_path / "labels" / f"{ids[1]}.png").unlink()
+    write_label(tmp_path / "labels" / f"{ids[3]}.png", np.full((40, 52), 99, np.uint8))
+    done = run_script("check_pseudo_label.py", *command, "--gt", tmp_path / "gt")
+    assert done.returncode == 1
+    report = json.loads((tmp_path / "out" / "check.json").read_text())
+    assert set(report["errors"]) == {ids[1], ids[3]} and report["scores"]["images"] == 4

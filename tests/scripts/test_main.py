@@ -1,0 +1,337 @@
+"""The merge stage from the command line: results, resume, staleness, faults and bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import ROOT, random_label, random_masks, run_script, write_set
+from PIL import Image
+
+from util.data.labels import read_label, write_label
+from util.data.masks import write_masks
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_set(tmp_path)
+    return tmp_path
+
+
+def command(data, *more, out="out"):
+    return [
+        "--pseudo_path", data / "labels", "--sam-path", data / "masks", "--image-list", data / "list.txt",
+        "--gt-dir", data / "gt", "--out", data / out, "--workers", "1", *more,
+    ]  # fmt: skip
+
+
+def results(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*.png"))}
+
+
+def test_all_writes_labels_scores_and_pictures(data):
+    done = run_script("main.py", *command(data, "--mode", "all", "--vis-worst", "2"))
+    assert done.returncode == 0, done.stderr
+    assert "6 made, 0 up to date, 0 failed" in done.stdout and "mIoU" in done.stdout
+    out = data / "out"
+    assert len(results(out / "grow")) == 6
+    assert len(list((out / "vis" / "grow").glob("*.png"))) == 2
+    metrics = json.loads((out / "grow.metrics.json").read_text())
+    assert metrics["images"] == 6 and 0 < metrics["miou"] < 1
+    rows = (out / "grow.per_image.csv").read_text().splitlines()
+    assert len(rows) == 7
+    run = json.loads((out / "grow" / "run.json").read_text())
+    assert run["options"]["parameters"]["coverage"] == 0.65 and "numpy" in run["versions"]
+
+
+def test_compare_ranks_every_strategy(data):
+    from merge import STRATEGIES
+
+    done = run_script("main.py", *command(data, "--mode", "compare"))
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((data / "out" / "compare.json").read_text())
+    assert set(comparison["methods"]) == set(comparison["difference"]) == set(STRATEGIES)
+    for name, change in comparison["difference"].items():
+        expected = comparison["methods"][name]["miou"] - comparison["input"]["miou"]
+        assert change["miou"] == pytest.approx(expected)
+        low, high = change["interval_95"]
+        assert low <= high
+    assert (data / "out" / "compare.csv").is_file() and (data / "out" / "compare.png").stat().st_size > 1000
+
+
+def test_compare_tells_pairs_classes_and_the_baseline(data):
+    from merge import STRATEGIES
+
+    done = run_script("main.py", *command(data, "--mode", "compare", "--baseline", "max_iou"))
+    assert done.returncode == 0, done.stderr
+    comparison = json.loads((data / "out" / "compare.json").read_text())
+    for one in STRATEGIES:
+        for other in set(STRATEGIES) - {one}:
+            pair, back = comparison["pairs"][one][other], comparison["pairs"][other][one]
+            assert pair["miou"] == pytest.approx(-back["miou"])
+            assert pair["interval_95"] == pytest.approx([-bound for bound in back["interval_95"][::-1]])
+    assert "to max_iou" in done.stdout and "partial input" in done.stdout
+    rows = (data / "out" / "compare_classes.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(comparison["input"]["per_class"])
+
+
+def test_split_half_tells_each_half_with_the_choice_of_the_other(data):
+    done = run_script(
+        "main.py",
+        *command(data, "--mode", "compare", "--methods", "max_iou,grow", "--split-half", "3"),
+        *("--values", "threshold=0.2,0.9", "--values", "quality=0.1,0.9", "--values", "trim=0,0.9"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads((data / "out" / "split_half.json").read_text())
+    assert sorted(result["halves"]["A"] + result["halves"]["B"]) == [f"img_{i:02}" for i in range(6)]
+    assert result["chosen"]["max_iou"]["settings"] == 2 and result["chosen"]["grow"]["settings"] == 12
+    for half in "AB":
+        assert result["chosen"]["max_iou"][half]["parameters"]["threshold"] in (0.2, 0.9)
+    assert (data / "out" / "split_half.csv").is_file() and (data / "out" / "split_half.png").is_file()
+    assert "chosen on" in done.stdout
+
+
+def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
+    sweep = command(data, "--mode", "compare", "--methods", "max_iou_imp2", "--sensitivity", "threshold")
+    done = run_script("main.py", *sweep, "--values", "threshold=0.1,0.9")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((data / "out" / "sensitivity_max_iou_imp2_threshold.json").read_text())
+    assert [point["value"] for point in result["points"]] == [0.1, 0.5, 0.9]
+    assert result["points"][1]["interval_95"] == [0, 0]
+    run_script("main.py", *command(data, "--mode", "merge", "--method", "max_iou_imp2", "--param", "threshold=0.9"))
+    run_script("main.py", *command(data, "--mode", "eval", "--method", "max_iou_imp2"))
+    metrics = json.loads((data / "out" / "max_iou_imp2.metrics.json").read_text())
+    assert metrics["miou"] == pytest.approx(result["points"][2]["miou"])
+    assert (data / "out" / "sensitivity_max_iou_imp2_threshold.png").stat().st_size > 1000
+
+
+def test_a_broken_image_does_not_stop_the_sweep(data):
+    cut(data, "labels/img_02.png")
+    done = run_script(
+        "main.py", *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"),
+    )  # fmt: skip
+    assert done.returncode == 1 and "labels/img_02.png: not a readable PNG" in done.stderr
+    result = json.loads((data / "out" / "split_half.json").read_text())
+    assert len(result["halves"]["A"] + result["halves"]["B"]) == 5
+
+
+def test_what_is_up_to_date_is_kept_and_a_changed_option_is_not(data):
+    merge = command(data, "--mode", "merge", "--method", "max_iou")
+    run_script("main.py", *merge)
+    before = {p.name: p.stat().st_mtime_ns for p in (data / "out" / "max_iou").glob("*.png")}
+    again = run_script("main.py", *merge)
+    assert "0 made, 6 up to date" in again.stdout
+    assert before == {p.name: p.stat().st_mtime_ns for p in (data / "out" / "max_iou").glob("*.png")}
+    assert "6 made" in run_script("main.py", *merge, "--param", "threshold=0.9").stdout
+    assert "6 made" in run_script("main.py", *merge).stdout
+
+
+def test_a_changed_input_or_a_damaged_output_is_made_again(data):
+    merge = command(data, "--mode", "merge")
+    run_script("main.py", *merge)
+    clean = results(data / "out" / "grow")
+    (data / "out" / "grow" / "img_03.png").write_bytes(b"damaged")
+    assert "1 made, 5 up to date" in run_script("main.py", *merge).stdout
+    assert results(data / "out" / "grow") == clean
+    rng = np.random.default_rng(99)
+    write_masks(data / "masks" / "img_01.json", random_masks(rng), "img_01", "img_01.jpg")
+    write_label(data / "labels" / "img_02.png", random_label(rng))
+    assert "2 made, 4 up to date" in run_script("main.py", *merge).stdout
+
+
+def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
+    project = tmp_path / "project"
+    for folder in ("merge", "util"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("main.py", "processor.py"):
+        shutil.copy(ROOT / file, project)
+
+    def merge(method):
+        script = [sys.executable, project / "main.py", *command(data, "--mode", "merge", "--method", method)]
+        return subprocess.run([*map(str, script)], capture_output=True, text=True, timeout=60).stdout
+
+    assert "6 made" in merge("merge_customize") and "6 made" in merge("max_iou")
+    before = results(data / "out" / "merge_customize")
+    strategy = project / "merge" / "merge_customize.py"
+    text = strategy.read_text()
+    assert "purity=0.5" in text
+    strategy.write_text(text.replace("purity=0.5", "purity=0.95"))
+    assert "6 made" in merge("merge_customize") and "0 made, 6 up to date" in merge("max_iou")
+    assert results(data / "out" / "merge_customize") != before
+    strategy.write_text(text + "\n# a remark\n")
+    assert "6 made" in merge("merge_customize")
+    assert results(data / "out" / "merge_customize") == before
+
+
+def test_killed_and_run_again_gives_the_same_bytes(tmp_path):
+    write_set(tmp_path, count=60)
+    run_script("main.py", *command(tmp_path, "--mode", "merge", out="whole"))
+    expected = results(tmp_path / "whole" / "grow")
+    killed = 0
+    for _ in range(3):
+        merge = [sys.executable, ROOT / "main.py", *command(tmp_path, "--mode", "merge")]
+        process = subprocess.Popen([*map(str, merge)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        target = len(results(tmp_path / "out" / "grow")) + 5
+        while process.poll() is None and len(results(tmp_path / "out" / "grow")) < target:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed
+    assert run_script("main.py", *command(tmp_path, "--mode", "merge")).returncode == 0
+    assert results(tmp_path / "out" / "grow") == expected
+
+
+def test_worker_processes_give_the_same_bytes(tmp_path):
+    write_set(tmp_path, count=20)
+    run_script("main.py", *command(tmp_path, "--mode", "merge", out="one"))
+    run_script("main.py", *command(tmp_path, "--mode", "merge", "--workers", "3", out="many"))
+    one, many = (results(tmp_path / name / "grow") for name in ("one", "many"))
+    assert len(one) == 20 and one == many
+
+
+def rgb_label(data):
+    Image.fromarray(np.zeros((40, 52, 3), np.uint8)).save(data / "labels" / "img_02.png")
+
+
+def rewrite_masks(data, **changes):
+    path = data / "masks" / "img_02.json"
+    content = json.loads(path.read_text())
+    content["image"].update(changes)
+    path.write_text(json.dumps(content))
+
+
+def broken_code(data):
+    path = data / "masks" / "img_02.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"]["counts"] = [1, 2, 3]
+    path.write_text(json.dumps(content))
+
+
+def cut(data, name):
+    path = data / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+BAD = {
+    "truncated label": (lambda d: cut(d, "labels/img_02.png"), "labels/img_02.png: not a readable PNG"),
+    "label of another size": (
+        lambda d: write_label(d / "labels" / "img_02.png", np.zeros((30, 52), np.uint8)),
+        "but the label is 52x30",
+    ),
+    "missing masks": (lambda d: (d / "masks" / "img_02.json").unlink(), "generate_sam_masks.py"),
+    "missing label": (lambda d: (d / "labels" / "img_02.png").unlink(), "no label map for img_02"),
+    "masks of another image": (lambda d: rewrite_masks(d, image_id="x", file_name="x.jpg"), "not of 'img_02'"),
+    "codes that do not add up": (broken_code, "add up to 6"),
+    "JSON cut short": (lambda d: cut(d, "masks/img_02.json"), "not valid JSON"),
+    "class above the number": (
+        lambda d: write_label(d / "labels" / "img_02.png", np.full((40, 52), 77, np.uint8)),
+        "label values 77 with 21 classes",
+    ),
+    "colours as a label": (rgb_label, "found mode RGB"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_and_the_rest_is_done(data, case):
+    spoil, message = BAD[case]
+    spoil(data)
+    done = run_script("main.py", *command(data, "--mode", "merge"))
+    assert done.returncode == 1
+    assert message in done.stderr and "img_02" in done.stderr and "Traceback" not in done.stderr
+    assert set(results(data / "out" / "grow")) == {f"img_{i:02}.png" for i in (0, 1, 3, 4, 5)}
+
+
+def test_a_failing_strategy_is_reported_with_its_line(data, tmp_path, monkeypatch):
+    import processor
+    from util.data.voc import load_classes
+
+    monkeypatch.setitem(processor.STRATEGIES, "broken", broken_strategy)
+    inputs = processor.Inputs(data / "labels", data / "masks", load_classes())
+    code, report = processor.merge_labels(inputs, "broken", {}, ["img_00"], tmp_path / "o", workers=1)
+    assert code == 1 and report["failed"] == 1
+
+
+def broken_strategy(label, masks, *, tags=None, cam=None):
+    return label / 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--sam-path", "nowhere"], "should be the folder of SAM masks"),
+        (["--image-list", "nowhere.txt"], "no such file"),
+        (["--method", "magic"], "unknown; there are grow"),
+        (["--param", "x=1"], "no such parameter"),
+        (["--number-class", "300"], "8-bit"),
+        (["--sensitivity", "threshold"], "go with --mode compare"),
+        (["--mode", "compare", "--sensitivity", "magic"], "no compared strategy lists values of it"),
+        (["--mode", "compare", "--values", "magic=1"], "no chosen strategy has this parameter"),
+        (["--mode", "compare", "--values", "threshold=0.1,low"], "'low' is no float"),
+        (["--classes", "unicorn", "--mode", "all"], "unicorn"),
+    ],
+)
+def test_wrong_commands_are_answered_without_a_traceback(data, change, message):
+    done = run_script("main.py", *command(data, "--mode", "merge", *change))
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_second_run_into_the_same_folder_is_refused(data):
+    from util.runtime.locking import lock_folder
+
+    (data / "out" / "grow").mkdir(parents=True)
+    with lock_folder(data / "out" / "grow"):
+        done = run_script("main.py", *command(data, "--mode", "merge"))
+    assert done.returncode == 2 and "another run is writing here" in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small tmpfs needs the right to mount")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_it_resumes(small_disk, tmp_path):
+    write_set(tmp_path, count=60)
+    merge = command(tmp_path, "--mode", "merge")
+    merge[merge.index("--out") + 1] = small_disk
+    done = run_script("main.py", *merge)
+    assert done.returncode == 2 and "free or mend the disk" in done.stderr and "Traceback" not in done.stderr
+    written = list((small_disk / "grow").glob("*.png"))
+    assert written and all(read_label(path).shape == (40, 52) for path in written)
+    subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
+    done = run_script("main.py", *merge)
+    assert done.returncode == 0 and "60 made" not in done.stdout
+    run_script("main.py", *command(tmp_path, "--mode", "merge", out="whole"))
+    assert results(small_disk / "grow") == results(tmp_path / "whole" / "grow")
+
+
+def test_an_unwritable_folder_is_named(small_disk, tmp_path):
+    write_set(tmp_path)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    merge = command(tmp_path, "--mode", "merge")
+    merge[merge.index("--out") + 1] = small_disk / "out"
+    done = run_script("main.py", *merge)
+    assert done.returncode == 2 and "cannot write here" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("script", sorted(p.name for p in ROOT.glob("*.py") if p.name != "processor.py"))
+def test_help_is_quick_and_needs_no_torch(script):
+    times = []
+    for _ in range(2):  # the first start also compiles
+        start = time.perf_counter()
+        done = run_script(script, "--help")
+        times.append(time.perf_counter() - start)
+    assert done.returncode == 0 and "--out" in done.stdout
+    assert min(times) < 2
+    probe = f"import sys; sys.argv=['x','--help']; import runpy\ntry: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, cwd=ROOT, env={**os.environ})

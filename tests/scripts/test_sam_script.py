@@ -1,0 +1,368 @@
+"""generate_sam_masks.py as its users run it; SAM is a small network, put in the place of the checkpoint's."""
+
+import dataclasses
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sam_reference import small_sam
+from segment_anything import sam_model_registry
+
+import generate_sam_masks
+from models.sam import checkpoints as sam
+from models.sam.checkpoints import load_sam
+from models.sam.generator import Options
+from util.data.masks import read_masks
+from util.runtime.cli import run
+from util.runtime.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--points-per-side", "6", "--points-per-batch", "20", "--pred-iou-thresh", "0", "--threads", "1",
+         "--stability-score-thresh", "0.02", "--stability-score-offset", "0.1", "--device", "cpu"]  # fmt: skip
+# One Python for many runs, since starting one takes seconds: copies of it (forks) are the runs.
+DRIVER = """
+import os, signal, socket, sys
+sys.path[:0] = [{root!r}, {tests!r}]
+from models.sam import checkpoints as sam
+from sam_reference import small_sam
+sam.load_sam = lambda name, path: small_sam()
+import generate_sam_masks
+from util.runtime import files
+from util.runtime.cli import run
+from util.runtime.ledger import Stage
+
+def start(prepare):
+    child = os.fork()
+    if not child:
+        prepare()
+        run(generate_sam_masks.main)
+    return child
+
+# Two processes that find each other by the variables that torchrun sets.
+with socket.socket() as listener:
+    listener.bind(("127.0.0.1", 0))
+    port = str(listener.getsockname()[1])
+
+def rank(number):
+    os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    sys.argv[sys.argv.index("--out") + 1] = {two!r}
+
+ranks = [start(lambda: rank(number)) for number in "01"]
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks])
+
+# A run that is killed where a real one could be, and started again, twice.
+def die(*parts):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def written_but_not_noted(times=[0]):
+    record = Stage.record
+    def second_dies(*parts):
+        times[0] += 1
+        return die() if times[0] == 2 else record(*parts)
+    Stage.record = second_dies
+
+def half_written(times=[0]):
+    replace = os.replace
+    def third_dies(source, target):
+        times[0] += str(target).endswith(".json") and "run" not in str(target)
+        return die() if times[0] == 3 else replace(source, target)
+    files.os.replace = third_dies
+
+for prepare in (written_but_not_noted, half_written):
+    print(os.waitstatus_to_exitcode(os.waitpid(start(prepare), 0)[1]))
+    print(sorted(name for name in os.listdir({killed!r}) if name.startswith("p")))
+run(generate_sam_masks.main)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder for one test, with something in the place of the checkpoint."""
+    (tmp_path / "weights.pth").write_bytes(b"stands for a checkpoint")
+    return tmp_path
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """The script in this process, which has loaded torch already: arguments -> exit code."""
+    monkeypatch.setattr(sam, "load_sam", lambda name, path: small_sam())
+    before = torch.get_num_threads()
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def call(arguments: list[str]) -> int:
+        monkeypatch.setattr(sys, "argv", ["generate_sam_masks.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run(generate_sam_masks.main)
+        return stop.value.code
+
+    yield call
+    torch.set_num_threads(before)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def options(folder: Path, out: str, *more: str) -> list[str]:
+    return ["--model", "vit_b", "--checkpoint", str(folder / "weights.pth"),
+            "--images", str(folder / "images"), "--out", str(folder / out), *SMALL, *more]  # fmt: skip
+
+
+def call(arguments: list[str]) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for k in range(count):
+        coarse = np.random.default_rng(k).integers(0, 256, (5, 6, 3), np.uint8)
+        cv2.imwrite(str(folder / f"p{k}.png"), cv2.resize(coarse, (70 + 5 * k, 60), interpolation=cv2.INTER_CUBIC))
+
+
+def results(out: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(out.glob("p*.json"))}
+
+
+def times(out: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in out.glob("p*.json")}
+
+
+def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
+    write_pictures(folder / "images", 6)
+    assert here(options(folder, "one")) == 0
+    expected = results(folder / "one")
+    assert len(expected) == 6
+    assert sum(len(json.loads(data)["annotations"]) for data in expected.values()) > 20
+
+    driver = folder / "driver.py"
+    places = {name: str(folder / name) for name in ("two", "killed")}
+    driver.write_text(DRIVER.format(root=str(ROOT), tests=str(ROOT / "tests"), **places))
+    done = call([str(driver), *options(folder, "killed")])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "[0, 0]", "-9", "['p0.json', 'p1.json']", "-9", "['p0.json', 'p1.json', 'p2.json']"
+    ], done.stderr  # fmt: skip
+    assert results(folder / "two") == expected
+    assert (folder / "two/ledger.1.jsonl").is_file()
+    assert results(folder / "killed") == expected
+    ledger = [json.loads(line)["id"] for line in (folder / "killed/ledger.jsonl").read_text().splitlines()]
+    assert ledger == sorted(ledger) and len(ledger) == 6
+
+
+def test_a_second_run_does_only_what_is_missing_or_stale(folder, here):
+    write_pictures(folder / "images", 3)
+    assert here(options(folder, "out")) == 0
+    out = folder / "out"
+    before = times(out)
+    assert here(options(folder, "out")) == 0 and times(out) == before
+    (out / "p1.json").write_bytes(b"damaged")
+    assert here(options(folder, "out")) == 0
+    assert {name for name, when in times(out).items() if when != before[name]} == {"p1.json"}
+    before = times(out)
+    (folder / "images/p2.png").write_bytes((folder / "images/p0.png").read_bytes())
+    assert here(options(folder, "out")) == 0
+    assert {name for name, when in times(out).items() if when != before[name]} == {"p2.json"}
+    before = times(out)
+    assert here(options(folder, "out", "--points-per-side", "3")) == 0
+    assert all(when != before[name] for name, when in times(out).items())
+    before = times(out)
+    assert here(options(folder, "out", "--points-per-side", "3", "--overwrite")) == 0
+    assert all(when != before[name] for name, when in times(out).items())
+
+
+def test_compressed_masks_are_converted_and_never_computed_again(folder, here, monkeypatch):
+    write_pictures(folder / "images", 3)
+    out = folder / "out"
+    assert here(options(folder, "out")) == 0
+    plain = results(out)
+    read = [read_masks(out, f"p{k}").counts() for k in range(3)]
+    monkeypatch.setattr("models.sam.generator.MaskGenerator.generate", lambda self, images: [1 / 0 for _ in images])
+    # Killed after the conversion, before it was noted: both forms are there.
+    (out / "p1.json.gz").write_bytes(gzip.compress(b"left by a run that was killed"))
+    assert here(options(folder, "out", "--gzip")) == 0
+    assert sorted(file.name for file in out.glob("p*")) == ["p0.json.gz", "p1.json.gz", "p2.json.gz"]
+    assert [gzip.decompress((out / f"p{k}.json.gz").read_bytes()) for k in range(3)] == list(plain.values())
+    assert [read_masks(out, f"p{k}").counts() for k in range(3)] == read
+    before = {file: file.stat().st_mtime_ns for file in out.glob("p*")}
+    assert here(options(folder, "out", "--gzip")) == 0
+    assert {file: file.stat().st_mtime_ns for file in out.glob("p*")} == before
+    assert here(options(folder, "out")) == 0
+    assert results(out) == plain and not list(out.glob("*.gz"))
+
+
+def test_new_masks_take_the_place_of_the_other_form(folder, here):
+    write_pictures(folder / "images", 2)
+    out = folder / "out"
+    assert here(options(folder, "out")) == 0
+    assert here(options(folder, "out", "--gzip", "--points-per-side", "3", "--preview", "1")) == 0
+    assert sorted(file.name for file in out.glob("p*.*")) == ["p0.json.gz", "p1.json.gz"]
+    assert (out / "preview/p0.png").is_file()
+
+
+# What each option of the generator changes, told by another value of it.
+CHANGES = {
+    "points-per-side": "5", "points-per-batch": "7", "pred-iou-thresh": "1.5", "stability-score-thresh": "0.4",
+    "stability-score-offset": "0.3", "box-nms-thresh": "0.3", "crop-n-layers": "1", "crop-nms-thresh": "0.2",
+    "crop-overlap-ratio": "0.1", "crop-n-points-downscale-factor": "2", "min-mask-region-area": "30",
+}  # fmt: skip
+
+
+def test_every_option_of_the_generator_is_on_the_command_line_and_does_something(folder, here):
+    assert set(CHANGES) == {name for name, *_ in generate_sam_masks.GENERATOR_OPTIONS}
+    assert {name.replace("-", "_") for name in CHANGES} == {field.name for field in dataclasses.fields(Options)}
+    write_pictures(folder / "images", 0)
+    coarse = np.random.default_rng(3).integers(0, 256, (5, 6, 3), np.uint8)
+    cv2.imwrite(str(folder / "images/p0.png"), cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC))
+    base = ["--points-per-side", "8", "--crop-n-layers", "1", "--box-nms-thresh", "0.9", "--crop-nms-thresh", "0.9"]
+    assert here(options(folder, "base", *base)) == 0
+    plain = results(folder / "base")["p0.json"]
+    for name, value in CHANGES.items():
+        value = "0" if name == "crop-n-layers" else value
+        assert here(options(folder, name, *base, f"--{name}", value)) == 0
+        result = results(folder / name)["p0.json"]
+        if name == "points-per-batch":  # speed and rounding only
+            assert len(json.loads(result)["annotations"]) == len(json.loads(plain)["annotations"]) > 0
+        else:
+            assert result != plain, name
+        recorded = json.loads((folder / name / "run.json").read_text())["options"]
+        assert recorded[name.replace("-", "_")] == float(value)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (["--points-per-side", "0"], "from 1 on"),
+        (["--pred-iou-thresh", "nan"], "finite"),
+        (["--stability-score-offset", "inf"], "finite"),
+        (["--crop-overlap-ratio", "1"], "0..1"),
+        (["--crop-n-layers", "-1"], "from 0 on"),
+        (["--crop-n-layers", "3", "--crop-n-points-downscale-factor", "2"], "no points"),
+        (["--encode-batch", "0"], "--encode-batch"),
+        (["--threads", "0"], "--threads"),
+        (["--preview", "-1"], "--preview"),
+        (["--model", "vit_x"], "vit_x"),
+        (["--model", "regions"], "no weights"),
+    ],
+)
+def test_wrong_options_are_refused(folder, here, capsys, wrong, message):
+    assert here(options(folder, "out", *wrong)) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_preview_draws_the_first_pictures(folder, here):
+    write_pictures(folder / "images", 3)
+    assert here(options(folder, "out", "--preview", "2")) == 0
+    drawn = sorted((folder / "out/preview").iterdir())
+    assert [file.name for file in drawn] == ["p0.png", "p1.png"]
+    for file in drawn:
+        panels = cv2.imread(str(file))
+        assert len(np.unique(panels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_bf16_and_exact_are_other_results_in_the_ledger(folder, here):
+    write_pictures(folder / "images", 1)
+    assert here(options(folder, "out")) == 0
+    plain = results(folder / "out")["p0.json"]
+    assert here(options(folder, "out", "--precision", "bf16")) == 0
+    half = results(folder / "out")["p0.json"]
+    assert half != plain
+    assert here(options(folder, "out", "--exact")) == 0
+    assert results(folder / "out")["p0.json"] != half
+
+
+@pytest.mark.parametrize("model", ["regions", "vit_b"])
+def test_bad_pictures_are_reported_and_the_rest_goes_on(folder, here, capsys, model):
+    images = folder / "images"
+    images.mkdir()
+    colours = np.kron(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
+    good = Image.fromarray(colours)
+    good.save(images / "rgb.png")
+    good.convert("L").save(images / "grey.png")
+    good.convert("1").save(images / "bits.png")
+    good.convert("P").save(images / "palette.png", transparency=3)
+    good.convert("LA").save(images / "grey_alpha.png")
+    good.convert("RGBA").save(images / "rgba.png")
+    good.convert("CMYK").save(images / "cmyk.jpg")
+    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(images / "deep.png")
+    cv2.imwrite(str(images / "deep_colours.png"), colours.astype(np.uint16) * 257)
+    Image.fromarray(np.full((30, 40), np.nan, np.float32)).save(images / "floats.tif")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    good.save(images / "turned.jpg", exif=turned)
+    good.resize((1, 1)).save(images / "pixel.png")
+    good.resize((6000, 4000), Image.Resampling.NEAREST).save(images / "huge.jpg")
+    Image.new("1", (20000, 20000)).save(images / "bomb.png")
+    whole = (images / "turned.jpg").read_bytes()
+    (images / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    whole = (images / "rgb.png").read_bytes()
+    (images / "cut_png.png").write_bytes(whole[: len(whole) // 2])
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 255
+    (images / "damaged.png").write_bytes(damaged)
+    (images / "text.png").write_text("no picture")
+    (images / "empty.jpg").write_bytes(b"")
+    (images / "folder.png").mkdir()
+    (images / "gone.png").symlink_to(images / "nowhere.png")
+
+    where = ["--images", str(images), "--out", str(folder / "out"), "--device", "cpu", "--preview", "2"]
+    weights = (
+        [] if model == "regions" else ["--checkpoint", str(folder / "weights.pth"), *SMALL, "--points-per-side", "2"]
+    )
+    assert here(["--model", model, *weights, *where]) == 1
+    errors = capsys.readouterr().err
+    bad = ["bomb", "cut", "cut_png", "damaged", "empty", "folder", "gone", "text"]
+    assert [name for name in bad if f"{name}: {images}" not in errors] == [], errors
+    assert f"{len(bad)} image(s) could not be done" in errors and "too large" in errors
+    fine = {"bits", "cmyk", "deep", "deep_colours", "floats", "grey", "grey_alpha", "huge", "palette", "pixel", "rgb",
+            "rgba", "turned"}  # fmt: skip
+    out = folder / "out"
+    assert {file.stem for file in out.glob("*.json")} - {"run"} == fine
+    for name, size in (("turned", (60, 40)), ("huge", (4000, 6000)), ("pixel", (1, 1)), ("deep", (40, 60))):
+        assert read_masks(out, name).shape == size
+    assert sorted(file.name for file in (out / "preview").iterdir()) == ["bits.png", "cmyk.png"]
+
+
+def test_a_checkpoint_of_another_model_is_named(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"image_encoder.patch_embed.proj.weight": torch.zeros(1280, 3, 16, 16)}, path)
+    with pytest.raises(InputError, match="expected the checkpoint of a vit_b.*found a vit_h: use --model vit_h"):
+        load_sam("vit_b", path)
+    torch.save({"layer.weight": torch.zeros(3)}, path)
+    with pytest.raises(InputError, match="found no SAM of the package"):
+        load_sam("vit_b", path)
+    path.write_bytes(b"garbage")
+    with pytest.raises(InputError, match="not a"):
+        load_sam("vit_b", path)
+
+
+def test_loads_a_published_state_dict(tmp_path):
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in sam_model_registry["vit_b"]().state_dict().items()}
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}  # a few kB on the disk
+    state["mask_decoder.iou_token.weight"] = torch.full((1, 256), 0.5)
+    torch.save(state, tmp_path / "weights.pth")
+    sam = load_sam("vit_b", tmp_path / "weights.pth")
+    assert not sam.training
+    assert (sam.mask_decoder.iou_token.weight == 0.5).all() and (sam.image_encoder.pos_embed == 0).all()
+    del state["mask_decoder.iou_token.weight"]
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match="mask_decoder.iou_token.weight"):
+        load_sam("vit_b", tmp_path / "weights.pth")
+
+
+def test_help_is_quick_and_honest():
+    start = time.monotonic()
+    done = call([str(ROOT / "generate_sam_masks.py"), "--help"])
+    assert done.returncode == 0 and time.monotonic() - start < 10  # seconds; torch alone takes longer on a slow disk
+    assert "is no SAM" in done.stdout and "--stability-score-thresh" in done.stdout

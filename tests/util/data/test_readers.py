@@ -1,0 +1,134 @@
+import io
+import os
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from util.data.cams import read_cam, write_cam
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels, write_image_labels
+from util.data.images import read_image
+from util.data.labels import read_label, write_label
+from util.data.npy import load_npy_dict
+from util.data.voc import load_classes, palette
+from util.runtime.errors import InputError
+from util.runtime.files import atomic_write, check_id
+
+
+def test_id_lists(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_bytes(
+        b"\xef\xbb\xbf2007_000032\r\n\r\n  2007_000039 \r\n2007_000032\n/JPEGImages/a.b.jpg /Seg/a.b.png\n"
+    )
+    assert read_id_list(path) == ["2007_000032", "2007_000039", "a.b"]
+    path.write_text("\n \n")
+    with pytest.raises(InputError, match="empty"):
+        read_id_list(path)
+    path.write_text("..\n")
+    with pytest.raises(InputError, match="line 1"):
+        read_id_list(path)
+
+
+@pytest.mark.parametrize("image_id", ["..", ".", "a/b", "a\\b", ""])
+def test_ids_stay_in_their_folder(image_id):
+    with pytest.raises(InputError):
+        check_id(image_id)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_labels_are_read_by_index_in_both_modes(tmp_path):
+    label = np.array([[0, 1, 20], [255, 15, 0]], np.uint8)
+    write_label(tmp_path / "p.png", label)
+    Image.fromarray(label).save(tmp_path / "l.png")
+    assert Image.open(tmp_path / "p.png").mode == "P"
+    assert np.array_equal(read_label(tmp_path / "p.png", 21), label)
+    assert np.array_equal(read_label(tmp_path / "l.png", 21), label)
+    assert palette()[15].tolist() == [192, 128, 128] and palette()[255].tolist() == [224, 224, 192]
+    with pytest.raises(InputError, match="20 with 5 classes|15, 20 with 5"):
+        read_label(tmp_path / "p.png", 5)
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "rgb.png")
+    with pytest.raises(InputError, match="mode RGB"):
+        read_label(tmp_path / "rgb.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "p.png").read_bytes()[:-30])
+    with pytest.raises(InputError, match="cut.png"):
+        read_label(tmp_path / "cut.png")
+
+
+def test_pictures_of_every_mode(tmp_path):
+    rgb = np.full((4, 6, 3), 120, np.uint8)
+    picture = Image.fromarray(rgb)
+    for mode, name in (("L", "g.png"), ("RGBA", "a.png"), ("CMYK", "c.jpg"), ("P", "p.png"), ("1", "b.png")):
+        picture.convert(mode).save(tmp_path / name)
+        assert read_image(tmp_path / name).shape == (4, 6, 3)
+    Image.fromarray(np.full((4, 6), 65535, np.uint16)).save(tmp_path / "16.png")
+    assert (read_image(tmp_path / "16.png") == 255).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").shape == (6, 4, 3)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-40])
+    with pytest.raises(InputError, match="cut.jpg"):
+        read_image(tmp_path / "cut.jpg")
+
+
+def test_image_level_labels_in_every_format(tmp_path):
+    classes = load_classes()
+    tags = {"a": (8, 15), "b": ()}
+    for name in ("tags.npy", "tags.csv"):
+        write_image_labels(tmp_path / name, tags, classes)
+        assert read_image_labels(tmp_path / name, classes) == tags
+    (tmp_path / "xml").mkdir()
+    objects = "".join(f"<object><name>{name}</name></object>" for name in ("person", "cat", "cat"))
+    (tmp_path / "xml" / "a.xml").write_text(f"<annotation>{objects}</annotation>")
+    assert read_image_labels(tmp_path / "xml", classes) == {"a": (8, 15)}
+    (tmp_path / "tags.csv").write_text("a,unicorn\n")
+    with pytest.raises(InputError, match="line 1.*unicorn"):
+        read_image_labels(tmp_path / "tags.csv", classes)
+
+
+def test_soft_cams(tmp_path):
+    cam = {3: np.linspace(-0.5, 1, 6, dtype=np.float32).reshape(2, 3)}
+    write_cam(tmp_path, "a", cam)
+    assert list(load_npy_dict(tmp_path / "a.npy")) == [2]
+    again = read_cam(tmp_path, "a")
+    assert list(again) == [3] and again[3].min() == 0 and again[3].max() == 1
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, (f"touch {os.environ['WSSS_EVIL']}",)
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
+    flag = tmp_path / "ran"
+    monkeypatch.setenv("WSSS_EVIL", str(flag))
+    np.save(tmp_path / "evil.npy", np.array({0: Evil()}, dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="could run code"):
+        load_npy_dict(tmp_path / "evil.npy")
+    assert not flag.exists()
+    np.load(tmp_path / "evil.npy", allow_pickle=True)
+    assert flag.exists()  # so the file really was dangerous
+
+
+def test_damaged_npy_files(tmp_path):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array({0: np.zeros(3)}, dtype=object), allow_pickle=True)
+    for name, data in (
+        ("cut", buffer.getvalue()[:-20]),
+        ("text", b"hello"),
+        ("plain", pickle.dumps({})),
+        ("empty", b""),
+    ):
+        (tmp_path / f"{name}.npy").write_bytes(data)
+        with pytest.raises(InputError, match=f"{name}.npy"):
+            load_npy_dict(tmp_path / f"{name}.npy")

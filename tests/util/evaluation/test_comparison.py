@@ -1,0 +1,104 @@
+"""Intervals of differences, the choice on one half, and what is told about classes."""
+
+import numpy as np
+import pytest
+
+from util.data.voc import load_classes
+from util.evaluation import comparison
+from util.evaluation.metrics import Evaluation, filled_cells
+
+CLASSES = load_classes()
+
+
+def evaluation(counts_by_id):
+    """From id -> {(true, predicted): pixels}; predicted 21 is void."""
+    cells = {}
+    for image_id, entries in counts_by_id.items():
+        counts = np.zeros((21, 22), np.int64)
+        for place, pixels in entries.items():
+            counts[place] = pixels
+        cells[image_id] = filled_cells(counts)
+    return Evaluation(CLASSES, cells, {})
+
+
+def population(accuracy, seed, count=40):
+    """Images of two classes of which a share is labelled right."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for n in range(count):
+        right = int(np.clip(rng.normal(accuracy, 0.05), 0, 1) * 1000)
+        found[f"i{n}"] = {(0, 0): 1000, (8, 8): right, (8, 0): 1000 - right}
+    return evaluation(found)
+
+
+def test_bootstrap_agrees_with_drawing_sets_by_hand():
+    one, two = population(0.8, 0), population(0.7, 1)
+    drawn = comparison.bootstrap_miou({"one": one, "two": two}, samples=50, seed=3)
+    ids = list(one.cells)
+    draws = np.random.default_rng(3).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=50)
+    for sample in (0, 17, 49):
+        for name, side in (("one", one), ("two", two)):
+            total = sum(times * side.image_counts(i) for times, i in zip(draws[sample], ids))
+            hit, there, predicted = np.diagonal(total), total.sum(1), total[:, :21].sum(0)
+            present = there > 0
+            expected = (hit[present] / (there + predicted - hit)[present]).mean()
+            assert drawn[name][sample] == pytest.approx(expected)
+
+
+def test_the_interval_holds_the_difference_and_excludes_zero_only_for_a_real_one():
+    good, same, poor = population(0.8, 0), population(0.8, 5), population(0.7, 1)
+    low, high = comparison.bootstrap_difference(good, poor)
+    assert 0 < low < good.scores["miou"] - poor.scores["miou"] < high
+    low, high = comparison.bootstrap_difference(good, same)
+    assert low < 0 < high
+    assert comparison.bootstrap_difference(good, good) == (0.0, 0.0)
+
+
+def test_a_paired_bootstrap_refuses_other_images():
+    with pytest.raises(ValueError, match="same images"):
+        comparison.bootstrap_miou({"a": population(0.8, 0), "b": population(0.8, 0, count=10)})
+
+
+def test_void_counts_as_wrong_or_is_left_out():
+    side = evaluation({f"i{n}": {(0, 0): 100, (8, 8): 60, (8, 21): 40} for n in range(5)})
+    wrong = comparison.bootstrap_miou({"s": side}, samples=5)["s"]
+    kept = comparison.bootstrap_miou({"s": side}, samples=5, void_left_out=True)["s"]
+    assert wrong == pytest.approx(0.8) and kept == pytest.approx(1.0)
+
+
+def test_halves_are_a_partition_and_depend_on_the_seed_alone():
+    ids = [f"i{n}" for n in range(11)]
+    one, two = comparison.halves(ids, 4)
+    assert sorted(one + two) == sorted(ids) and len(one) == 5 and not set(one) & set(two)
+    assert comparison.halves(ids, 4) == (one, two) and comparison.halves(ids, 5) != (one, two)
+
+
+def test_each_half_is_told_with_what_the_other_half_chose():
+    ids = [f"i{n}" for n in range(10)]
+    first, second = comparison.halves(ids, 0)
+    right, wrong = {(0, 0): 100, (8, 8): 100}, {(0, 0): 100, (8, 0): 100}
+    only_first = evaluation({i: right if i in first else wrong for i in ids})
+    only_second = evaluation({i: right if i in second else wrong for i in ids})
+    chosen, pooled = comparison.choose_and_report([only_first, only_second], ids, 0)
+    assert chosen == [0, 1]
+    # What fits the first half is wrong on the second and the other way round: nothing of the choice leaks.
+    assert pooled.scores["per_class"]["cat"]["recall"] == 0
+    chosen, pooled = comparison.choose_and_report([evaluation(dict.fromkeys(ids, right)), only_first], ids, 0)
+    assert chosen == [0, 0] and pooled.scores["miou"] == 1
+
+
+def test_partial_and_false_activation_by_hand():
+    before = evaluation({"a": {(0, 0): 80, (0, 8): 20, (8, 8): 60, (8, 0): 40}})
+    header, *rows = comparison.activation_rows({"input": before.scores})
+    assert header == ["class", "IoU input", "partial input", "false input"]
+    assert ["cat", "50.00", "40.00", "25.00"] in rows
+
+
+def test_charts_are_written(tmp_path):
+    change = {"a": {"miou": 0.02, "interval_95": (0.01, 0.03)}}
+    comparison.draw_bars(tmp_path / "bars.png", {"a": 0.8, "input": 0.78}, {"the input": change})
+    for values, default in (((0.1, 0.5), 0.5), ((False, True), False), (("a", "b"), "b")):
+        points = [{"value": value, "miou": 0.8, "interval_95": (0.0, 0.0)} for value in values]
+        comparison.draw_curve(tmp_path / f"{default}.png", "x", points, default, {"input": 0.78})
+        assert (tmp_path / f"{default}.png").stat().st_size > 1000
+    assert (tmp_path / "bars.png").stat().st_size > 1000

@@ -1,0 +1,79 @@
+"""Checkpoints: what is saved is loaded, what is damaged or dangerous is refused, a full disk loses nothing."""
+
+import os
+from functools import partial
+
+import pytest
+
+from util.runtime import checkpoint
+from util.runtime.errors import InputError
+
+torch = pytest.importorskip("torch")
+
+
+def test_round_trip(tmp_path):
+    state = {"model": {"w": torch.arange(6.0).view(2, 3)}, "step": 3, "names": ["a", "b"], "score": None}
+    checkpoint.save(tmp_path / "deep" / "a.pth", state)
+    loaded = checkpoint.load(tmp_path / "deep" / "a.pth")
+    assert torch.equal(loaded["model"]["w"], state["model"]["w"])
+    assert {k: loaded[k] for k in ("step", "names", "score")} == {"step": 3, "names": ["a", "b"], "score": None}
+    assert os.listdir(tmp_path / "deep") == ["a.pth"]
+
+
+def test_code_is_refused(tmp_path):
+    torch.save({"call": os.system}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="could run code"):
+        checkpoint.load(tmp_path / "evil.pth")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 300])
+def test_damaged_file_is_refused(tmp_path, kept):
+    checkpoint.save(tmp_path / "a.pth", {"w": torch.ones(100)})
+    data = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "a.pth").write_bytes(data[:kept])
+    with pytest.raises(InputError, match="a.pth"):
+        checkpoint.load(tmp_path / "a.pth")
+
+
+def test_missing_file_and_other_content_are_named(tmp_path):
+    with pytest.raises(InputError, match="found nothing"):
+        checkpoint.load(tmp_path / "none.pth")
+    with pytest.raises(InputError, match="found a folder"):
+        checkpoint.load(tmp_path)
+    torch.save(torch.ones(2), tmp_path / "tensor.pth")
+    with pytest.raises(InputError, match="holds a Tensor"):
+        checkpoint.load(tmp_path / "tensor.pth")
+
+
+class _FullDisk:
+    """A file that takes ``room`` bytes and then says that the disk is full, as the kernel does."""
+
+    def __init__(self, room, name, mode):
+        self.file, self.room = open(name, mode), room  # noqa: SIM115
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(28, "No space left on device")
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+
+@pytest.mark.parametrize("room", [0, 5000, 40000])
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, room):
+    path = tmp_path / "last.pth"
+    checkpoint.save(path, {"w": torch.ones(20000), "step": 1})
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint, "open", partial(_FullDisk, room), raising=False)
+    with pytest.raises(InputError, match="No space left.*free or mend the disk"):
+        checkpoint.save(path, {"w": torch.zeros(20000), "step": 2})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["last.pth"], "a partial file was left behind"

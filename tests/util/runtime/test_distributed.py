@@ -1,0 +1,105 @@
+"""Processes: the shards of a list, devices, and DeepLabV3+ trained by two processes as by one with twice the batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from util.runtime import distributed
+from util.runtime.errors import InputError
+
+torch = pytest.importorskip("torch")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_shards_cover_everything_once():
+    items = list(range(11))
+    shards = [distributed.Dist(rank, 4, rank, torch.device("cpu")).shard(items) for rank in range(4)]
+    assert sorted(sum(shards, [])) == items
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_alone_without_torchrun(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    dist = distributed.init("cpu")
+    assert (dist.rank, dist.world, dist.is_main, dist.device.type) == (0, 1, True, "cpu")
+    assert dist.gather("x") == ["x"] and dist.broadcast("y") == "y"
+    dist.barrier()
+    distributed.cleanup()
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "tpu:0", ""])
+def test_unknown_device_is_an_input_error(name):
+    with pytest.raises(InputError, match="--device"):
+        distributed.choose_device(name)
+
+
+# Steps of a narrow network on fixed pictures; every process prints nothing and saves what it has.
+_STEPS = """
+import sys
+import torch
+from torch import nn
+sys.path.insert(0, {root!r})
+from models.segmentation.training import Recipe, Trainer
+from util.runtime import distributed
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.decoder = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.segmentation_head = nn.Sequential(nn.Conv2d(8, 4, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
+
+    def forward(self, x):
+        return self.segmentation_head(self.decoder(self.encoder(x)))
+
+class Pictures(torch.utils.data.Dataset):
+    ids = [str(n) for n in range(24)]
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, item):
+        generator = torch.Generator().manual_seed(item[0])
+        image = torch.randn(3, 16, 16, generator=generator) * (1 + item[0] % 3)
+        label = torch.randint(0, 4, (16, 16), generator=generator)
+        label[: item[0] % 12] = 255   # so that processes differ in their number of valid pixels
+        return item[0], image, label
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+dist = distributed.init("cpu")
+net = Net()
+sync = sys.argv[3] == "sync"
+recipe = Recipe(steps=6, batch=int(sys.argv[2]), lr=0.05, warm_up=2, clip_norm=1.0)
+trainer = Trainer(net, Pictures(), recipe, dist, workers=0, sync_norm=sync)
+if not sync:
+    net.train = lambda mode=True: nn.Module.train(net, False)   # fixed statistics: gradients alone are compared
+losses = []
+trainer.run(lambda best: None, log=lambda name, value, step: losses.append(value) if name == "loss" else None)
+torch.save({{"net": net.state_dict(), "loss": losses}}, sys.argv[1] + str(dist.rank))
+distributed.cleanup()
+"""
+
+
+def _train(script: Path, out: Path, batch: int, norm: str, processes: int) -> list[dict]:
+    command = [sys.executable, str(script), str(out), str(batch), norm]
+    if processes > 1:
+        command[1:1] = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [torch.load(f"{out}{rank}", weights_only=True) for rank in range(processes)]
+
+
+@pytest.mark.parametrize("norm", ["sync", "fixed"])
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path, norm):
+    script = tmp_path / "steps.py"
+    script.write_text(_STEPS.format(root=str(ROOT)))
+    (one,) = _train(script, tmp_path / "one", 8, norm, 1)
+    two = _train(script, tmp_path / "two", 4, norm, 2)
+    for rank in two:
+        assert rank["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        for name, value in one["net"].items():
+            torch.testing.assert_close(rank["net"][name], value, rtol=1e-3, atol=1e-5, msg=name)

@@ -1,0 +1,641 @@
+"""The web demo without a browser: every page in Streamlit's AppTest, bad uploads, bad checkpoints, closed folders."""
+
+import base64
+import io
+import json
+import os
+import sys
+import zipfile
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from PIL import Image
+from web_demo_data import (
+    APP,
+    NAMES,
+    animated_gif,
+    encoded,
+    lab_options,
+    photograph,
+    png_header,
+    rotated,
+    write_checkpoint,
+    write_merge_data,
+)  # fmt: skip
+
+pytest.importorskip("torch")
+testing = pytest.importorskip("streamlit.testing.v1")
+
+import streamlit as st
+from streamlit.util import calc_hash
+
+from merge import STRATEGIES
+from util.data.labels import read_label, write_label
+from util.runtime import checkpoint
+from util.runtime.errors import InputError
+from Web_demo.src.model import inference, loading
+from Web_demo.src.preprocessing import uploads
+from Web_demo.src.utils import lab, options, pictures
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("network") / "last.pth")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    write_merge_data(folder)
+    return folder
+
+
+@pytest.fixture
+def demo(monkeypatch, tmp_path):
+    """Starts the demo with options, in an empty folder; ``page`` is the last part of the address."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*arguments, page=""):
+        monkeypatch.setattr(sys, "argv", [str(APP), *map(str, arguments)])
+        app = testing.AppTest.from_file(str(APP), default_timeout=60)
+        app._page_hash = calc_hash(page) if page else ""
+        app.run()
+        assert not app.exception
+        return app
+
+    return start
+
+
+def upload(app, *files):
+    app.file_uploader[0].set_value([(name, data, "image/jpeg") for name, data in files]).run()
+    assert not app.exception
+    return app
+
+
+def texts(app):
+    return " ".join(str(element.value) for kind in ("markdown", "caption", "info") for element in app.get(kind))
+
+
+def downloads_of(app):
+    """The files that the page offers to save."""
+    files = [file for element in app.get("bidi_component") for file in json.loads(element.proto.json)["files"]]
+    return [{**file, "content": base64.b64decode(file["content"])} for file in files]
+
+
+def go_to(app, page):
+    app._page_hash = calc_hash(page)
+    app.run()
+    assert not app.exception
+
+
+def legends(app):
+    return [
+        element.proto.body
+        for element in app.get("html")
+        if "legend" in element.proto.body and "<tr>" in element.proto.body
+    ]
+
+
+# --- Segment ------------------------------------------------------------------------------------------------------
+
+
+def test_first_start_tells_what_is_needed(demo):
+    app = demo()
+    assert "no trained model yet" in app.info[0].value
+    assert "python quickstart.py" in texts(app) and "train_deeplabv3.py" in texts(app)
+    assert not app.error and not app.file_uploader
+
+
+def test_checkpoints_of_the_quickstart_are_found_by_themselves(demo, network, tmp_path):
+    (tmp_path / "quickstart" / "deeplabv3").mkdir(parents=True)
+    os.link(network, tmp_path / "quickstart" / "deeplabv3" / "last.pth")
+    later = tmp_path / "quickstart" / "cam" / "last.pth"
+    checkpoint.save(later, {"kind": "transcam"})
+    app = demo()
+    assert (
+        app.sidebar.selectbox[0].value.name == "last.pth" and app.sidebar.selectbox[0].value.parent.name == "deeplabv3"
+    )
+    assert not app.error and app.file_uploader
+    captions = " ".join(caption.value for caption in app.sidebar.caption)
+    assert "mobilenet" in captions and "43.21 %" in captions and "cpu" in captions
+    app.sidebar.selectbox[0].set_value(later.relative_to(tmp_path)).run()
+    assert "no checkpoint of DeepLabV3" in app.error[0].value.replace("\\", "") and not app.exception
+
+
+def test_uploads_are_segmented_and_shown(demo, network):
+    app = upload(
+        demo("--checkpoint", network),
+        ("one.jpg", encoded(photograph())),
+        ("two.png", encoded(photograph(90, 70, 1), "PNG")),
+    )
+    assert not app.error
+    assert "160 x 120 pixels, done in" in texts(app) and "70 x 90 pixels" in texts(app)
+    assert len(legends(app)) == 2 and NAMES[3] in legends(app)[0]
+    saved = downloads_of(app)
+    assert [file["name"] for file in saved] == ["one_mask.png", "one_overlay.jpg", "two_mask.png", "two_overlay.jpg"]
+    assert Image.open(io.BytesIO(saved[2]["content"])).size == (70, 90)
+    assert len(app.get("image")) == 6
+    app.button(key="download all").click().run()
+    *_, archive = downloads_of(app)
+    with zipfile.ZipFile(io.BytesIO(archive["content"])) as file:
+        assert {name: file.read(name) for name in file.namelist()} == {f["name"]: f["content"] for f in saved}
+    app.run()
+    assert len(downloads_of(app)) == 4  # the archive is handed out once
+    app.toggle(key="confidence").set_value(True).run()
+    assert len(app.get("image")) == 8 and not app.exception
+    app.slider(key="opacity").set_value(20).run()
+    assert not app.exception
+
+
+def test_a_class_can_be_switched_off(demo, network):
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    shown = next(group for group in app.get("button_group") if group.label == "Shown")
+    kept = list(shown.value)
+    assert len(kept) >= 2 and "(not shown)" not in legends(app)[0]
+    shown.set_value(kept[1:]).run()
+    assert not app.exception
+    assert legends(app)[0].count("(not shown)") == 1
+
+
+def test_uploads_and_choices_outlast_other_pages(demo, network):
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())), ("cut.jpg", b"no picture"))
+    next(group for group in app.get("button_group") if "drawn" in group.label).set_value(["Sample 2"])
+    app.slider(key="opacity").set_value(35).run()
+    before = legends(app)
+    assert len(before) == 2 and "Still here" not in texts(app)
+    with patch.object(inference, "_segment", side_effect=AssertionError):
+        for page in ("lab", "results", ""):
+            go_to(app, page)
+    assert legends(app) == before and app.slider(key="opacity").value == 35 and not app.error
+    assert "Still here from before: one" in texts(app)
+    upload(app, ("two.jpg", encoded(photograph(seed=1))))
+    assert len(legends(app)) == 3
+    app.button(key="remove earlier").click().run()
+    assert len(legends(app)) == 2 and "Still here" not in texts(app)
+    assert "one.jpg" not in [picture.name for picture in app.session_state["pictures"].values()]
+
+
+def test_kept_and_new_uploads_are_limited_together(demo, network):
+    data = encoded(photograph(32, 40))
+    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number in range(12)))
+    go_to(app, "lab")
+    go_to(app, "")
+    upload(app, *((f"new {number}.jpg", data) for number in range(12)))
+    assert "24 pictures" in app.warning[0].value and len(legends(app)) == uploads.MAX_FILES
+
+
+def test_what_was_worked_out_outlasts_a_click_meanwhile(demo, network):
+    import streamlit.runtime.scriptrunner_utils.exceptions as stops
+
+    app, segment = demo("--checkpoint", network), inference.segment
+    asked = []
+
+    def interrupted(segmenter, image, closely):
+        asked.append(image.shape)
+        if len(asked) == 2:
+            raise stops.StopException  # as a click does
+        return segment(segmenter, image, closely)
+
+    with patch.object(inference, "segment", interrupted):
+        upload(app, ("one.jpg", encoded(photograph())), ("two.png", encoded(photograph(90, 70, 1), "PNG")))
+        assert not legends(app)
+        app.run()
+    assert len(legends(app)) == 2 and asked == [(120, 160, 3), (90, 70, 3), (90, 70, 3)]
+
+
+def test_a_sample_picture_and_a_closer_look(demo, network):
+    app = demo("--checkpoint", network)
+    group = next(group for group in app.get("button_group") if "drawn" in group.label)
+    group.set_value(["Sample 2"]).run()
+    assert not app.exception and len(legends(app)) == 1
+    before = legends(app)
+    app.sidebar.toggle[0].set_value(True).run()
+    assert not app.exception and legends(app) != before
+
+
+def test_a_moved_slider_segments_nothing_again(demo, network):
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    with patch.object(inference, "_segment", side_effect=AssertionError):
+        app.slider(key="opacity").set_value(80).run()
+    assert not app.exception and len(legends(app)) == 1
+
+
+def test_segmentation_is_the_librarys(network):
+    from models.segmentation.deeplabv3 import load_checkpoint
+    from models.segmentation.predict import segment
+
+    segmenter, image = load_checkpoint(network), photograph()
+    for closely in (False, True):
+        scales = inference.CLOSE_SCALES if closely else (1.0,)
+        result = inference.segment(segmenter, image, closely)
+        np.testing.assert_array_equal(result.label, segment(segmenter, image, scales, closely))
+        assert sum(entry.share for entry in result.found) == pytest.approx(1)
+        assert all(0 < entry.confidence <= 1 for entry in result.found)
+        pixels = np.bincount(result.label.ravel(), minlength=len(NAMES))
+        assert {entry.index: round(entry.share * result.label.size) for entry in result.found} == {
+            int(index): int(pixels[index]) for index in np.flatnonzero(pixels)
+        }
+
+
+# --- uploads ------------------------------------------------------------------------------------------------------
+
+GOOD = ("good.jpg", encoded(photograph()))
+NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("notes.jpg", lambda: b"these are notes, no picture" * 20, "not a JPG or PNG"),
+        ("cut.jpg", lambda: encoded(photograph())[:2000], "cut short"),
+        ("cut.png", lambda: encoded(photograph(), "PNG")[:5000], "cut short"),
+        ("nothing.png", lambda: b"", "empty"),
+        ("bomb.png", lambda: png_header(20_000, 20_000), "too large"),
+        ("moving.jpg", animated_gif, "but a GIF"),
+        ("huge.png", lambda: encoded(NOISE, "PNG", compress_level=0), "too large"),
+        ("page.png", lambda: b"<html><script>alert(1)</script></html>", "not a JPG or PNG"),
+        ("drawing.png", lambda: b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "not a JPG or PNG"),
+    ],
+)  # fmt: skip
+def test_a_bad_upload_is_told_and_the_others_are_shown(demo, network, name, make, message):
+    data = make()
+    if name == "huge.png":
+        assert len(data) > 30 * 2**20
+    app = upload(demo("--checkpoint", network), (name, data), GOOD)
+    assert len(app.error) == 1
+    text = app.error[0].value.replace("\\", "")
+    assert message in text and text.startswith(name)
+    assert len(legends(app)) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (lambda: encoded(Image.fromarray(photograph()).convert("CMYK"), "JPEG"), (120, 160)),
+        (lambda: encoded(np.arange(120 * 160, dtype=np.uint16).reshape(120, 160) * 3, "PNG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(photograph()).convert("RGBA"), "PNG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(photograph()).convert("P"), "PNG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(photograph()).convert("LA"), "PNG"), (120, 160)),
+        (rotated, (160, 120)),
+        (lambda: encoded(photograph(1, 1), "PNG"), (1, 1)),
+        (lambda: encoded(photograph(3, 900), "PNG"), (3, 900)),
+    ],
+)  # fmt: skip
+def test_unusual_pictures_are_shown_upright(demo, network, make, size):
+    data = make()
+    assert uploads.read_upload("x", data).image.shape == (*size, 3)
+    app = upload(demo("--checkpoint", network), ("unusual.png", data))
+    assert not app.error and f"{size[1]} x {size[0]} pixels, done in" in texts(app)
+
+
+def test_an_exif_rotated_picture_is_turned():
+    upright = uploads.read_upload("x.jpg", rotated()).image
+    expected = np.rot90(np.asarray(Image.open(io.BytesIO(encoded(photograph())))), -1)
+    assert np.abs(upright.astype(int) - expected).mean() < 2
+
+
+def test_fifty_uploads_are_too_many(demo, network):
+    data = encoded(photograph(32, 40))
+    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number in range(50)))
+    assert "50 pictures" in app.warning[0].value and len(legends(app)) == uploads.MAX_FILES and not app.error
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("../../etc/passwd.png", "passwd.png"),
+        ("C:\\Users\\me\\cat.jpg", "cat.jpg"),
+        ("<script>alert(1)</script>.png", "script_.png"),
+        ("<img src=x onerror=alert(1)>.png", "_img src=x onerror=alert(1)_.png"),
+        ("..", "picture"),
+        ("", "picture"),
+        ("a\0b\n\u202egnp.jpg", "abgnp.jpg"),
+        ("x" * 300 + ".jpeg", "x" * 75 + ".jpeg"),
+        ("Ca\u0301mara.png", "C\u00e1mara.png"),
+    ],
+)
+def test_names_are_made_harmless(demo, network, name, clean):
+    assert uploads.clean_name(name) == clean
+
+
+def test_a_name_with_html_is_shown_as_text(demo, network):
+    app = upload(
+        demo("--checkpoint", network), ("<b>![x](http://127.0.0.1/x.png)$y$ :red[z].png", encoded(photograph()))
+    )
+    heading = next(m.value for m in app.markdown if m.value.startswith("**"))
+    assert "\\!" not in heading or "<" not in heading.replace("\\<", "")
+    for mark in ("![", "](", "$y$", ":red["):
+        assert mark not in heading
+
+
+def test_a_picture_with_path_parts_and_no_suffix_is_shown_by_its_last_part(demo, network):
+    app = upload(demo("--checkpoint", network), ("../../etc/passwd", encoded(photograph())))
+    assert not app.error and len(legends(app)) == 1
+    assert [m.value for m in app.markdown if m.value.startswith("**")] == ["**passwd**"]
+
+
+def test_names_in_an_archive_differ():
+    assert uploads.distinct_names(["a", "A", "a", "b"]) == ["a", "A (2)", "a (3)", "b"]
+
+
+def test_a_large_picture_is_scaled_down_and_its_mask_up():
+    picture = uploads.as_picture("large.jpg", np.zeros((3000, 4000, 3), np.uint8), "key")
+    height, width = picture.image.shape[:2]
+    assert height * width <= uploads.MAX_WORK_PIXELS and width / height == pytest.approx(4 / 3, rel=0.01)
+    label = np.zeros((height, width), np.uint8)
+    label[: height // 2] = 3
+    mask = Image.open(io.BytesIO(pictures.mask_file(label, np.zeros((256, 3), np.uint8), picture.full_size)))
+    assert mask.size == (4000, 3000) and mask.mode == "P"
+    assert np.mean(np.asarray(mask) == 3) == pytest.approx(0.5, abs=0.01)
+
+
+# --- checkpoints --------------------------------------------------------------------------------------------------
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def evil_checkpoint(path):
+    import torch
+
+    torch.save({"kind": "deeplabv3plus", "model": Evil(str(path.parent / "was_run"))}, path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"no checkpoint" * 100), "not a"),
+        (lambda path: path.write_bytes(b""), "not a"),
+        (evil_checkpoint, "could run code"),
+        (lambda path: checkpoint.save(path, {"kind": "transcam", "model": {}}), "no checkpoint of DeepLabV3"),
+        (lambda path: write_checkpoint(path, config={"encoder": "resnet18", "output_stride": 16}), "another network"),
+        (lambda path: write_checkpoint(path, config={"encoder": "tu-hf-hub:some/one", "output_stride": 16}), "encoder"),
+        (lambda path: write_checkpoint(path, config={"encoder": ["resnet18"], "output_stride": 16}), "encoder"),
+        (lambda path: write_checkpoint(path, config={}), "missing"),
+        (lambda path: write_checkpoint(path, classes=["background", 5]), "classes"),
+        (lambda path: write_checkpoint(path, palette=[[0, 0, 700]] * 7), "palette"),
+        (lambda path: write_checkpoint(path, model=[1, 2, 3]), "model"),
+    ],
+)  # fmt: skip
+def test_a_foreign_or_malicious_checkpoint_is_refused(demo, tmp_path, make, message):
+    path = tmp_path / "foreign.pth"
+    make(path)
+    app = demo("--checkpoint", path)
+    assert len(app.error) == 1 and message in app.error[0].value.replace("\\", "")
+    assert not app.file_uploader and not (tmp_path / "was_run").exists()
+
+
+def test_a_network_that_answers_with_no_numbers_does_not_end_the_demo(demo, network, tmp_path):
+    content = checkpoint.load(network)
+    content["model"] = {
+        name: value * float("nan") if value.is_floating_point() else value for name, value in content["model"].items()
+    }
+    checkpoint.save(tmp_path / "nan.pth", content)
+    app = upload(demo("--checkpoint", tmp_path / "nan.pth"), GOOD)
+    assert len(legends(app)) == 1
+
+
+def test_the_network_is_loaded_once_and_again_when_it_was_written_anew(network, capfd):
+    st.cache_resource.clear()
+    first = loading.load_segmenter(loading.stamp_of(network), "cpu")
+    assert loading.load_segmenter(loading.stamp_of(network), "cpu") is first
+    os.utime(network, ns=(1, 1))
+    assert loading.load_segmenter(loading.stamp_of(network), "cpu") is not first
+    assert capfd.readouterr().err.count("loaded ") == 2
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--no-such-option"], "unrecognized arguments"),
+        (["--checkpoint", "nowhere.pth"], "no such file"),
+        (["--pseudo-path", "nowhere", "--sam-path", "nowhere"], "should be the folder"),
+        (["--pseudo-path", "."], "go together"),
+        (["--runs", "nowhere"], "should be the folder"),
+        (["--help"], "--sam-path"),
+    ],
+)
+def test_wrong_options_are_told_on_the_page(demo, arguments, message):
+    app = demo(*arguments)
+    assert message in app.code[0].value
+
+
+def test_underscores_are_taken_as_everywhere(tmp_path):
+    args = options.parse(["--pseudo_path", str(tmp_path), "--sam_path", str(tmp_path)])
+    assert args.pseudo_path == tmp_path
+
+
+def test_the_demo_stays_on_this_machine_and_sends_no_statistics():
+    tomllib = pytest.importorskip("tomllib")
+    config = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
+    assert config["server"]["address"] == "127.0.0.1" and config["browser"]["gatherUsageStats"] is False
+    assert config["server"]["maxUploadSize"] << 20 == uploads.MAX_BYTES
+
+
+# --- Strategy lab -------------------------------------------------------------------------------------------------
+
+
+def test_the_lab_says_what_it_needs(demo):
+    app = demo(page="lab")
+    assert "--pseudo-path" in texts(app) and not app.error
+
+
+def test_the_lab_shows_every_strategy_with_its_score(demo, folders):
+    app = demo(*lab_options(folders), page="lab")
+    assert not app.error and len(app.get("image")) == 4 + len(STRATEGIES)
+    room = lab.Lab(options.parse([str(a) for a in lab_options(folders)]))
+    scene = room.read("shape_0")
+    table = app.dataframe[0].value
+    for name, strategy in STRATEGIES.items():
+        _, per_class = lab.image_scores(strategy(scene.label, scene.masks), scene.truth, room.classes)
+        for value, iou in per_class.items():
+            assert table.loc[NAMES[value], name] == pytest.approx(100 * iou, abs=0.051)
+
+
+def test_the_lab_finds_what_the_quickstart_made(demo, tmp_path):
+    from util.data.synthetic import write_data_set
+
+    out = tmp_path / "quickstart"
+    write_data_set(out / "data", {"train": 2}, side=64, seed=0)
+    write_merge_data(tmp_path / "other", count=2)
+    for source, target in (("labels", "cams/labels"), ("masks", "masks")):
+        (out / target).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "other" / source).rename(out / target)
+    (out / "cams" / "cams").mkdir()
+    (out / "lists").mkdir()
+    (out / "lists" / "label.txt").write_text("train_0000\n")
+    app = demo(page="lab")
+    # The masks are of other pictures: it is the quickstart's list that is browsed.
+    assert app.selectbox(key="lab image").options == ["train_0000"]
+    assert "train_0000" in app.error[0].value.replace("\\", "")
+
+
+def test_the_lab_steps_tunes_and_ranks(demo, folders):
+    app = demo(*lab_options(folders), page="lab")
+    app.button[1].click().run()
+    assert app.selectbox(key="lab image").value == "shape_1"
+    app.button[0].click().run()
+    app.button[0].click().run()
+    assert app.selectbox(key="lab image").value == "shape_2"
+    app.selectbox(key="lab strategy").set_value("max_iou").run()
+    before = app.dataframe[0].value["max_iou"].tolist()
+    slider = next(slider for slider in app.slider if slider.label.startswith("threshold"))
+    slider.set_value(1.0).run()
+    assert not app.exception and app.dataframe[0].value["max_iou"].tolist() != before
+    next(button for button in app.button if button.label.startswith("Find")).click().run()
+    assert not app.exception
+    best, worst = (next(g for g in app.get("button_group") if g.label == title) for title in ("Best", "Worst"))
+    assert len(best.options) == len(worst.options) == 3
+    worst.set_value("shape_0").run()
+    assert app.selectbox(key="lab image").value == "shape_0"
+    app.selectbox(key="mask of shape_0").set_value(1).run()
+    facts = next(element.proto.body for element in app.get("html") if "facts" in element.proto.body)
+    assert "stability" in facts and "0.800" in facts
+    next(toggle for toggle in app.toggle if "wrong" in toggle.label).set_value(True).run()
+    assert not app.exception and not app.error
+
+
+def test_sweep_gives_the_stages_scores(folders):
+    import processor
+
+    room = lab.Lab(options.parse([str(a) for a in lab_options(folders)]))
+    *steps, found = lab.sweep(room, "max_iou", STRATEGIES["max_iou"], {"threshold": 0.5})
+    assert steps == sorted(steps) and not found.failures
+    expected = processor.evaluate_labels(folders / "labels", folders / "gt", room.ids, room.classes, workers=1)
+    assert found.before.scores == expected.scores
+    gains = [after - before for _, before, after in found.changes()]
+    assert gains == sorted(gains, reverse=True) and gains[0] > 0
+
+
+def test_a_strategy_that_fails_is_told_and_the_others_are_shown(demo, folders, monkeypatch):
+    def broken(label, masks, *, tags=None, cam=None, depth=3):
+        return label + masks.nothing
+
+    version, table = lab.strategies()
+    monkeypatch.setattr(lab, "_loaded", (version, {**table, "broken": broken}))
+    app = demo(*lab_options(folders), page="lab")
+    assert len(app.error) == 1 and "strategy broken failed" in app.error[0].value.replace("\\", "")
+    assert len(app.get("image")) == 4 + len(STRATEGIES)
+
+
+def test_an_edited_strategy_is_read_again(tmp_path, monkeypatch):
+    import shutil
+
+    import merge
+
+    shutil.copytree(ROOT / "merge", tmp_path / "merge")
+    monkeypatch.setattr(merge, "__file__", str(tmp_path / "merge" / "__init__.py"))
+    monkeypatch.setattr(merge, "__path__", [str(tmp_path / "merge")])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(lab, "_loaded", None)
+    first = lab.strategies()
+    assert lab.strategies() is first
+    file = tmp_path / "merge" / "max_iou.py"
+    text = file.read_text()
+    file.write_text(text.replace("threshold=0.5", "threshold=0.25"))
+    version, table = lab.strategies()
+    assert version != first[0] and table["max_iou"].__kwdefaults__["threshold"] == 0.25
+    assert sys.modules["merge"] is merge and STRATEGIES["max_iou"].__kwdefaults__["threshold"] == 0.5
+    file.write_text(text + "\ndef broken(:\n")
+    with pytest.raises(InputError, match="max_iou.py, line"):
+        lab.strategies()
+    file.write_text(text)
+    assert lab.strategies()[1]["max_iou"].__kwdefaults__["threshold"] == 0.5
+
+
+@pytest.mark.parametrize("kind", ["labels", "masks", "images", "gt"])
+def test_the_lab_reads_nothing_outside_its_folders(demo, tmp_path, kind):
+    data = tmp_path / "data"
+    write_merge_data(data, count=1)
+    file = next((data / kind).glob("shape_0.*"))
+    secret = tmp_path / "secret" / file.name
+    secret.parent.mkdir()
+    file.rename(secret)
+    file.symlink_to(secret)
+    app = demo(*lab_options(data), page="lab")
+    assert "leads out of the folders" in app.error[0].value and not app.get("image")
+
+
+def test_the_lab_reads_no_mask_folder_that_leads_out(tmp_path):
+    data = tmp_path / "data"
+    write_merge_data(data, count=1)
+    (data / "masks" / "shape_0.json").unlink()
+    (data / "masks" / "shape_0").mkdir()
+    Image.fromarray(np.zeros((72, 96), np.uint8)).save(tmp_path / "secret.png")
+    (data / "masks" / "shape_0" / "0.png").symlink_to(tmp_path / "secret.png")
+    with pytest.raises(InputError, match="leads out"):
+        lab.Lab(options.parse([str(a) for a in lab_options(data)])).read("shape_0")
+
+
+def test_the_lab_reads_no_id_with_path_parts(tmp_path):
+    write_merge_data(tmp_path, count=1)
+    write_label(tmp_path / "secret.png", read_label(tmp_path / "labels" / "shape_0.png"))
+    with pytest.raises(InputError, match="not a plain file name"):
+        lab.Lab(options.parse([str(a) for a in lab_options(tmp_path)])).read("../secret")
+
+
+# --- Results ------------------------------------------------------------------------------------------------------
+
+
+def test_results_say_what_they_need(demo):
+    assert "There are no results yet" in demo(page="results").info[0].value
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, folders):
+    """A comparison with scores, and a training's curves."""
+    import processor
+    from util.data.voc import load_classes
+    from util.runtime.files import write_json
+
+    out = tmp_path_factory.mktemp("runs")
+    classes = load_classes(folders / "class_names.txt")
+    ids = ["shape_0", "shape_1", "shape_2"]
+    before = processor.evaluate_labels(folders / "labels", folders / "gt", ids, classes, workers=1)
+    after = processor.evaluate_labels(folders / "gt", folders / "gt", ids, classes, workers=1)
+    comparison = processor.compare_labels(before, {"perfect": after}, {"perfect": 0.01})
+    processor.write_comparison(comparison, out / "merge")
+    processor.write_evaluation(after, out / "merge" / "perfect.metrics.json", out / "merge" / "perfect.per_image.csv")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(out / "training") as writer:
+        for step in range(5):
+            writer.add_scalar("loss", 1 / (step + 1), step)
+    write_json(
+        out / "training" / "sweep.json", {"curve": [{"threshold": 0.1, "miou": 0.5}, {"threshold": 0.2, "miou": 0.6}]}
+    )
+    write_json(out / "training" / "run.json", {"command": ["train"]})
+    return out
+
+
+def test_results_are_drawn(demo, runs):
+    app = demo("--runs", runs, page="results")
+    for folder in ("merge", "training"):
+        app.selectbox(key="run").set_value(runs / folder).run()
+        assert not app.exception and not app.error
+        if folder == "merge":
+            assert app.dataframe[0].value["method"].tolist() == ["perfect", "input"]
+            assert [metric.value for metric in app.metric] == ["100.00 %"] * 4
+            assert len(app.get("vega_lite_chart")) >= 4
+        else:
+            assert "loss" in texts(app) and len(app.get("vega_lite_chart")) == 2
+            assert app.json
+
+
+@pytest.mark.parametrize("name", ["compare.json", "metrics.json", "sweep.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"input": 3, "per_class": 3, "curve": 3}', "\x00"])
+def test_a_broken_result_is_told(demo, tmp_path, name, content):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / name).write_text(content)
+    app = demo(page="results")
+    assert len(app.error) == 1 and name in app.error[0].value.replace("\\", "")

@@ -1,0 +1,1 @@
+"""What is read and written: ids, images, labels, masks, CAMs, tags, class tables."""

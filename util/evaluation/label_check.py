@@ -1,0 +1,117 @@
+"""What can be wrong with a folder of label maps before anyone trains on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from util.data.images import find_image, image_size
+from util.data.labels import label_path, read_label
+from util.data.voc import VOID, ClassTable
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder
+from util.runtime.parallel import run_parallel
+
+
+@dataclass(frozen=True)
+class _CheckImage:
+    labels: Path
+    num_classes: int
+    images: Path | None
+    tags: dict | None
+    near_empty: float
+
+    def __call__(self, image_id: str):
+        try:
+            path = label_path(self.labels, image_id)
+            label = read_label(path, self.num_classes)
+            if self.images is not None and (size := image_size(find_image(self.images, image_id))) != label.shape:
+                raise InputError(
+                    f"{path}: the label is {label.shape[1]}x{label.shape[0]} pixels, its picture {size[1]}x{size[0]}; "
+                    "make the label at the size of the picture"
+                )
+        except InputError as error:
+            return image_id, str(error), [], None
+        pixels = np.bincount(label.ravel(), minlength=256)
+        present = {int(value) for value in np.flatnonzero(pixels)} - {0, VOID}
+        warnings = []
+        share = sum(int(pixels[value]) for value in present) / label.size
+        if not present:
+            warnings.append(("empty", None))
+        elif share < self.near_empty:
+            warnings.append(("near-empty", None))
+        if self.tags is not None:
+            if image_id not in self.tags:
+                warnings.append(("no image-level label", None))
+            else:
+                tagged = set(self.tags[image_id])
+                warnings += [("excluded class", value) for value in sorted(present - tagged)]
+                warnings += [("tagged class missing", value) for value in sorted(tagged - present)]
+        return image_id, None, warnings, pixels
+
+
+def check_labels(
+    labels: Path,
+    ids: list[str],
+    classes: ClassTable,
+    images: Path | None = None,
+    tags: dict[str, tuple[int, ...]] | None = None,
+    near_empty: float = 0.005,
+    workers: int = 1,
+) -> dict:
+    """Check every label of a list.
+
+    Args:
+        labels: folder of ``<id>.png``.
+        images: folder of pictures, for their sizes.
+        tags: id -> classes that the image shows.
+        near_empty: share of foreground pixels, 0 to 1.
+
+    Returns:
+        ``images``, ``errors`` (id -> message), ``warnings`` (kind -> list of ids, or of [id, class name]), ``surplus``
+        (ids with a file that are not in the list), ``pixels`` and ``images_with`` (class name -> count).
+
+    Raises:
+        InputError: if a folder is missing.
+    """
+    check_folder(labels, "label maps")
+    if images is not None:
+        check_folder(images, "images")
+    work = _CheckImage(Path(labels), len(classes), images, tags, near_empty)
+    errors, warnings = {}, {}
+    pixels, images_with = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    for image_id, error, found, counts in run_parallel(work, ids, workers=workers, description="check", chunk=32):
+        if error is not None:
+            errors[image_id] = error
+            continue
+        pixels += counts
+        images_with += counts > 0
+        for kind, value in found:
+            warnings.setdefault(kind, []).append(image_id if value is None else [image_id, classes.names[value]])
+    names = [*classes.names, "void"]
+    values = [*range(len(classes)), VOID]
+    return {
+        "images": len(ids),
+        "errors": dict(sorted(errors.items())),
+        "warnings": {kind: sorted(items) for kind, items in sorted(warnings.items())},
+        "surplus": sorted({path.stem for path in Path(labels).glob("*.png") if path.name[0] != "."} - set(ids)),
+        "pixels": {name: int(pixels[value]) for name, value in zip(names, values)},
+        "images_with": {name: int(images_with[value]) for name, value in zip(names, values)},
+    }
+
+
+def report_text(report: dict, examples: int = 5) -> str:
+    """The report for a terminal."""
+    lines = [f"{report['images']} labels: {len(report['errors'])} errors"]
+    lines += [f"  error    {image_id}: {message}" for image_id, message in report["errors"].items()]
+    for kind, items in [*report["warnings"].items(), ("surplus file", report["surplus"])]:
+        if items:
+            shown = ", ".join(item if isinstance(item, str) else f"{item[0]} ({item[1]})" for item in items[:examples])
+            lines.append(f"  warning  {kind}: {len(items)}, such as {shown}")
+    total = max(sum(report["pixels"].values()), 1)
+    lines += ["", f"{'class':<20}{'images':>8}{'pixels, %':>12}"]
+    for name, count in report["images_with"].items():
+        lines.append(f"{name:<20}{count:>8}{100 * report['pixels'][name] / total:>12.3f}")
+    return "\n".join(lines)

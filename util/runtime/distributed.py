@@ -1,0 +1,143 @@
+"""One process or many: what ``torchrun`` sets up, and the same calls without it."""
+
+from __future__ import annotations
+
+import gc
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from util.runtime.errors import InputError
+from util.runtime.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Dist:
+    """This process among those of a run.
+
+    Attributes:
+        rank: number of this process, 0 is the one that writes and prints.
+        world: how many processes there are; 1 without ``torchrun``.
+        local_rank: number of this process on its machine.
+        device: where its tensors live.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files and prints."""
+        return self.rank == 0
+
+    def shard(self, items: list) -> list:
+        """This process's part of a list: every ``world``-th item, so parts differ by at most one in length."""
+        return items[self.rank :: self.world]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.world > 1:
+            import torch
+
+            torch.distributed.barrier()
+
+    def gather(self, value: object) -> list:
+        """Every process's ``value`` (picklable), in the order of ranks, in every process."""
+        if self.world == 1:
+            return [value]
+        import torch
+
+        values = [None] * self.world
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def broadcast(self, value: object) -> object:
+        """The main process's ``value`` (picklable), in every process."""
+        if self.world == 1:
+            return value
+        import torch
+
+        values = [value]
+        torch.distributed.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def __enter__(self) -> Dist:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        cleanup()
+
+
+def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
+    """Join the other processes of ``torchrun``, or stand alone when it was not used.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Each process of ``torchrun`` takes the GPU of its local
+            rank; NCCL connects GPUs, Gloo CPUs.
+        timeout_minutes: how long one process waits for another before the run ends with an error.
+
+    Raises:
+        InputError: if the device is not there, or more processes than GPUs were started.
+    """
+    import torch
+
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = choose_device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    if world == 1:
+        return Dist(0, 1, 0, chosen)
+    if chosen.type == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"torchrun started process {local_rank + 1} on a machine with {torch.cuda.device_count()} GPU(s); "
+                "set --nproc-per-node to the number of GPUs, or use --device cpu"
+            )
+        chosen = torch.device("cuda", local_rank)
+        torch.cuda.set_device(chosen)
+    if not torch.distributed.is_initialized():
+        # Its functions take the group of the moment of their import as a default argument. Imported later, as a part of
+        # torch._dynamo, they would keep the group and its threads beyond `cleanup`, and Python aborts if such a thread
+        # lets go of a tensor while the interpreter shuts down.
+        import torch.distributed.nn.functional
+
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    return Dist(rank, world, local_rank, chosen)
+
+
+def cleanup() -> None:
+    """Leave the group of processes and end its threads; safe to call without one."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        gc.collect()  # networks that were shared out refer to the group, and often to themselves
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name; ``auto`` is the GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: if the name is no device, or its GPU is not there.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: torch finds no GPU here; use --device cpu or install a torch with CUDA")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: there are {torch.cuda.device_count()} GPU(s), counted from 0")
+    return device

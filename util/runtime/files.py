@@ -1,0 +1,206 @@
+"""Reading and writing files safely: atomic writes, digests, JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from util.runtime.errors import InputError
+
+_ID = re.compile(r"[^/\\\0]+")
+
+LONGEST_ID = 200  # bytes; file systems take 255, and suffixes and temporary names need some
+
+
+def check_id(image_id: str) -> str:
+    """Return ``image_id`` if it is a plain file stem; an id never leads out of its folder.
+
+    Raises:
+        InputError: for ``..``, path separators or an empty id.
+    """
+    if len(image_id.encode(errors="replace")) > LONGEST_ID:
+        raise InputError(f"image id {image_id[:40]!r}... is longer than file names can be; check what the list holds")
+    if not _ID.fullmatch(image_id) or image_id in (".", ".."):
+        raise InputError(f"image id {image_id!r} is not a plain file name; remove path parts from the id list")
+    return image_id
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path in the same folder; rename it to ``path`` on success, delete it on failure.
+
+    A reader sees the old file or the whole new file, never a part. The folder is made when missing.
+    """
+    path, temporary = Path(path), None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Temporary names start with a dot and keep the suffix, since some writers choose the format by it.
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            error.filename, error.filename2 = os.fspath(path), None  # a failed write names no file, or a temporary one
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | os.PathLike, value: object) -> None:
+    """Write ``value`` as indented JSON, atomically; numpy scalars and arrays become numbers and lists."""
+    write_bytes(path, (json.dumps(value, indent=2, default=_plain) + "\n").encode())
+
+
+def _plain(value):
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, (set, tuple)):
+        return sorted(value) if isinstance(value, set) else list(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        InputError: if it is missing or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path or make the file first") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be read ({reason}); check what it is and its permissions") from None
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Read a UTF-8 text file, with or without a byte-order mark.
+
+    Raises:
+        InputError: if it is missing, unreadable or not UTF-8.
+    """
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8") from None
+
+
+def read_json(path: str | os.PathLike) -> object:
+    """Read a JSON file.
+
+    Raises:
+        InputError: if it is missing or not JSON.
+    """
+    return parse_json(read_bytes(path), path)
+
+
+def parse_json(data: bytes, path: str | os.PathLike) -> object:
+    """Parse JSON bytes that came from ``path``, which is named in the error."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error}); it may be cut short, make it again") from None
+
+
+def check_folder(path: str | os.PathLike, what: str) -> Path:
+    """Return ``path`` as a Path if it is a readable folder.
+
+    Raises:
+        InputError: naming ``what`` the folder should hold.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        found = "a file" if path.exists() else "nothing"
+        raise InputError(f"{path}: should be the folder of {what}, but {found} is there; check the path")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(f"{path}: the folder of {what} cannot be read; check its permissions")
+    return path
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """Make an output folder, and say plainly when it cannot be written."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".probe", dir=path)
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot write here ({error.strerror or error}); choose another --out or free its disk"
+        ) from None
+    return path
+
+
+def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str], what: str = "file") -> Path:
+    """Find ``folder/image_id`` + one of ``suffixes`` (upper case is tried as well).
+
+    Raises:
+        InputError: if there is none.
+    """
+    check_id(image_id)
+    suffixes = list(suffixes)
+    for suffix in suffixes:
+        for variant in (suffix, suffix.upper()):
+            path = Path(folder) / f"{image_id}{variant}"
+            if path.is_file():
+                return path
+    names = ", ".join(f"{image_id}{suffix}" for suffix in suffixes)
+    raise InputError(f"{folder}: no {what} for {image_id} (looked for {names}); add it or drop the id from the list")
+
+
+def digest(*parts: bytes | str) -> str:
+    """A 128-bit BLAKE2 digest, as hexadecimal; parts are kept apart, so ("ab", "c") differs from ("a", "bc")."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "little"))
+        state.update(data)
+    return state.hexdigest()
+
+
+def bytes_digest(data: bytes) -> str:
+    """Digest of a file with these bytes, as `file_digest` gives it once they are written."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def hash_of(file: BinaryIO, state) -> str:
+    """The hexadecimal hash of an open file, read in pieces, by a fresh state of `hashlib`."""
+    while piece := file.read(1 << 20):
+        state.update(piece)
+    return state.hexdigest()
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """Digest of a file's bytes, read in pieces."""
+    try:
+        with open(path, "rb") as file:
+            return hash_of(file, hashlib.blake2b(digest_size=16))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None

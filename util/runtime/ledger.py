@@ -1,0 +1,146 @@
+"""One stage = folder in, folder out: what is done, what is current, and the report of what went wrong.
+
+Beside its results a stage keeps ``run.json`` (the command, its options, versions, what it was made from) and
+``ledger.jsonl``: one line per image with the key of everything that the result depends on, and the digest of the files
+written. A result counts as done only while both still agree, so an edited strategy, a changed option, a new input and a
+damaged output are all made again, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from util.runtime.errors import InputError, disk_error
+from util.runtime.files import digest, file_digest, make_folder, read_bytes, write_bytes
+from util.runtime.locking import lock_folder
+from util.runtime.provenance import Code, code_digest, write_run_json
+
+
+class Stage:
+    """An output folder that is being filled.
+
+    Use as a context manager: it locks the folder, so that a second run into it is refused.
+
+    Args:
+        out: the folder; made when missing.
+        options: what changes the result (JSON values). Workers, device and the like do not belong here.
+        code: functions, classes, modules or files whose source (with the project's files that they import) changes the result.
+        made_from: what the result was made from, for ``run.json`` only.
+        overwrite: count nothing as done.
+        rank: of a ``torchrun`` process; each rank keeps its own ledger file, rank 0 the lock and ``run.json``.
+
+    Attributes:
+        failures: id -> message, for the images that could not be done.
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike,
+        options: dict,
+        *,
+        code: Iterable[Code] = (),
+        made_from: dict | None = None,
+        overwrite: bool = False,
+        rank: int = 0,
+    ):
+        self.out = Path(out)
+        self.options = options
+        self.made_from = made_from or {}
+        self.overwrite = overwrite
+        self.rank = rank
+        self.failures: dict[str, str] = {}
+        self.done: dict[str, dict] = {}
+        self._code = list(code)
+        self.fingerprint = digest(json.dumps(options, sort_keys=True, default=str), code_digest(self._code))
+        self._lock = self._ledger = None
+
+    def __enter__(self) -> Stage:
+        make_folder(self.out)
+        if self.rank == 0:
+            self._lock = lock_folder(self.out)
+            write_run_json(self.out / "run.json", self.options, self.made_from, fingerprint=self.fingerprint)
+        self.done = {} if self.overwrite else _read_ledgers(self.out)
+        self._ledger = open(self._ledger_path(), "ab", buffering=0)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._ledger:
+            self._ledger.close()
+        if self._lock:
+            self._lock.close()
+
+    def _ledger_path(self) -> Path:
+        return self.out / ("ledger.jsonl" if self.rank == 0 else f"ledger.{self.rank}.jsonl")
+
+    def key(self, *parts: bytes | str) -> str:
+        """Digest of the options, the code and the given parts (the input files' bytes)."""
+        return digest(self.fingerprint, *parts)
+
+    def is_current(self, image_id: str, key: str) -> bool:
+        """Whether the image was done with this very key and its files are still what was written."""
+        return entry_is_current(self.done.get(image_id), key, self.out)
+
+    def record(self, image_id: str, key: str, paths: Iterable[str | os.PathLike]) -> None:
+        """Note that an image is done; its files must lie in the stage's folder already."""
+        self.note({"id": image_id, "key": key, "files": describe_files(paths, self.out)})
+
+    def note(self, entry: dict) -> None:
+        """Append an entry made by `describe_files` in a worker process."""
+        self.done[entry["id"]] = entry
+        try:
+            self._ledger.write((json.dumps(entry) + "\n").encode())
+        except OSError as error:
+            raise disk_error(error, self.out) from None
+
+    def fail(self, image_id: str, message: str) -> None:
+        """Report that an image could not be done; the run goes on."""
+        self.failures[image_id] = message
+        tqdm.write(f"{image_id}: {message}", file=sys.stderr)
+
+    def finish(self) -> int:
+        """Sort the ledger, sum up the failures, and give the exit code: 0, or 1 if an image failed."""
+        ledger = "".join(json.dumps(self.done[image_id]) + "\n" for image_id in sorted(self.done))
+        self._ledger.close()
+        write_bytes(self._ledger_path(), ledger.encode())
+        self._ledger = None
+        if self.failures:
+            print(
+                f"{len(self.failures)} image(s) could not be done, the first: {next(iter(self.failures))}. "
+                "The others are finished; mend these and run the same command again.",
+                file=sys.stderr,
+            )
+        return 1 if self.failures else 0
+
+
+def describe_files(paths: Iterable[str | os.PathLike], out: Path) -> dict[str, str]:
+    """Relative name -> digest of files just written."""
+    return {os.path.relpath(path, out): file_digest(path) for path in paths}
+
+
+def entry_is_current(entry: dict | None, key: str, out: Path) -> bool:
+    """Whether a ledger entry has this key and its files still have their digests."""
+    if not entry or entry.get("key") != key:
+        return False
+    try:
+        return all(file_digest(out / name) == recorded for name, recorded in entry["files"].items())
+    except InputError:
+        return False
+
+
+def _read_ledgers(out: Path) -> dict[str, dict]:
+    done: dict[str, dict] = {}
+    for path in sorted(out.glob("ledger*.jsonl")):
+        for line in read_bytes(path).splitlines():
+            try:
+                entry = json.loads(line)
+                if isinstance(entry["files"], dict) and isinstance(entry["key"], str):
+                    done[str(entry["id"])] = entry
+            except (ValueError, KeyError, TypeError):
+                continue  # the line that a killed run did not finish
+    return done

@@ -1,0 +1,43 @@
+"""Ctrl-C, SIGTERM, and processes that end with the one that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM waiting while work is handed to a pool, or workers are started.
+
+    Broken off half-way a pool may wait for itself for ever, and a worker forked meanwhile takes signals only once
+    `start_worker` has told it how. To block them would not do: other threads would still take them.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where Python runs no handlers
+        yield
+        return
+    held = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
+def end_with_parent(number: int) -> None:
+    """Have this process sent a signal when the one that started it ends, however that comes about (Linux only).
+
+    A started script must not go on writing, or wait for what will not come, when nobody can pass a signal on to it.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, number)
