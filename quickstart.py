@@ -263,7 +263,7 @@ def run_script(plan: Plan, script: str, *arguments, network: bool = False, out: 
     wait_for_lock(out)
     # Its own session: Ctrl-C reaches this process alone, which passes on one signal, so that a network in training is
     # saved. The second signal would stop it at once.
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(end_with_parent, signal.SIGTERM))
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=partial(end_with_parent, "SIGTERM"))
     try:
         code = child.wait()
     except BaseException:
@@ -281,7 +281,7 @@ def run_script(plan: Plan, script: str, *arguments, network: bool = False, out: 
         raise KeyboardInterrupt
     elif code:
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        raise InputError(f"{script} stopped with {how}, see above; mend it and run the same command again to go on")
+        raise InputError(f"{script} stopped with {how}, see above; fix it and re-run the command to resume")
 
 
 def wait_for_lock(out: Path, seconds: float = 120) -> None:

@@ -99,7 +99,7 @@ def messages_of(number, code, text, watch):
     """A signal that can be caught ends in one plain sentence."""
     if number == signal.SIGKILL or (not watch.happenings and code != 130):
         return []  # before the script took over, it is Python that answers
-    if code != 130 or "run the same command again to resume" not in text or "Traceback" in text:
+    if code != 130 or "re-run the command to resume" not in text or "Traceback" in text:
         return [f"{number.name}: exit code {code} and\n{text[-3000:]}"]
     return []
 

@@ -305,7 +305,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(small_disk, tmp_path):
     merge = command(tmp_path, "--mode", "merge")
     merge[merge.index("--out") + 1] = small_disk
     done = run_script("main.py", *merge)
-    assert done.returncode == 2 and "free or mend the disk" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "free space there or fix the disk" in done.stderr and "Traceback" not in done.stderr
     written = list((small_disk / "grow").glob("*.png"))
     assert written and all(read_label(path).shape == (40, 52) for path in written)
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)

@@ -124,7 +124,7 @@ def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
     time.sleep(1)
     process.terminate()
     code, text = finish(process)
-    assert code == 130 and "run the same command again" in text and "Traceback" not in text
+    assert code == 130 and "re-run the command" in text and "Traceback" not in text
     assert (tmp_path / "run/cam/last.pth").exists(), "the step under way was saved"
 
 

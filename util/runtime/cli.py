@@ -1,78 +1,188 @@
-"""Command-line habits that every script shares: option names, errors, exit codes."""
+"""Command-line habits that every script shares: option names and groups, errors, exit codes."""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from util.runtime.errors import InputError, disk_error
-from util.runtime.parallel import default_workers
 from util.runtime.signals import end_with_parent
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
+INTERRUPTED = "interrupted; re-run the command to resume"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
-def _count(text: str) -> int:
-    """A whole number from 0 on."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
+def default_workers() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_COMMON = {
-    "images": dict(type=Path, metavar="DIR", help="folder of pictures"),
-    "labels": dict(type=Path, metavar="DIR", help="folder of label maps"),
-    "gt": dict(type=Path, metavar="DIR", help="folder of ground-truth label maps"),
-    "list": dict(type=Path, metavar="FILE", help="id list, one image id a line"),
-    "out": dict(type=Path, metavar="DIR", help="folder for the results"),
-    "num-classes": dict(type=int, metavar="N", help="number of classes, background included (default: 21)"),
-    "class-names": dict(type=Path, metavar="FILE", help="one class a line, background first (default: VOC's 21)"),
-    "image-labels": dict(
-        type=Path, metavar="FILE", help="image-level labels: cls_labels.npy, a CSV, or VOC's Annotations"
+def whole(minimum: int) -> Callable[[str], int]:
+    """An argparse type: a whole number of at least ``minimum``."""
+
+    def parse(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def real(low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """An argparse type: a finite number in [low, high]; with ``above`` in (low, high]."""
+    wanted = f"{'above' if above else 'of at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value > high or value < low or (above and value == low):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {wanted}")
+        return value
+
+    return parse
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that means the same in every script.
+
+    Attributes:
+        group: title of its group in the help.
+        help: what it is; the default is added to it.
+        settings: further arguments of ``add_argument``.
+        aliases: other names, without the hyphens in front.
+    """
+
+    group: str
+    help: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+
+INPUT, CLASSES, HELD_OUT, NETWORK = "input", "classes", "held-out images", "network"
+OUTPUT, RUNNING = "output", "running"
+GROUPS = (INPUT, CLASSES, HELD_OUT, NETWORK, OUTPUT, RUNNING)  # in the order of the help
+_FOLDER, _FILE = {"type": Path, "metavar": "DIR"}, {"type": Path, "metavar": "FILE"}
+
+COMMON = {
+    "images": Option(INPUT, "folder of images", _FOLDER),
+    "labels": Option(INPUT, "folder of label maps, <id>.png", _FOLDER),
+    "masks": Option(INPUT, "folder of masks: <id>.json, <id>.json.gz, or folders <id>/*.png", _FOLDER),
+    "cams": Option(INPUT, "folder of soft CAMs, <id>.npy", _FOLDER),
+    "gt": Option(INPUT, "folder of ground-truth label maps, <id>.png", _FOLDER),
+    "list": Option(INPUT, "id list, one image id per line", _FILE),
+    "image-labels": Option(INPUT, "image-level labels: cls_labels.npy, a CSV, or VOC's Annotations", _FILE),
+    "checkpoint": Option(INPUT, "trained network", _FILE),
+    "num-classes": Option(
+        CLASSES, "number of classes, background included (default: 21)", {"type": int, "metavar": "N"}
     ),
-    "device": dict(default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)"),
-    "workers": dict(
-        type=_count, default=default_workers(), metavar="N", help="worker processes (default: %(default)s)"
+    "class-names": Option(CLASSES, "one class per line, background first (default: VOC's 21)", _FILE),
+    "classes": Option(CLASSES, "take the means over these classes only", {"metavar": "NAME,..."}),
+    "val-list": Option(HELD_OUT, "ids of held-out images", _FILE),
+    "val-images": Option(HELD_OUT, "folder of held-out images (default: --images)", _FOLDER),
+    "val-gt": Option(HELD_OUT, "folder of their ground truth", _FOLDER),
+    "encoder": Option(
+        NETWORK, "encoder of segmentation-models-pytorch", {"default": "mobilenet_v2", "metavar": "NAME"}
     ),
-    "overwrite": dict(action="store_true", help="make everything again, also what is up to date"),
-    "seed": dict(type=int, default=0, metavar="N", help="seed of everything random (default: 0)"),
-    "classes": dict(metavar="NAME,...", help="take the means over these classes only"),
+    "encoder-weights": Option(
+        NETWORK,
+        "a file, the name of published weights to download, or none",
+        {"default": "imagenet", "metavar": "FILE|NAME|none"},
+    ),
+    "batch-size": Option(NETWORK, "images per step and process", {"type": whole(1), "default": 8, "metavar": "N"}),
+    "crop-size": Option(
+        NETWORK, "side of the training crop in pixels", {"type": whole(32), "default": 512, "metavar": "PX"}
+    ),
+    "jitter": Option(
+        NETWORK, "strength of the colour jitter, 0 to 1", {"type": real(0, 1), "default": 0.3, "metavar": "X"}
+    ),
+    "out": Option(OUTPUT, "folder for the results", _FOLDER),
+    "overwrite": Option(
+        OUTPUT, "make everything again; otherwise up-to-date results are reused", {"action": "store_true"}
+    ),
+    "save-minutes": Option(
+        OUTPUT, "minutes between two saves of the state", {"type": real(0), "default": 10.0, "metavar": "M"}
+    ),
+    "device": Option(RUNNING, "auto, cpu, cuda or cuda:N", {"default": "auto", "metavar": "D"}),
+    "workers": Option(
+        RUNNING,
+        "worker processes; 0: none besides this one",
+        {"type": whole(0), "default": default_workers(), "metavar": "N"},
+    ),
+    "amp": Option(
+        RUNNING,
+        "precision of the network: auto is bf16 or fp16 on a GPU and off (float32) on a CPU",
+        {"choices": ("auto", "off", "fp32", "bf16", "fp16"), "default": "auto"},
+        aliases=("precision",),
+    ),
+    "seed": Option(RUNNING, "seed of everything random", {"type": int, "default": 0, "metavar": "N"}),
 }
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """The description as written; the default behind each option that has one worth showing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or "", action.default
+        hidden = default is None or isinstance(default, bool) or default in ("", argparse.SUPPRESS)
+        if hidden or default in ([], ()) or "(default" in text or not action.option_strings:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
+        return f"{text} (default: {shown.replace('%', '%%')})"
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse with hyphens in its help that accepts underscores too (``--image_list`` for ``--image-list``).
+    """argparse with grouped options, hyphens in its help, and underscores accepted (``--image_list`` as ``--image-list``).
 
     The description is the script's docstring, as written.
     """
 
-    def __init__(self, description: str | None = None, **options):
-        super().__init__(
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-            **options,
-        )
+    def __init__(self, description: str | None = None, **options: Any):
+        super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False, **options)
+        self._titled: dict[str, argparse._ArgumentGroup] = {}
 
-    def add_common(self, *names: str, required: tuple[str, ...] = (), **changes: dict) -> None:
-        """Add options that mean the same everywhere.
+    def group(self, title: str) -> argparse._ArgumentGroup:
+        """The group of options of that title; it is made at first use."""
+        if title not in self._titled:
+            self._titled[title] = self.add_argument_group(title)
+        return self._titled[title]
+
+    def add_common(self, *names: str, required: Sequence[str] = (), **changes: dict[str, Any]) -> None:
+        """Add options that mean the same everywhere, each to its group.
 
         Args:
-            names: of the options, without the hyphens in front.
+            names: keys of `COMMON`.
             required: those that must be given.
-            changes: option (underscores) -> argparse arguments that differ here.
+            changes: name (with underscores) -> arguments of ``add_argument`` that differ here. ``aliases`` adds
+                names, ``group`` chooses another group.
         """
         for name in names:
-            settings = {**_COMMON[name], **changes.get(name.replace("-", "_"), {})}
-            self.add_argument(f"--{name}", required=name in required, **settings)
+            option = COMMON[name]
+            settings = {"help": option.help, **option.settings, **changes.get(name.replace("-", "_"), {})}
+            aliases = [*option.aliases, *settings.pop("aliases", ())]
+            if name in required:
+                settings["required"] = True
+            group = self.group(settings.pop("group", option.group))
+            group.add_argument(f"--{name}", *(f"--{alias}" for alias in aliases), **settings)
+
+    def format_help(self) -> str:
+        """The help, with the shared groups behind a script's own ones in one order everywhere."""
+        order = {self._titled[title]: place for place, title in enumerate(GROUPS) if title in self._titled}
+        self._action_groups.sort(key=lambda group: order.get(group, -1))
+        return super().format_help()
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
@@ -93,9 +203,6 @@ def class_indices(names: str | None, classes) -> list[int] | None:
     return sorted({classes.index(name.strip()) for name in names.split(",") if name.strip()})
 
 
-_INTERRUPTED = "\ninterrupted; run the same command again to resume"
-
-
 def _is_importing(frame: FrameType | None) -> bool:
     while frame and not frame.f_code.co_filename.startswith("<frozen importlib."):
         frame = frame.f_back
@@ -106,14 +213,14 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit with its code.
 
     0: all is well; 1: some images failed, the others are done; 2: the command or its input is wrong;
-    3: anything unforeseen, which must not pass for 1; 130: interrupted. No traceback for anything that the user can mend.
+    3: anything unforeseen, which must not pass for 1; 130: interrupted. No traceback for anything that the user can fix.
     """
-    interrupts = []
+    interrupts: list[int] = []
 
-    def interrupt(number, frame):
+    def interrupt(number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):
             # Compiled modules end the process where an exception meets their start. Nothing is half done in an import.
-            print(_INTERRUPTED, file=sys.stderr, flush=True)
+            print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
             sys.stdout.flush()
             os._exit(EXIT_INTERRUPTED)
         interrupts.append(number)
@@ -121,33 +228,37 @@ def run(main: Callable[[], int | None]) -> None:
 
     # Were torchrun killed, its processes could wait half an hour for each other.
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        end_with_parent(signal.SIGKILL)
+        end_with_parent("SIGKILL")
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
         signal.signal(signal.SIGINT, interrupt)
-    try:
-        code = main() or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = EXIT_ERROR
-    except KeyboardInterrupt:
-        print(_INTERRUPTED, file=sys.stderr)
-        code = EXIT_INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = EXIT_ERROR
-    except Exception as error:
-        # Reading turns what fails into InputError, so this is the disk that the results go to.
-        if isinstance(error, OSError) and error.errno in _DISK:
-            print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
-            code = EXIT_ERROR
-        elif interrupts:  # a library swallowed it, and broke on what was left half-way
-            print(_INTERRUPTED, file=sys.stderr)
-            code = EXIT_INTERRUPTED
-        else:
-            traceback.print_exc()
-            code = EXIT_CRASH
+    code = _code_of(main, interrupts)
     # All is said and written; an interrupt now would only break off the way out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code)
+
+
+def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:
+    """Run ``main``, print what went wrong, and give the exit code."""
+    try:
+        return main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print(f"\n{INTERRUPTED}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_ERROR
+    except Exception as error:
+        # Reading turns what fails into InputError, so this is the disk that the results go to.
+        if isinstance(error, OSError) and error.errno in _DISK:
+            print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
+            return EXIT_ERROR
+        if interrupts:  # a library swallowed it, and broke on what was left half-way
+            print(f"\n{INTERRUPTED}", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        traceback.print_exc()
+        return EXIT_CRASH

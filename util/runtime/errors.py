@@ -15,5 +15,5 @@ class InputError(Exception):
 def disk_error(error: OSError, path: str | os.PathLike) -> InputError:
     """An InputError for a write that failed: the run stops, since every further one would fail as well."""
     return InputError(
-        f"{path}: cannot write ({error.strerror or error}); free or mend the disk, then run again to resume"
+        f"{path}: cannot write ({error.strerror or error}); free space there or fix the disk, then re-run to resume"
     )

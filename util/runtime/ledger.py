@@ -112,7 +112,7 @@ class Stage:
         if self.failures:
             print(
                 f"{len(self.failures)} image(s) could not be done, the first: {next(iter(self.failures))}. "
-                "The others are finished; mend these and run the same command again.",
+                "The others are finished; fix these and re-run the command.",
                 file=sys.stderr,
             )
         return 1 if self.failures else 0

@@ -18,11 +18,6 @@ from util.runtime.memory import keep_freed_memory
 from util.runtime.signals import signals_held
 
 
-def default_workers() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_parallel(work: Callable, items: list, *, workers: int, description: str, chunk: int = 8) -> Iterable:
     """Yield ``work(item)`` for every item, in any order, from worker processes, under a progress bar.
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 def signals_held() -> Iterator[None]:
     """Keep Ctrl-C and SIGTERM waiting while work is handed to a pool, or workers are started.
 
-    Broken off half-way a pool may wait for itself for ever, and a worker forked meanwhile takes signals only once
-    `start_worker` has told it how. To block them would not do: other threads would still take them.
+    Interrupted half-way, a pool may wait for itself for ever, and a worker that is forked meanwhile handles signals only
+    once `start_worker` has set it up. Blocking them is not enough: other threads would still take them.
     """
     if threading.current_thread() is not threading.main_thread():  # where Python runs no handlers
         yield
@@ -33,11 +33,14 @@ def signals_held() -> Iterator[None]:
             signal.raise_signal(held[0])
 
 
-def end_with_parent(number: int) -> None:
+def end_with_parent(name: str) -> None:
     """Have this process sent a signal when the one that started it ends, however that comes about (Linux only).
 
     A started script must not go on writing, or wait for what will not come, when nobody can pass a signal on to it.
+
+    Args:
+        name: of the signal, such as ``SIGTERM``; Windows does not have them all.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, number)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, getattr(signal, name))

@@ -73,7 +73,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, room):
     checkpoint.save(path, {"w": torch.ones(20000), "step": 1})
     before = path.read_bytes()
     monkeypatch.setattr(checkpoint, "open", partial(_FullDisk, room), raising=False)
-    with pytest.raises(InputError, match="No space left.*free or mend the disk"):
+    with pytest.raises(InputError, match="No space left.*free space there or fix the disk"):
         checkpoint.save(path, {"w": torch.zeros(20000), "step": 2})
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["last.pth"], "a partial file was left behind"

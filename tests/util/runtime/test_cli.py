@@ -1,11 +1,14 @@
-"""How scripts end: `util.runtime.cli.run`."""
+"""What scripts share: how they end, their help, their options."""
 
+import argparse
 import os
 import subprocess
 import sys
 
 import pytest
 from helpers import ROOT
+
+from util.runtime import cli
 
 SWALLOWED = """
 import os, signal
@@ -35,9 +38,76 @@ def end_of(code: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupt_that_a_library_swallows_is_still_one(name):
     done = end_of(SWALLOWED.format(name=name))
-    assert (done.returncode, done.stderr.strip()) == (130, "interrupted; run the same command again to resume")
+    assert (done.returncode, done.stderr.strip()) == (130, "interrupted; re-run the command to resume")
 
 
 def test_what_is_unforeseen_keeps_its_traceback():
     done = end_of("from util.runtime.cli import run\ndef main():\n    raise RecursionError('why')\nrun(main)\n")
     assert done.returncode == 3 and "RecursionError: why" in done.stderr
+
+
+SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "run(main)" in path.read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_gives_an_example_and_grouped_options(script):
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == ""
+    assert f"python {script}" in done.stdout
+    assert done.stdout.index("\noutput:") < done.stdout.index("\nrunning:")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_imports_nothing_heavy(script):
+    """--help stays under half a second because of what it does not import; time itself depends on the machine."""
+    code = (
+        f"import runpy, sys\nsys.argv = [{script!r}, '--help']\n"
+        f"try:\n    runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'matplotlib', 'scipy', 'skimage', 'timm'} & set(sys.modules)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+def parser_with(*names, **changes):
+    parser = cli.Parser("What it does.\n\n    python it.py")
+    parser.add_common(*names, **changes)
+    return parser
+
+
+def test_underscores_and_aliases_are_the_same_option():
+    parser = parser_with("num-classes", "amp", "labels", labels={"aliases": ("pseudo-path",)})
+    args = parser.parse_args(["--num_classes", "4", "--precision", "fp32", "--pseudo_path", "a_b"])
+    assert (args.num_classes, args.amp, str(args.labels)) == (4, "fp32", "a_b")
+
+
+def test_defaults_are_shown_once_and_only_where_there_is_one():
+    text = parser_with("seed", "out", "class-names", "overwrite", out={"default": "50%"}).format_help()
+    text = " ".join(text.split())
+    assert "seed of everything random (default: 0)" in text and "folder for the results (default: 50%)" in text
+    assert text.count("default") == 3, "two added here, and one that the option writes itself"
+
+
+@pytest.mark.parametrize(
+    "kind, text, value",
+    [
+        (cli.whole(1), "3", 3),
+        (cli.whole(-2), "-2", -2),
+        (cli.whole(1), "0", "of at least 1"),
+        (cli.whole(0), "-1", "of at least 0"),
+        (cli.whole(0), "1.5", "not a whole number"),
+        (cli.real(0, 1), "1", 1.0),
+        (cli.real(0, 1), "1.1", "of at least 0 and at most 1"),
+        (cli.real(0, above=True), "0", "above 0"),
+        (cli.real(0), "nan", "not a number"),
+        (cli.real(0), "inf", "not a number"),
+        (cli.real(0), "two", "not a number"),
+    ],
+)
+def test_numbers_are_checked_while_the_command_is_read(kind, text, value):
+    if isinstance(value, str):
+        with pytest.raises(argparse.ArgumentTypeError, match=value):
+            kind(text)
+    else:
+        assert kind(text) == value
