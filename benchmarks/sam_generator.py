@@ -110,7 +110,7 @@ class StepClock:
         from segment_anything import SamPredictor
         from segment_anything.modeling import MaskDecoder, Sam, TwoWayTransformer
 
-        from models.sam import generator as sam_generator
+        from models.sam import networks
         from models.sam.decoder import FoldedDecoder
         from models.sam.generator import MaskGenerator
 
@@ -119,7 +119,7 @@ class StepClock:
             "image encoder": [(SamPredictor, "set_image"), (MaskGenerator, "_embed")],
             "decoder: transformer": [(TwoWayTransformer, "forward"), (FoldedDecoder, "_transform")],
             "decoder: upscaling, hypernetworks, IoU head": [(MaskDecoder, "forward"), (FoldedDecoder, "decode")],
-            "masks to full size": [(Sam, "postprocess_masks"), (sam_generator, "upscale")],
+            "masks to full size": [(Sam, "postprocess_masks"), (networks, "upscale_padded")],
             "stability scores, boxes, thresholds": [
                 (package, "calculate_stability_score"), (package, "batched_mask_to_box"), (MaskGenerator, "_judge"),
             ],

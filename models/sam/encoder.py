@@ -1,7 +1,7 @@
 """SAM's image encoder with fused attention.
 
 The arithmetic of segment-anything's ViT; its attention forms the whole matrix of scores in several passes over memory
-(0.8 GB for one picture in a global layer of ViT-B), here PyTorch's fused kernel does it.
+(0.8 GB for one image in a global layer of ViT-B), here PyTorch's fused kernel does it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Masks of everything in a picture, from a grid of point prompts to SAM.
+"""Masks of everything in an image, from a grid of point prompts to SAM.
 
 The masks are those of segment-anything's ``SamAutomaticMaskGenerator`` with the same options; what is thrown away there
 after it was computed is not computed here. Per batch of points: masks below the threshold of predicted IoU are never
 upscaled; the others are upscaled a few at a time, judged while in cache, and kept at low resolution only. What survives
-non-maximum suppression is upscaled once more and run-length coded. Memory thus does not grow with the picture's size.
+non-maximum suppression is upscaled once more and run-length coded. Memory thus does not grow with the image's size.
 
 Source: Kirillov et al., "Segment Anything", arXiv 2304.02643, appendix B.
 """
@@ -11,35 +11,28 @@ Source: Kirillov et al., "Segment Anything", arXiv 2304.02643, appendix B.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import product
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from segment_anything.modeling import Sam
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from models.common.precision import DTYPES
-from models.sam.decoder import FoldedDecoder, PackageDecoder, at_least_float32
-from models.sam.encoder import FusedEncoder, PackageEncoder
+from models.sam.geometry import clean_masks, crop_boxes, cut_off, cut_out, mask_boxes, point_grid, suppress
+from models.sam.networks import PackageNetwork, PromptableNetwork
 from util.data.masks import Masks
 from util.runtime.errors import InputError
 
 T = TypeVar("T")
 
-# How near (pixels) to the edge of a crop a box counts as cut off by it.
-EDGE_DISTANCE = 20
 # Floats of full-size masks under way at once: about a cache on a CPU, some hundred MB on a GPU.
 FULL_SIZE_FLOATS = {"cpu": 2**20, "cuda": 2**26}
 # What is done at once: attribute of `MaskGenerator` -> its smallest unit.
-BATCHES = {"encode_batch": "one picture's encoding", "points_per_batch": "one point's masks"}
+BATCHES = {"encode_batch": "one image's encoding", "points_per_batch": "one point's masks"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class Options:
     """What the masks depend on; names and defaults are those of ``SamAutomaticMaskGenerator``.
 
     Attributes:
-        points_per_side: of the grid on the whole picture.
+        points_per_side: of the grid on the whole image.
         points_per_batch: prompts that go through the decoder at once.
         pred_iou_thresh: masks must have a higher predicted IoU (0 or less: all pass).
         stability_score_thresh: masks must have at least this stability score (0 or less: all pass).
@@ -55,8 +48,8 @@ class Options:
         box_nms_thresh: of two masks of a crop with a higher box IoU, the one of lower predicted IoU goes.
         crop_n_layers: layer i repeats everything on (2**i)**2 crops.
         crop_nms_thresh: as box_nms_thresh, between crops; the mask of the smaller crop stays.
-        crop_overlap_ratio: overlap of crops in the first layer, as a part of the picture's short side.
-        crop_n_points_downscale_factor: layer i has ``points_per_side / factor**i`` points a side.
+        crop_overlap_ratio: overlap of crops in the first layer, as a part of the image's short side.
+        crop_n_points_downscale_factor: layer i has ``points_per_side / factor**i`` points per side.
         min_mask_region_area: smaller islands and holes are removed (0: none).
     """
 
@@ -72,6 +65,10 @@ class Options:
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
 
+    def points_in_layer(self, layer: int) -> int:
+        """Points per side of the grid on each crop of a layer."""
+        return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
+
 
 @dataclass
 class Candidates:
@@ -79,9 +76,9 @@ class Candidates:
 
     Attributes:
         logits: float32 KxSxS, low resolution.
-        boxes: int64 Kx4, x0, y0, x1, y1 in the whole picture, the last pixel included.
+        boxes: int64 Kx4, x0, y0, x1, y1 in the whole image, the last pixel included.
         predicted_iou, stability_score: float32 K.
-        points: float64 Kx2, x, y in the whole picture.
+        points: float64 Kx2, x, y in the whole image.
         crops: int64 Kx4, x0, y0, x1, y1 of the crop they were found in.
     """
 
@@ -102,10 +99,10 @@ class Candidates:
 
 @dataclass
 class MaskGenerator:
-    """Turns pictures into masks.
+    """Turns images into masks.
 
     Args:
-        sam: the network, in evaluation mode, on its device.
+        sam: segment-anything's network or another promptable one, in evaluation mode, on its device.
         options: what the masks depend on.
         precision: ``fp32``, ``bf16`` or ``fp16``; of the encoder and the decoder. Masks are upscaled in float32.
         exact: use the package's modules in the package's order, so that in fp32 every bit is the package's. Otherwise
@@ -116,36 +113,34 @@ class MaskGenerator:
         points_per_batch: as in the options, but halved whenever the GPU ran out of memory.
 
     Raises:
-        InputError: from `generate`, if the GPU's memory holds not even one picture or one point.
+        InputError: from `generate`, if the GPU's memory holds not even one image or one point.
     """
 
-    sam: Sam
+    sam: Sam | PromptableNetwork
     options: Options = field(default_factory=Options)
     precision: str = "fp32"
     exact: bool = False
     encode_batch: int = 1
 
-    def __post_init__(self):
-        self.encoder = (PackageEncoder if self.exact else FusedEncoder)(self.sam)
-        self.decoder = (PackageDecoder if self.exact else FoldedDecoder)(self.sam)
+    def __post_init__(self) -> None:
+        self.network = PackageNetwork(self.sam, self.exact) if isinstance(self.sam, Sam) else self.sam
         self.points_per_batch = self.options.points_per_batch
-        self.side = self.sam.image_encoder.img_size
 
     @torch.inference_mode()
     def generate(self, images: Sequence[np.ndarray]) -> Iterator[Masks]:
-        """The masks of each picture.
+        """The masks of each image.
 
         Args:
             images: uint8 HxWx3 RGB.
 
         Yields:
-            one `Masks` a picture, in the order of ``SamAutomaticMaskGenerator``; ``extra`` has ``bbox`` (x, y, and the
+            one `Masks` an image, in the order of ``SamAutomaticMaskGenerator``; ``extra`` has ``bbox`` (x, y, and the
             distances to the last pixel's x and y, as the package gives them), ``point_coords`` and ``crop_box``.
         """
         crops = [
             (number, crop, layer)
             for number, image in enumerate(images)
-            for crop, layer in crop_boxes(image.shape[:2], self.options)
+            for crop, layer in crop_boxes(image.shape[:2], self.options.crop_n_layers, self.options.crop_overlap_ratio)
         ]
         found: list[list[Candidates]] = [[] for _ in images]
         finished = start = 0
@@ -153,7 +148,7 @@ class MaskGenerator:
             embeddings = self._halve_on_demand(
                 "encode_batch",
                 lambda count, start=start: self._embed(
-                    [_cut(images[number], crop) for number, crop, _ in crops[start : start + count]]
+                    [cut_out(images[number], crop) for number, crop, _ in crops[start : start + count]]
                 ),
             )
             for (number, crop, layer), embedding in zip(crops[start:], embeddings):
@@ -176,7 +171,7 @@ class MaskGenerator:
             # Outside of the except clause, which holds on to the failed tensors.
             if count == 1:
                 raise InputError(
-                    f"{self.sam.device}: its memory does not even hold {BATCHES[attribute]} ({reason}); free it, "
+                    f"{self.network.device}: its memory does not even hold {BATCHES[attribute]} ({reason}); free it, "
                     "choose a smaller --model, --precision bf16 or --device cpu, then run again to resume"
                 )
             setattr(self, attribute, count // 2)
@@ -185,31 +180,23 @@ class MaskGenerator:
     # --- network ----------------------------------------------------------------------------------------------
 
     def _autocast(self):
-        return torch.autocast(self.sam.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.network.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
 
-    def _embed(self, crops: list[np.ndarray]) -> Tensor:
-        """Pictures -> float32 BxCxHxW."""
-        inputs = []
-        for crop in crops:
-            height, width = input_size(crop.shape[:2], self.side)
-            resized = np.array(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
-            tensor = torch.from_numpy(resized).to(self.sam.device).permute(2, 0, 1).contiguous()
-            inputs.append(self.sam.preprocess(tensor))
+    def _embed(self, crops: list[np.ndarray]) -> Sequence[Any]:
+        """One embedding for each image."""
         with self._autocast():
-            return at_least_float32(self.encoder(torch.stack(inputs)))
+            return self.network.embed(crops)
 
     def _search_crop(
-        self, embedding: Tensor, crop: tuple[int, int, int, int], layer: int, size: tuple[int, int]
+        self, embedding: Any, crop: tuple[int, int, int, int], layer: int, size: tuple[int, int]
     ) -> Candidates:
         """All masks of one crop, after its non-maximum suppression."""
         options = self.options
         x0, y0, x1, y1 = crop
-        crop_size = (y1 - y0, x1 - x0)
-        height, width = input_size(crop_size, self.side)
-        grid = point_grid(points_in_layer(options, layer)) * np.array([[x1 - x0, y1 - y0]])
-        scaled = torch.from_numpy(grid * np.array([[width / (x1 - x0), height / (y1 - y0)]])).to(embedding.device)
+        grid = point_grid(options.points_in_layer(layer)) * np.array([[x1 - x0, y1 - y0]])
+        scaled = self.network.place(grid, (y1 - y0, x1 - x0))
         with self._autocast():
-            image = self.decoder.image_side(embedding)
+            image = self.network.image_side(embedding)
         parts = []
         start = 0
         while start < len(grid):
@@ -231,7 +218,7 @@ class MaskGenerator:
         x0, y0, x1, y1 = crop
         options = self.options
         with self._autocast():
-            low = self.decoder.decode(image, scaled, options.pred_iou_thresh)
+            low = self.network.decode(image, scaled, options.pred_iou_thresh)
         stability, boxes = self._judge(low.logits, (y1 - y0, x1 - x0))
         boxes = boxes + torch.tensor([x0, y0, x0, y0], device=boxes.device)
         passes = ~cut_off(boxes, crop, size)
@@ -253,13 +240,13 @@ class MaskGenerator:
     def _full_size(self, logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         """Upscaled logits float32 kxHxW, a few masks at a time."""
         limit = FULL_SIZE_FLOATS.get(logits.device.type, FULL_SIZE_FLOATS["cuda"])
-        step = 3 * max(1, limit // max(size[0] * size[1], self.side**2) // 3)
+        step = 3 * max(1, limit // max(size[0] * size[1], self.network.side**2) // 3)
         for start in range(0, len(logits), step):
-            yield upscale(logits[start : start + step], size, self.side)
+            yield self.network.upscale(logits[start : start + step], size)
 
     def _judge(self, logits: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Stability score float32 K and box int64 Kx4 (x0, y0, x1, y1 in the crop) of each mask."""
-        threshold, offset = self.sam.mask_threshold, self.options.stability_score_offset
+        threshold, offset = self.network.mask_threshold, self.options.stability_score_offset
         scores, boxes = [logits.new_zeros(0)], [torch.zeros(0, 4, dtype=torch.int64, device=logits.device)]
         for full in self._full_size(logits, size):
             high = (full > threshold + offset).flatten(1).sum(1, dtype=torch.int32)
@@ -285,14 +272,13 @@ class MaskGenerator:
         crops[:, 2:] -= crops[:, :2]
         rows = zip(boxes.tolist(), found.points.cpu()[order].tolist(), crops.tolist(), strict=True)
         extra = tuple({"bbox": box, "point_coords": [point], "crop_box": crop} for box, point, crop in rows)
-        return Masks(
-            masks.height, masks.width, masks.starts, masks.ends, masks.offsets,
-            found.predicted_iou.cpu()[order].double().numpy(), found.stability_score.cpu()[order].double().numpy(),
-            extra,
-        )  # fmt: skip
+        predicted_iou, stability = (
+            values.cpu()[order].double().numpy() for values in (found.predicted_iou, found.stability_score)
+        )
+        return replace(masks, predicted_iou=predicted_iou, stability_score=stability, extra=extra)
 
     def _encode(self, found: Candidates, size: tuple[int, int]) -> Masks:
-        """Run-length codes in the whole picture; masks of one crop lie together or not, their order is kept."""
+        """Run-length codes in the whole image; masks of one crop lie together or not, their order is kept."""
         height, width = size
         owners, positions, steps = [], [], []
         for crop in torch.unique(found.crops, dim=0):
@@ -300,7 +286,7 @@ class MaskGenerator:
             members = (found.crops == crop).all(1).nonzero(as_tuple=True)[0]
             done = 0
             for full in self._full_size(found.logits[members], (y1 - y0, x1 - x0)):
-                inside = full > self.sam.mask_threshold
+                inside = full > self.network.mask_threshold
                 inside = F.pad(inside, (x0, width - x1, y0, height - y1))
                 # Column by column, with an empty pixel before and after, so that runs start and end in pairs.
                 flat = F.pad(inside.transpose(1, 2).flatten(1), (1, 1))
@@ -315,138 +301,6 @@ class MaskGenerator:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         unknown = np.full(len(found.boxes), np.nan)
         return Masks(height, width, steps[0::2].copy(), steps[1::2].copy(), offsets, unknown, unknown)
-
-
-# --- geometry -----------------------------------------------------------------------------------------------------
-
-
-def point_grid(side: int) -> np.ndarray:
-    """float64 (side**2)x2: centres (x, y) of a regular grid on the unit square, row by row."""
-    line = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
-    return np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-
-
-def points_in_layer(options: Options, layer: int) -> int:
-    """Points a side on each crop of a layer."""
-    return int(options.points_per_side / options.crop_n_points_downscale_factor**layer)
-
-
-def crop_boxes(size: tuple[int, int], options: Options) -> list[tuple[tuple[int, int, int, int], int]]:
-    """The whole picture and its crops: ((x0, y0, x1, y1), layer), overlapping, column by column."""
-    height, width = size
-    boxes = [((0, 0, width, height), 0)]
-    for layer in range(1, options.crop_n_layers + 1):
-        count = 2**layer
-        overlap = int(options.crop_overlap_ratio * min(height, width) * (2 / count))
-        crop_width, crop_height = (math.ceil((overlap * (count - 1) + side) / count) for side in (width, height))
-        for column, row in product(range(count), repeat=2):
-            x0, y0 = (crop_width - overlap) * column, (crop_height - overlap) * row
-            boxes.append(((x0, y0, min(x0 + crop_width, width), min(y0 + crop_height, height)), layer))
-    return boxes
-
-
-def _cut(image: np.ndarray, crop: tuple[int, int, int, int]) -> np.ndarray:
-    x0, y0, x1, y1 = crop
-    return np.ascontiguousarray(image[y0:y1, x0:x1])
-
-
-def input_size(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """(height, width) of a picture scaled so that its long side is ``side``; a sliver keeps one pixel."""
-    scale = side / max(size)
-    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
-
-
-def upscale(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
-    """Logits from the decoder's resolution to the picture's: float32 kxSxS -> kxHxW.
-
-    Bilinear in two steps, by way of the network's input, as the package does; rows that only the padding needs are
-    left out of the first step.
-    """
-    count, low = len(logits), logits.shape[-1]
-    height, width = input_size(size, side)
-    factor = side // low
-    # One row more than is kept, so that the border's clamping stays outside. Columns all stay: the kernel's vectors
-    # would end elsewhere, and round otherwise.
-    rows = min(low, -(-height // factor) + 1)
-    # Three masks a picture, as the package has them: by the number of channels PyTorch chooses a kernel, and its rounding.
-    logits = F.pad(logits, (0, 0, 0, 0, 0, -count % 3)).unflatten(0, (-1, 3))
-    scaled = F.interpolate(
-        logits[:, :, :rows].contiguous(), (rows * factor, side), mode="bilinear", align_corners=False
-    )[..., :height, :width]  # fmt: skip
-    return F.interpolate(scaled, size, mode="bilinear", align_corners=False).flatten(0, 1)[:count]
-
-
-def mask_boxes(masks: Tensor) -> Tensor:
-    """Boxes int64 Kx4 (x0, y0, x1, y1, the last pixel included) of bool KxHxW; zeros for an empty mask."""
-    edges = []
-    values = masks.view(torch.uint8)  # whose maximum takes a tenth of the time of bool's any
-    for filled in (values.amax(1), values.amax(2)):  # columns, rows
-        first = filled.argmax(1)
-        last = filled.shape[1] - 1 - filled.flip(1).argmax(1)
-        edges.append((first, torch.where(filled.amax(1) > 0, last, 0)))
-    (x0, x1), (y0, y1) = edges
-    return torch.stack([x0, y0, x1, y1], dim=1)
-
-
-def cut_off(boxes: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
-    """bool K: which boxes (x0, y0, x1, y1) lie near an edge of their crop that is no edge of the picture."""
-    picture = torch.tensor([0, 0, size[1], size[0]], device=boxes.device)
-    at_crop = (boxes - torch.tensor(crop, device=boxes.device)).abs() <= EDGE_DISTANCE
-    at_picture = (boxes - picture).abs() <= EDGE_DISTANCE
-    return (at_crop & ~at_picture).any(1)
-
-
-def suppress(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Indices that non-maximum suppression keeps, best score first."""
-    # Through batched_nms, since among many boxes it orders equal scores in its own way, and the package calls it.
-    category = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-    return batched_nms(boxes.to(scores.dtype), scores, category, threshold)
-
-
-def clean_masks(masks: Masks, boxes: Tensor, min_area: int, threshold: float) -> tuple[Masks, Tensor, Tensor]:
-    """Remove small holes and islands, and the duplicates that this makes.
-
-    Returns:
-        masks, boxes and the indices of the masks that stay; untouched masks first.
-    """
-    cleaned, untouched = [], []
-    for k in range(len(masks)):
-        before = masks.dense(k)
-        after = remove_small_regions(remove_small_regions(before, min_area, holes=True), min_area, holes=False)
-        untouched.append(after is before)
-        cleaned.append(Masks.from_dense(after[None]))
-    new_boxes = torch.from_numpy(np.concatenate([mask.boxes for mask in cleaned]))
-    new_boxes[:, 2:] += new_boxes[:, :2] - (new_boxes[:, 2:] > 0).long()
-    kept = suppress(new_boxes, torch.tensor(untouched, dtype=torch.float64).float(), threshold)
-    stays = [cleaned[k] for k in kept.tolist()]
-    joined = Masks(
-        masks.height,
-        masks.width,
-        np.concatenate([mask.starts for mask in stays]),
-        np.concatenate([mask.ends for mask in stays]),
-        np.cumsum([0, *(len(mask.starts) for mask in stays)]),
-        np.full(len(stays), np.nan),
-        np.full(len(stays), np.nan),
-    )
-    boxes = torch.where(torch.tensor(untouched)[:, None], boxes, new_boxes)
-    return joined, boxes[kept], kept
-
-
-def remove_small_regions(mask: np.ndarray, min_area: int, *, holes: bool) -> np.ndarray:
-    """Fill holes, or drop islands, of fewer than ``min_area`` pixels (8-connected); bool HxW.
-
-    The largest island stays even if it is small. The same object is returned when there is nothing to do.
-    """
-    source = np.ascontiguousarray(mask ^ holes, np.uint8)
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(source, connectivity=8)
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    small = areas < min_area
-    if not small.any():
-        return mask
-    chosen = np.append(holes, small if holes else ~small)
-    if not holes and small.all():
-        chosen[1 + int(areas.argmax())] = True
-    return chosen[regions]
 
 
 def free_memory() -> None:

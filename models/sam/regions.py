@@ -23,13 +23,13 @@ def region_masks(
     min_area: float = 0.002,
     duplicate_iou: float = 0.9,
 ) -> Masks:
-    """Regions of a picture at several scales, large ones first, near duplicates once.
+    """Regions of an image at several scales, large ones first, near duplicates once.
 
     Args:
         image: uint8 HxWx3 RGB. More than `LONG_SIDE` pixels a side are segmented at that size.
         scales: of the graph segmentation; higher gives larger regions.
         sigma: of the Gaussian smoothing before it, pixels.
-        min_area: smallest region, as a part of the picture.
+        min_area: smallest region, as a part of the image.
         duplicate_iou: of two regions with a higher IoU, the one of the coarser scale stays.
 
     Returns:

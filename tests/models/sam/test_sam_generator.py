@@ -13,7 +13,7 @@ import torch
 from sam_reference import OPTIONS, Agreement, changed, float64_sam, official, small_sam
 from segment_anything.modeling import Sam
 
-from models.sam import generator as sam_generator
+from models.sam import networks
 from models.sam.generator import MaskGenerator, Options
 from util.data.images import read_image
 from util.data.masks import Masks
@@ -130,14 +130,14 @@ def test_out_of_memory_halves_the_batch_and_changes_no_mask(sam, monkeypatch):
     image = picture(60, 90)
     expected = next(MaskGenerator(sam, OPTIONS, exact=True).generate([image]))
     generator = MaskGenerator(sam, OPTIONS, exact=True)
-    decode = generator.decoder.decode
+    decode = generator.network.decode
 
     def small_memory(side, points, threshold):
         if len(points) > 10:
             raise torch.OutOfMemoryError("no memory for so many points")
         return decode(side, points, threshold)
 
-    monkeypatch.setattr(generator.decoder, "decode", small_memory)
+    monkeypatch.setattr(generator.network, "decode", small_memory)
     masks = next(generator.generate([image]))
     assert generator.points_per_batch == 8
     assert len(masks) == len(expected) > 0
@@ -146,7 +146,7 @@ def test_out_of_memory_halves_the_batch_and_changes_no_mask(sam, monkeypatch):
     def no_memory(side, points, threshold):
         raise torch.OutOfMemoryError("none at all")
 
-    monkeypatch.setattr(generator.decoder, "decode", no_memory)
+    monkeypatch.setattr(generator.network, "decode", no_memory)
     with pytest.raises(InputError, match="not even hold one point's masks.*none at all.*--device cpu"):
         next(generator.generate([image]))
 
@@ -156,14 +156,14 @@ def test_out_of_memory_halves_the_pictures_at_once(sam, monkeypatch):
     options = changed(points_per_side=4, pred_iou_thresh=0)
     expected = list(MaskGenerator(sam, options, exact=True).generate(images))
     generator = MaskGenerator(sam, options, exact=True, encode_batch=8)
-    encoder = generator.encoder
+    encoder = generator.network.encoder
 
     def small_memory(inputs):
         if len(inputs) > 2:
             raise torch.OutOfMemoryError("no memory for so many pictures")
         return encoder(inputs)
 
-    generator.encoder = small_memory
+    generator.network.encoder = small_memory
     found = list(generator.generate(images))
     assert generator.encode_batch == 2
     assert [len(masks) for masks in found] == [len(masks) for masks in expected]
@@ -189,7 +189,7 @@ def test_bf16_stays_near(sam):
 def test_upscaling_leaves_out_only_what_padding_needs(sam):
     logits = torch.randn(9, 32, 32)
     for size in ((60, 90), (90, 60), (128, 128), (7, 300), (1, 1)):
-        inner = sam_generator.input_size(size, 128)
+        inner = networks.input_size(size, 128)
         expected = sam.postprocess_masks(logits.unflatten(0, (3, 3)), inner, size).flatten(0, 1)
         for count in range(1, 10):
-            assert torch.equal(sam_generator.upscale(logits[:count], size, 128), expected[:count])
+            assert torch.equal(networks.upscale_padded(logits[:count], size, 128), expected[:count])

@@ -1,0 +1,110 @@
+"""What the mask generator asks of a promptable network, and segment-anything's network as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from segment_anything.modeling import Sam
+from torch import Tensor
+
+from models.sam.decoder import FoldedDecoder, LowMasks, PackageDecoder, at_least_float32
+from models.sam.encoder import FusedEncoder, PackageEncoder
+
+
+class PromptableNetwork(Protocol):
+    """A network that encodes an image once and then answers prompts.
+
+    Attributes:
+        device: where it runs.
+        mask_threshold: logits above it are inside a mask.
+        side: pixels of its square input.
+    """
+
+    device: torch.device
+    mask_threshold: float
+    side: int
+
+    def embed(self, crops: Sequence[np.ndarray]) -> Sequence[Any]:
+        """One embedding for each image (uint8 HxWx3 RGB)."""
+
+    def image_side(self, embedding: Any) -> Any:
+        """What all prompts on an image share, from one of `embed`'s embeddings."""
+
+    def place(self, points: np.ndarray, size: tuple[int, int]) -> Tensor:
+        """Points float64 Nx2 (x, y) in an image of ``size`` (height, width) -> in pixels of the network's input."""
+
+    def decode(self, image: Any, points: Tensor, threshold: float) -> LowMasks:
+        """The masks of single foreground points whose predicted IoU is above ``threshold`` (0 or less: all).
+
+        Args:
+            image: from `image_side`.
+            points: float64 Bx2 from `place`.
+        """
+
+    def upscale(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits float32 kxSxS at the decoder's resolution -> kxHxW of an image of ``size`` (height, width)."""
+
+
+class PackageNetwork:
+    """segment-anything's SAM.
+
+    Args:
+        sam: in evaluation mode, on its device.
+        exact: use the package's modules in the package's order, bit for bit; otherwise faster ones that differ in the
+            rounding of floats.
+    """
+
+    def __init__(self, sam: Sam, exact: bool = False):
+        self.sam, self.device = sam, sam.device
+        self.mask_threshold, self.side = sam.mask_threshold, sam.image_encoder.img_size
+        self.encoder = (PackageEncoder if exact else FusedEncoder)(sam)
+        self.decoder = (PackageDecoder if exact else FoldedDecoder)(sam)
+        self.image_side, self.decode = self.decoder.image_side, self.decoder.decode
+
+    def embed(self, crops: Sequence[np.ndarray]) -> Tensor:
+        """Images -> float32 BxCxHxW."""
+        inputs = []
+        for crop in crops:
+            height, width = input_size(crop.shape[:2], self.side)
+            resized = np.array(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
+            tensor = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).contiguous()
+            inputs.append(self.sam.preprocess(tensor))
+        return at_least_float32(self.encoder(torch.stack(inputs)))
+
+    def place(self, points: np.ndarray, size: tuple[int, int]) -> Tensor:
+        height, width = input_size(size, self.side)
+        return torch.from_numpy(points * np.array([[width / size[1], height / size[0]]])).to(self.device)
+
+    def upscale(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return upscale_padded(logits, size, self.side)
+
+
+def input_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """(height, width) of an image scaled so that its long side is ``side``; a sliver keeps one pixel."""
+    scale = side / max(size)
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+
+
+def upscale_padded(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
+    """Logits from the decoder's resolution to the image's: float32 kxSxS -> kxHxW.
+
+    Bilinear in two steps, by way of the network's input, as the package does; rows that only the padding needs are
+    left out of the first step.
+    """
+    count, low = len(logits), logits.shape[-1]
+    height, width = input_size(size, side)
+    factor = side // low
+    # One row more than is kept, so that the border's clamping stays outside. Columns all stay: the kernel's vectors
+    # would end elsewhere, and round otherwise.
+    rows = min(low, -(-height // factor) + 1)
+    # Three masks per image, as the package has them: by the number of channels PyTorch chooses a kernel, and its rounding.
+    logits = F.pad(logits, (0, 0, 0, 0, 0, -count % 3)).unflatten(0, (-1, 3))
+    scaled = F.interpolate(
+        logits[:, :, :rows].contiguous(), (rows * factor, side), mode="bilinear", align_corners=False
+    )[..., :height, :width]  # fmt: skip
+    return F.interpolate(scaled, size, mode="bilinear", align_corners=False).flatten(0, 1)[:count]
