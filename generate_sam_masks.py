@@ -151,7 +151,7 @@ def prepare(args, dist):
 def find_work(args, stage, ids: list[str]) -> dict[str, tuple[Path, str]]:
     """id -> (picture, key) of the pictures whose masks are missing or out of date."""
     from util.data.images import find_image
-    from util.data.masks import repack
+    from util.data.mask_files import repack
     from util.runtime.errors import InputError
     from util.runtime.files import read_bytes
 
@@ -187,7 +187,7 @@ def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks
     from tqdm import tqdm
 
     from util.data.images import read_image
-    from util.data.masks import write_masks
+    from util.data.mask_files import write_masks
     from util.runtime.errors import InputError
 
     ids = list(wanted)
@@ -219,7 +219,7 @@ def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks
 def preview(args, ids: list[str]) -> None:
     """OUT/preview/<id>.png: the picture, and its masks drawn over it."""
     from util.data.images import find_image, read_image
-    from util.data.masks import read_masks
+    from util.data.mask_files import read_masks
     from util.runtime.errors import InputError
     from util.vis import draw_masks, panel_row, save_image
 

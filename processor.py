@@ -19,7 +19,7 @@ from util.data.cams import read_cam
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, read_image
 from util.data.labels import decode_label, encode_label, label_path, read_label
-from util.data.masks import decode_masks, masks_bytes, masks_path, read_masks
+from util.data.mask_files import decode_masks, masks_bytes, masks_path, read_masks
 from util.data.voc import ClassTable
 from util.evaluation.comparison import (
     activation_rows,
@@ -56,7 +56,7 @@ class Inputs:
 
     Attributes:
         pseudo_path: label maps ``<id>.png``.
-        sam_path: masks, see `util.data.masks.read_masks`.
+        sam_path: masks, see `util.data.mask_files.read_masks`.
         classes: of the data set.
         image_labels: id -> classes that the image shows, or None.
         cam_path: soft CAMs ``<id>.npy``, or None.

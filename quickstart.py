@@ -367,7 +367,7 @@ def make_masks(plan: Plan) -> None:
 def work_list(plan: Plan) -> Path:
     """The ids that get CAM labels and masks: all that are trained on, scored or chosen on, and that can be merged."""
     from util.data.ids import read_id_list
-    from util.data.masks import masks_path
+    from util.data.mask_files import masks_path
 
     parts = [plan.train, plan.label, *([plan.tune] if plan.tune else [])]
     ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part)))
@@ -398,7 +398,7 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
     """The ids of a list that have both a pseudo label and masks; told when some have not."""
     from util.data.ids import read_id_list
     from util.data.labels import label_path
-    from util.data.masks import masks_path
+    from util.data.mask_files import masks_path
 
     ids = read_id_list(source)
     usable = [i for i in ids if is_there(label_path, plan.cam_labels, i) and is_there(masks_path, plan.masks, i)]

@@ -211,7 +211,7 @@ def storage(folder: Path, data: Data):
     """Regions of the pictures, since their borders are as ragged as those of masks of real objects."""
     from models.sam.regions import region_masks
     from util.data.images import find_image, read_image
-    from util.data.masks import SUFFIXES, write_masks
+    from util.data.mask_files import SUFFIXES, write_masks
 
     for image_id in data.ids:
         masks = region_masks(read_image(find_image(data.images, image_id)))
@@ -228,7 +228,7 @@ def storage(folder: Path, data: Data):
 
 
 def mask_reading(args, folder: Path, ids: list[str]):
-    from util.data.masks import read_masks
+    from util.data.mask_files import read_masks
 
     try:
         from pycocotools import mask as coco

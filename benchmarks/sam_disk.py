@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="the first so many only")
     args = parser.parse_args()
 
-    from util.data.masks import read_masks
+    from util.data.mask_files import read_masks
 
     files = sorted(file for file in args.masks.glob("*.json") if file.name != "run.json")[: args.count]
     one, many, pngs = [], [], 0

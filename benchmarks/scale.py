@@ -21,7 +21,8 @@ import numpy as np
 from merge_speed import make_masks
 
 from util.data.labels import encode_label
-from util.data.masks import Masks, write_masks
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.runtime.cli import Parser, run
 from util.runtime.files import digest
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from util.data.labels import write_label
-from util.data.masks import Masks, write_masks
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -120,7 +120,7 @@ def make_data(folder: Path) -> None:
     from models.sam.regions import region_masks
     from util.data.images import read_image
     from util.data.labels import read_label, write_label
-    from util.data.masks import write_masks
+    from util.data.mask_files import write_masks
     from util.data.synthetic import CLASSES, write_data_set
 
     write_data_set(folder, {"train": 16, "val": 4}, side=60)

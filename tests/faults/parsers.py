@@ -10,7 +10,7 @@ from pathlib import Path
 import corpus
 import numpy as np
 
-from util.data import ids, image_labels, images, labels, masks, npy, voc
+from util.data import ids, image_labels, images, labels, mask_files, masks, npy, voc
 from util.runtime.errors import InputError
 
 SCRATCH = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()) / f"parsers.{os.getpid()}"
@@ -33,7 +33,7 @@ def _code(data: bytes) -> masks.Masks:
 
 def _masks(data: bytes) -> masks.Masks:
     """A mask file, and all that the merge stage asks of it, as long as the picture is small."""
-    found = masks.decode_masks(data, Path("bad.json"), "bad")
+    found = mask_files.decode_masks(data, Path("bad.json"), "bad")
     if found.height * found.width <= 1 << 16:
         assert found.union().shape == found.shape
         assert (found.areas >= 0).all() and (found.areas <= found.height * found.width).all()

@@ -24,7 +24,8 @@ from harness import HANGS
 from util.data.cams import write_cam
 from util.data.image_labels import write_image_labels
 from util.data.labels import write_label
-from util.data.masks import Masks, write_masks
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.data.synthetic import CLASSES, draw_picture
 from util.runtime.cli import run
 

@@ -14,7 +14,7 @@ from helpers import ROOT, random_label, random_masks, run_script, write_set
 from PIL import Image
 
 from util.data.labels import read_label, write_label
-from util.data.masks import write_masks
+from util.data.mask_files import write_masks
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import generate_sam_masks
 from models.sam import checkpoints as sam
 from models.sam.checkpoints import load_sam
 from models.sam.generator import Options
-from util.data.masks import read_masks
+from util.data.mask_files import read_masks
 from util.runtime.cli import run
 from util.runtime.errors import InputError
 

@@ -9,7 +9,8 @@ from helpers import ROOT
 from PIL import Image
 
 from util.data.labels import write_label
-from util.data.masks import Masks, write_masks
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.data.synthetic import CLASSES, picture_of
 from util.runtime import checkpoint
 

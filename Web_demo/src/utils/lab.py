@@ -18,7 +18,8 @@ import processor
 from util.data.ids import read_id_list
 from util.data.images import find_image, read_image
 from util.data.labels import label_path, read_label
-from util.data.masks import Masks, masks_path, read_masks
+from util.data.mask_files import masks_path, read_masks
+from util.data.masks import Masks
 from util.data.voc import VOID, ClassTable, load_classes
 from util.evaluation.metrics import class_scores, count_pairs
 from util.runtime.errors import InputError

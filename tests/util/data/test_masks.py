@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco
 
-from util.data.masks import Masks, read_masks, repack, write_masks
+from util.data.mask_files import read_masks, repack, write_masks
+from util.data.masks import Masks
 from util.runtime.errors import InputError
 
 dense_masks = hnp.arrays(bool, st.tuples(st.integers(0, 5), st.integers(1, 9), st.integers(1, 9)))
@@ -140,7 +141,7 @@ def test_damaged_compressed_files_are_named(tmp_path, change, message):
 
 
 def test_a_small_file_that_unpacks_to_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("util.data.masks.LARGEST_JSON", 1 << 20)
+    monkeypatch.setattr("util.data.mask_files.LARGEST_JSON", 1 << 20)
     (tmp_path / "a.json.gz").write_bytes(gzip.compress(b" " * ((1 << 20) + 1)))
     with pytest.raises(InputError, match="a.json.gz: unpacks to more than 1 MiB"):
         read_masks(tmp_path, "a")
