@@ -118,7 +118,7 @@ def train(args, dist) -> int:
     if dist.is_main:
         make_folder(args.out)
     lock = lock_folder(args.out) if dist.is_main else None
-    options = resolved_options(args, recipe, data_digest, dist)
+    options = resolved_options(args, recipe, data, data_digest, dist)
     last = args.out / "last.pth"
     resumed = checkpoint.load_to_resume(last, options, "config", args.overwrite)
 
@@ -157,7 +157,7 @@ def train(args, dist) -> int:
         return found
 
     def segmenter_now():
-        return deeplabv3.Segmenter(trainer.model, classes, {}, None, dist.device)
+        return deeplabv3.Segmenter(trainer.model, classes, options, None, dist.device)
 
     def save(best: bool) -> None:
         if not dist.is_main:
@@ -218,10 +218,11 @@ def make_recipe(args, dist, count: int):
     )  # fmt: skip
 
 
-def resolved_options(args, recipe, data_digest: str, dist) -> dict:
+def resolved_options(args, recipe, data, data_digest: str, dist) -> dict:
     """What the result depends on: options, the pictures and labels, the weights, and the code."""
     import os
 
+    from models.segmentation.inference import working_size
     from util.runtime.files import file_digest
     from util.runtime.provenance import code_digest
 
@@ -231,6 +232,7 @@ def resolved_options(args, recipe, data_digest: str, dist) -> dict:
         for name, value in {**vars(args), **vars(recipe)}.items()
         if name not in ignored
     }
+    options["working_size"] = dist.broadcast(dist.is_main and working_size(data.images, data.ids, args.scale))
     options |= {"processes": dist.world, "data_digest": data_digest, "code_digest": code_digest([__file__])}
     if args.encoder_weights and os.path.isfile(args.encoder_weights):
         options["encoder_weights_digest"] = file_digest(args.encoder_weights)

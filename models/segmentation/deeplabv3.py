@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cam.data import normalize
 from models.common.convolution import use_own_convolutions
-from models.common.weights import check_state, pad_to_multiple
+from models.common.weights import check_state
+from models.segmentation.inference import Segmenter
 from util.data.voc import MAX_CLASSES, ClassTable
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
@@ -100,7 +98,8 @@ def checkpoint_content(model: Mapping[str, Tensor], config: dict, classes: Class
 
     Args:
         model: state dict.
-        config: ``encoder`` and ``output_stride``; other plain values are kept as a record.
+        config: ``encoder`` and ``output_stride``, and ``working_size`` (pixels, see `Segmenter`); other plain values are
+            kept as a record.
         classes: the classes that it was trained on.
         score: of the held-out pictures, or None.
     """
@@ -112,56 +111,6 @@ def checkpoint_content(model: Mapping[str, Tensor], config: dict, classes: Class
         "score": score,
         "model": dict(model),
     }
-
-
-class Segmenter:
-    """A trained DeepLabV3+.
-
-    Attributes:
-        net: the network, in evaluation mode.
-        classes: ClassTable, background first.
-        palette: uint8 256x3.
-        config: what it was trained with.
-        score: of the held-out pictures while training (fractions), or None.
-        device: where it computes.
-    """
-
-    def __init__(self, net: nn.Module, classes: ClassTable, config: dict, score: dict | None, device: torch.device):
-        self.net = net.to(device).eval()
-        self.classes, self.palette, self.config, self.score = classes, classes.palette, config, score
-        self.device = device
-
-    @torch.inference_mode()
-    def predict(self, image: np.ndarray, scales: Sequence[float] = (1.0,), flip: bool = False) -> np.ndarray:
-        """Class probabilities of a picture, averaged over sizes and mirror images.
-
-        Args:
-            image: uint8 HxWx3 RGB, any size.
-            scales: factors that the picture is scaled by before it goes through the network.
-            flip: whether to add the mirrored picture.
-
-        Returns:
-            float32 CxHxW, summing to 1 over the classes.
-        """
-        pixels = normalize(image)[None].to(self.device, memory_format=torch.channels_last)
-        size = pixels.shape[2:]
-        total = torch.zeros(len(self.classes), *size, device=self.device)
-        for scale in scales:
-            # Anti-aliased, so that a large photograph made small looks as the training pictures did.
-            scaled = pixels if scale == 1 else F.interpolate(
-                pixels, size=[max(1, round(side * scale)) for side in size],
-                mode="bilinear", align_corners=False, antialias=True,
-            )  # fmt: skip
-            padded = pad_to_multiple(scaled, 16)
-            for mirrored in (False, True) if flip else (False,):
-                logits = self.net(padded.flip(-1) if mirrored else padded).float()
-                logits = logits.flip(-1) if mirrored else logits
-                logits = logits[:, :, : scaled.shape[2], : scaled.shape[3]]
-                if logits.shape[2:] != size:
-                    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-                total += logits[0].softmax(0)
-        total /= len(scales) * (2 if flip else 1)
-        return total.cpu().numpy()
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> Segmenter:
@@ -196,7 +145,7 @@ def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mappin
     try:
         classes = ClassTable(tuple(content["classes"]), tuple(tuple(color) for color in content["palette"]))
         config, state = content["config"], content["model"]
-        encoder, output_stride = config["encoder"], config["output_stride"]
+        encoder, output_stride, size = config["encoder"], config["output_stride"], config.get("working_size")
     except (KeyError, TypeError) as error:
         raise InputError(f"{source}: incomplete, {error} is missing; train again") from None
     plain = {
@@ -208,6 +157,7 @@ def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mappin
         # A name with a scheme would make timm look for the network elsewhere, on the internet for instance.
         "encoder": isinstance(encoder, str) and re.fullmatch(r"[\w.-]+", encoder) is not None,
         "output_stride": isinstance(output_stride, int),
+        "working_size": size is None or (isinstance(size, int) and 0 < size < 1 << 16),
         "model": isinstance(state, Mapping),
     }
     wrong = [name for name, fits in plain.items() if not fits]

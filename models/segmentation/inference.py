@@ -1,0 +1,234 @@
+"""A trained network and an image of any size: class probabilities, or the label map in bounded memory.
+
+Images go through the network at the size that it was trained at. Its answer is brought to the image's own size a few rows
+at a time; where even the network's input would be too large, the image is cut into overlapping tiles.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from models.cam.data import IMAGENET_DEVIATION, IMAGENET_MEAN
+from models.common.weights import pad_to_multiple
+from models.segmentation.tiling import tiles
+from util.data.images import find_image, image_size
+from util.data.voc import ClassTable
+
+STRIDE = 16  # the network's input has sides that are multiples of it
+LARGEST_INPUT = 1536  # side of the largest square that goes through the network as one piece, in pixels
+OVERLAP = 1 / 8  # of a tile's side, on each side
+SAMPLE = 1000  # images that `working_size` looks at
+# Rows are worked on so many bytes at a time: what fits a CPU's cache, and what keeps a GPU busy.
+STRIP_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a network says of an image.
+
+    Attributes:
+        label: uint8 HxW, below the number of classes.
+        confidence: uint8 HxW, the probability of the chosen class; 255 stands for 1.
+    """
+
+    label: np.ndarray
+    confidence: np.ndarray
+
+
+class PixelNetwork(nn.Module):
+    """A network with its normalisation and padding: float Bx3xHxW, 0 to 255, of any size -> logits BxCxHxW.
+
+    Args:
+        net: takes normalised images with sides that are multiples of ``STRIDE``.
+        mean, deviation: of each channel, in 0..1.
+    """
+
+    def __init__(self, net: nn.Module, mean: Sequence[float] = IMAGENET_MEAN,
+                 deviation: Sequence[float] = IMAGENET_DEVIATION):  # fmt: skip
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("deviation", 255 * torch.tensor(deviation)[:, None, None], persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[2:]
+        padded = pad_to_multiple((pixels - self.mean) / self.deviation, STRIDE)
+        return self.net(padded.contiguous(memory_format=torch.channels_last))[:, :, :height, :width].float()
+
+
+class Segmenter:
+    """A trained segmentation network.
+
+    Args:
+        net: from normalised images to logits, see `PixelNetwork`, which it is wrapped in.
+        classes: background first.
+        config: what it was trained with; ``working_size`` sets `long_side`.
+        score: of the held-out images while training (fractions), or None.
+        device: where it computes.
+
+    Attributes:
+        long_side: pixels that the long side of an image is scaled to before it goes through the network: the size that it
+            was trained at. None: images go through it as they are, as with checkpoints that do not say. May be set.
+    """
+
+    def __init__(self, net: nn.Module, classes: ClassTable, config: dict, score: dict | None, device: torch.device):
+        self.net = PixelNetwork(net).to(device).eval()
+        self.classes, self.palette, self.config, self.score = classes, classes.palette, config, score
+        self.device = device
+        self.long_side: int | None = config.get("working_size")
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray, scales: Sequence[float] = (1.0,), flip: bool = False) -> np.ndarray:
+        """Class probabilities of an image, averaged over sizes and mirror images.
+
+        Args:
+            image: uint8 HxWx3 RGB, any size that goes through the network as one piece.
+            scales: factors of the working size (`long_side`).
+            flip: whether to add the mirrored image.
+
+        Returns:
+            float32 CxHxW, summing to 1 over the classes.
+        """
+        height, width = image.shape[:2]
+        result = np.empty((len(self.classes), height, width), np.float32)
+        views = self._views(image, self._factors(image, scales), flip)
+        for rows in self._strips(height, width):
+            result[:, rows] = _probabilities(views, rows, (height, width)).cpu().numpy()
+        return result
+
+    @torch.inference_mode()
+    def segment(
+        self,
+        image: np.ndarray,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        allowed: Collection[int] | None = None,
+    ) -> Segmentation:
+        """The label map of an image, in memory that does not grow with the number of classes.
+
+        Args:
+            image, scales, flip: see `predict`; the image may be of any size.
+            allowed: label values to choose from; probabilities are those among them. None allows all.
+
+        Returns:
+            the classes of highest probability, and these probabilities.
+        """
+        height, width = image.shape[:2]
+        factors = self._factors(image, scales)
+        label, confidence = np.empty((2, height, width), np.uint8)
+        for tile in tiles(height, width, max(STRIDE, round(LARGEST_INPUT / max(factors))), OVERLAP):
+            views = self._views(image[tile.outer], factors, flip)
+            if allowed is not None:
+                _forbid(views, allowed)
+            size = (tile.outer[0].stop - tile.outer[0].start, tile.outer[1].stop - tile.outer[1].start)
+            for rows in self._strips(*size):
+                best, chosen = (part.cpu().numpy() for part in _best(views, rows, size))
+                _place(label, chosen, tile, rows)
+                # A damaged network may answer with NaN.
+                _place(confidence, np.nan_to_num(255 * best).round(), tile, rows)
+        return Segmentation(label, confidence)
+
+    def _factors(self, image: np.ndarray, scales: Sequence[float]) -> list[float]:
+        to_working = self.long_side / max(image.shape[:2]) if self.long_side else 1.0
+        return [to_working * scale for scale in scales]
+
+    def _views(self, image: np.ndarray, factors: Sequence[float], flip: bool) -> list[Tensor]:
+        """Logits 1xCxhxw of the image at every size, and mirrored."""
+        views = []
+        for factor in factors:
+            pixels = torch.from_numpy(_resized(image, factor)).to(self.device).permute(2, 0, 1)[None].float()
+            views.append(self.net(pixels))
+            if flip:
+                views.append(self.net(pixels.flip(-1)).flip(-1))
+        return views
+
+    def _strips(self, height: int, width: int) -> Iterator[slice]:
+        row = 4 * len(self.classes) * width
+        step = max(1, STRIP_BYTES.get(self.device.type, STRIP_BYTES["cpu"]) // row)
+        return (slice(top, min(top + step, height)) for top in range(0, height, step))
+
+
+def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[float, float]) -> int:
+    """The size at which a network in training sees images: their typical long side times the typical scale.
+
+    Args:
+        images: folder of the training images, whose headers are read (those of ``SAMPLE`` of them, if there are more).
+        ids: of the training images.
+        scale: smallest and largest factor of the augmentation; their geometric mean is the typical one, so that twice as
+            large and half as large cancel out.
+
+    Returns:
+        pixels of the long side.
+    """
+    some = ids[:: -(-len(ids) // SAMPLE)]
+    long_side = np.median([max(image_size(find_image(images, image_id))) for image_id in some])
+    return max(1, round(float(long_side) * math.sqrt(scale[0] * scale[1])))
+
+
+def _resized(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    if (height, width) == image.shape[:2]:
+        return np.ascontiguousarray(image)
+    # Anti-aliased, so that a large image made small looks as the training images did.
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _forbid(views: list[Tensor], allowed: Collection[int]) -> None:
+    forbidden = [value for value in range(views[0].shape[1]) if value not in allowed]
+    for view in views:
+        view[:, forbidden] = -torch.inf
+
+
+def _rows_of(view: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
+    """CxRxW: these rows of a view (1xCxhxw), scaled to ``size`` as ``F.interpolate`` does (bilinear, no corners)."""
+    small, (height, width) = view.shape[2], size
+    if view.shape[2:] == torch.Size(size):
+        return view[0, :, rows]
+    wanted = torch.arange(rows.start, rows.stop, dtype=torch.float64)
+    source = ((wanted + 0.5) * small / height - 0.5).clamp(0, small - 1)
+    upper = source.floor().long().clamp(max=max(0, small - 2))
+    first, count = int(upper[0]), min(small, int(upper[-1]) + 2) - int(upper[0])
+    weights = torch.zeros(len(wanted), count)
+    place, share = torch.arange(len(wanted)), (source - upper).float()
+    weights[place, upper - first] = 1 - share
+    if count > 1:
+        weights[place, upper - first + 1] = share
+    part = F.interpolate(view[:, :, first : first + count], size=(count, width), mode="bilinear", align_corners=False)
+    return torch.matmul(weights.to(view.device), part[0])
+
+
+def _probabilities(views: list[Tensor], rows: slice, size: tuple[int, int]) -> Tensor:
+    """CxRxW: the mean over views of the probabilities of these rows."""
+    total = _rows_of(views[0], rows, size).softmax(0)
+    for view in views[1:]:
+        total += _rows_of(view, rows, size).softmax(0)
+    return total / len(views)
+
+
+def _best(views: list[Tensor], rows: slice, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """RxW twice: the highest probability of these rows, and its class."""
+    if len(views) > 1:
+        return tuple(_probabilities(views, rows, size).max(0))
+    # With one view there is no mean, so only the highest probability is needed.
+    logits = _rows_of(views[0], rows, size)
+    highest, chosen = logits.max(0)
+    return (logits - highest).exp_().sum(0).reciprocal_(), chosen
+
+
+def _place(target: np.ndarray, values: np.ndarray, tile, rows: slice) -> None:
+    """Put rows of a tile where they belong, as far as they are in its inner part."""
+    top, left = tile.outer[0].start, tile.outer[1].start
+    first = max(top + rows.start, tile.inner[0].start)
+    last = min(top + rows.stop, tile.inner[0].stop)
+    if first < last:
+        columns = slice(tile.inner[1].start - left, tile.inner[1].stop - left)
+        target[first:last, tile.inner[1]] = values[first - top - rows.start : last - top - rows.start, columns]
