@@ -24,9 +24,7 @@ def parse_arguments():
     parser.add_common("num-classes", "class-names", "classes", "device", "workers", "overwrite")
     parser.add_argument("--baseline", type=Path, metavar="DIR", help="second folder of label maps: print the change")
     parser.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")
-    scales = "network input scales, averaged (default: 1)"
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0], metavar="S", help=scales)
-    parser.add_argument("--flip", action="store_true", help="average over the mirrored picture too")
+    parser.add_common("scales", "flip", "long-side", "full-size")
     parser.add_argument(
         "--postprocess", choices=["none", "pixel-adaptive"], default="none",
         help="pixel-adaptive: smooth the probabilities within the picture's edges (default: none)",
@@ -69,7 +67,7 @@ def predict(args, ids, dist, classes):
 
     return predict_folder(
         args.checkpoint, ids, args.images, args.out / "predictions", dist,
-        scales=args.scales, flip=args.flip, refinement=args.postprocess, overwrite=args.overwrite,
+        scales=args.scales, flip=args.flip, long_side=args.long_side, refinement=args.postprocess, overwrite=args.overwrite,
         classes=classes,
     )  # fmt: skip
 

@@ -125,7 +125,7 @@ class Segmenter:
         height, width = image.shape[:2]
         factors = self._factors(image, scales)
         label, confidence = np.empty((2, height, width), np.uint8)
-        for tile in tiles(height, width, max(STRIDE, round(LARGEST_INPUT / max(factors))), OVERLAP):
+        for tile in tiles(height, width, max(STRIDE, round(LARGEST_INPUT / max(factors))), OVERLAP, STRIDE):
             views = self._views(image[tile.outer], factors, flip)
             if allowed is not None:
                 _forbid(views, allowed)
@@ -136,6 +136,13 @@ class Segmenter:
                 # A damaged network may answer with NaN.
                 _place(confidence, np.nan_to_num(255 * best).round(), tile, rows)
         return Segmentation(label, confidence)
+
+    def size_text(self) -> str:
+        """For people: the size at which images go through the network."""
+        if self.long_side is None:
+            return "images go through the network at their own size"
+        trained = " (the size that it was trained at)" if self.long_side == self.config.get("working_size") else ""
+        return f"images go through the network with a long side of {self.long_side} pixels{trained}"
 
     def _factors(self, image: np.ndarray, scales: Sequence[float]) -> list[float]:
         to_working = self.long_side / max(image.shape[:2]) if self.long_side else 1.0

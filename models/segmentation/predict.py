@@ -36,6 +36,7 @@ def predict_folder(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    long_side: int | None = None,
     refinement: str = "none",
     overwrite: bool = False,
     classes: ClassTable | None = None,
@@ -50,6 +51,7 @@ def predict_folder(
         ids: of ``images/<id>.jpg`` or similar.
         dist: the processes that share the work.
         scales, flip: see `Segmenter.predict`.
+        long_side: see `Segmenter.long_side`; 0 for the images' own size, None for the size that the network was trained at.
         classes: what the checkpoint must have been trained on; None takes what it says.
         refinement: ``none``, or ``pixel-adaptive`` for `models.common.refine`.
 
@@ -71,8 +73,13 @@ def predict_folder(
             f"{checkpoint}: trained on {', '.join(segmenter.classes.names)}; the command asks for "
             f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
         )
+    if long_side is not None:
+        segmenter.long_side = long_side or None
+    if dist.is_main:
+        print(segmenter.size_text())
     options = {
         "checkpoint_digest": file_digest(checkpoint), "scales": list(scales), "flip": flip, "refinement": refinement,
+        "long_side": segmenter.long_side,
     }  # fmt: skip
     made_from = {"checkpoint": os.fspath(checkpoint), "images": os.fspath(images)}
     with Stage(

@@ -20,25 +20,25 @@ class Tile:
     inner: tuple[slice, slice]
 
 
-def tiles(height: int, width: int, side: int, overlap: float) -> Iterator[Tile]:
-    """Tiles of at most ``side`` x ``side`` pixels, of equal size, row by row.
+def tiles(height: int, width: int, side: int, overlap: float, align: int = 1) -> Iterator[Tile]:
+    """Tiles of at most ``side`` x ``side`` pixels, row by row.
 
     Args:
         height, width: of the image.
         side: largest side of a tile.
         overlap: share of the side, 0 to below 0.5, that is left unused at a cut.
+        align: tiles start at multiples of it, where a network that strides sees the same grid as in the whole image.
     """
-    for rows, used_rows in _spans(height, side, overlap):
-        for columns, used_columns in _spans(width, side, overlap):
+    for rows, used_rows in _spans(height, side, overlap, align):
+        for columns, used_columns in _spans(width, side, overlap, align):
             yield Tile((rows, columns), (used_rows, used_columns))
 
 
-def _spans(length: int, side: int, overlap: float) -> list[tuple[slice, slice]]:
+def _spans(length: int, side: int, overlap: float, align: int) -> list[tuple[slice, slice]]:
     """(outer, inner) along one axis."""
     if length <= side:
         return [(slice(0, length), slice(0, length))]
-    margin = int(side * overlap)
-    count = -(-(length - 2 * margin) // (side - 2 * margin))
-    starts = [round(number * (length - side) / (count - 1)) for number in range(count)]
-    cuts = [0, *((start + before + side) // 2 for before, start in zip(starts, starts[1:])), length]
-    return [(slice(start, start + side), slice(*cuts[number : number + 2])) for number, start in enumerate(starts)]
+    step = max(align, (side - 2 * int(side * overlap)) // align * align)
+    outer = [slice(start, min(start + side, length)) for start in range(0, length - side + step, step)]
+    cuts = [0, *((before.stop + after.start) // 2 for before, after in zip(outer, outer[1:])), length]
+    return [(part, slice(*cuts[number : number + 2])) for number, part in enumerate(outer)]

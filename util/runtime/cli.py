@@ -109,6 +109,22 @@ COMMON = {
     "jitter": Option(
         NETWORK, "strength of the colour jitter, 0 to 1", {"type": real(0, 1), "default": 0.3, "metavar": "X"}
     ),
+    "scales": Option(
+        NETWORK,
+        "sizes that probabilities are averaged over, as factors of the size that the network was trained at",
+        {"type": real(0, above=True), "nargs": "+", "default": [1.0], "metavar": "S"},
+    ),
+    "flip": Option(NETWORK, "average over the mirrored image too", {"action": "store_true"}),
+    "long-side": Option(
+        NETWORK,
+        "pixels that the long side of an image has in the network (default: as the network was trained)",
+        {"type": whole(1), "metavar": "PX"},
+    ),
+    "full-size": Option(
+        NETWORK,
+        "put images through the network at their own size",
+        {"action": "store_const", "dest": "long_side", "const": 0},
+    ),
     "out": Option(OUTPUT, "folder for the results", _FOLDER),
     "overwrite": Option(
         OUTPUT, "make everything again; otherwise up-to-date results are reused", {"action": "store_true"}
