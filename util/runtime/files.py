@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -46,7 +47,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        _open_to_others(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -56,10 +57,16 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def _umask() -> int:
+def _open_to_others(path: Path) -> None:
+    """The permissions that ``open`` would have given; temporary files are private."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    try:
+        os.chmod(path, 0o666 & ~mask)
+    except OSError as error:
+        # Mounts that own their files (CIFS, FUSE, S3) let everybody write, and refuse this.
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

@@ -120,7 +120,7 @@ class Stage:
 
 def describe_files(paths: Iterable[str | os.PathLike], out: Path) -> dict[str, str]:
     """Relative name -> digest of files just written."""
-    return {os.path.relpath(path, out): file_digest(path) for path in paths}
+    return {Path(os.path.relpath(path, out)).as_posix(): file_digest(path) for path in paths}
 
 
 def entry_is_current(entry: dict | None, key: str, out: Path) -> bool:

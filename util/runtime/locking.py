@@ -4,50 +4,84 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
+import sys
 import time
-import weakref
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from util.runtime.errors import InputError, disk_error
 
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.\w+)?|\.probe[a-z0-9_]{8}")  # names that util.runtime.files makes
+# What file systems without locks answer: Lustre without flock, NFS without its lock daemon, some FUSE mounts.
+_NO_LOCKS = {getattr(errno, name, None) for name in ("ENOSYS", "ENOLCK", "ENOTSUP", "EOPNOTSUPP")} - {None}
 
 
-def lock_folder(out: Path):
-    """Take the folder's lock; keep the returned file open as long as it is needed.
+class Lock:
+    """A lock that is held, or a file system that has none; `close` gives it back.
+
+    A worker process that inherits it lets go of it at once, or it would outlive a run that was killed.
+    """
+
+    def __init__(self, file: FileLock | None):
+        self._file = file
+
+    def close(self) -> None:
+        """Give the lock back; safe to call twice."""
+        if self._file is not None:
+            self._file.release()
+            self._file = None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def lock_file(path: Path, *, wait: bool) -> Lock:
+    """Take the lock that a file stands for, which is made when missing and stays.
+
+    Where the file system has no locks this warns and goes on without one.
+
+    Args:
+        wait: for another holder, as long as it takes.
 
     Raises:
-        InputError: if another run holds it.
+        filelock.Timeout: if another run holds it and ``wait`` is False.
+        OSError: if the file cannot be written.
+    """
+    file = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        file.acquire(blocking=wait)
+    except (OSError, NotImplementedError) as error:
+        # Older versions of filelock raise NotImplementedError for ENOSYS.
+        if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in _NO_LOCKS):
+            raise
+        print(
+            f"warning: {path.parent}: this file system has no locks ({error}); start no second run into it",
+            file=sys.stderr,
+        )
+        return Lock(None)
+    return Lock(file)
+
+
+def lock_folder(out: Path) -> Lock:
+    """Take the lock of an output folder; close what is returned when it is done.
+
+    Raises:
+        InputError: if another run holds it, or the folder cannot be written.
     """
     try:
-        file = open(out / ".lock", "w")
+        lock = lock_file(out / ".lock", wait=False)
+    except Timeout:
+        raise InputError(f"{out}: another run is writing here; wait for it or choose another --out") from None
     except OSError as error:
         raise disk_error(error, out) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise InputError(f"{out}: another run is writing here; wait for it or choose another --out") from None
-        raise InputError(f"{out}: cannot be locked ({error.strerror}); choose a folder on a local disk") from None
-    _locks.add(file)
     _remove_leftovers(out)
-    return file
-
-
-# A worker process inherits the open lock file, and would keep the lock as long as it outlives a run that was killed.
-_locks: weakref.WeakSet = weakref.WeakSet()
-
-
-def _close_inherited_locks() -> None:
-    for file in list(_locks):
-        file.close()
-
-
-os.register_at_fork(after_in_child=_close_inherited_locks)
+    return lock
 
 
 def _remove_leftovers(out: Path) -> None:

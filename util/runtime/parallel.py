@@ -5,66 +5,106 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from itertools import islice
-
-from tqdm import tqdm
+from typing import TypeVar
 
 from util.runtime.errors import InputError
 from util.runtime.memory import keep_freed_memory
+from util.runtime.progress import Progress
 from util.runtime.signals import signals_held
 
+MOST_WORKERS = 61 if sys.platform == "win32" else 1024  # Windows waits for at most this many processes at once
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
-def run_parallel(work: Callable, items: list, *, workers: int, description: str, chunk: int = 8) -> Iterable:
+
+def run_parallel(
+    work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, chunk: int = 8
+) -> Iterator[Result]:
     """Yield ``work(item)`` for every item, in any order, from worker processes, under a progress bar.
 
     Only a few chunks are under way at a time, so memory does not grow with the number of items. With ``workers`` of 0 or
-    1 everything runs in this process. ``work`` must be picklable and should turn bad input into a value.
+    1 everything runs in this process. ``work`` must be picklable and should turn bad input into a value. Workers start
+    by multiprocessing's start method (``multiprocessing.set_start_method``), by default Python's own for the system.
 
     Raises:
         InputError: if a worker process died (out of memory, killed).
     """
-    bar = tqdm(total=len(items), desc=description, unit="image", mininterval=0.5, dynamic_ncols=True)
-    with bar:
+    with Progress(total=len(items), desc=description, unit="image") as bar:
         if workers <= 1 or len(items) <= chunk:
             keep_freed_memory()
             for item in items:
                 yield work(item)
                 bar.update()
             return
-        chunks = (items[start : start + chunk] for start in range(0, len(items), chunk))
-        with ProcessPoolExecutor(workers, initializer=start_worker) as pool:
-            with signals_held():
-                waiting = {pool.submit(_work_chunk, work, part) for part in islice(chunks, 2 * workers)}
+        workers = min(workers, -(-len(items) // chunk), MOST_WORKERS)
+        with (
+            ProcessPoolExecutor(workers, initializer=start_worker) as pool,
+            closing(_in_turn(pool, work, items, 2 * workers, chunk)) as parts,
+        ):
             try:
-                while waiting:
-                    finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    with signals_held():
-                        waiting |= {pool.submit(_work_chunk, work, part) for part in islice(chunks, len(finished))}
-                    for future in finished:
-                        for result in future.result():
-                            yield result
-                            bar.update()
+                for results in parts:
+                    for result in results:
+                        yield result
+                        bar.update()
             except BrokenProcessPool:
                 raise InputError(
-                    "a worker process died (out of memory, or killed); use fewer --workers and run again to resume"
+                    "a worker process died (out of memory, or killed); use fewer --workers and re-run to resume"
                 ) from None
-            finally:
-                for future in waiting:
-                    future.cancel()
 
 
-def batches_of(loader: Iterable) -> Iterator:
-    """The batches of a torch ``DataLoader``, whose workers no signal reaches before they are ready for one."""
-    with signals_held():
-        return iter(loader)
+def _in_turn(
+    pool: ProcessPoolExecutor, work: Callable[[Item], Result], items: Sequence[Item], ahead: int, chunk: int
+) -> Generator[list[Result], None, None]:
+    """The results of chunks as they come in, ``ahead`` of them under way."""
+    chunks = (items[start : start + chunk] for start in range(0, len(items), chunk))
+    waiting: set[Future[list[Result]]] = set()
+    try:
+        while True:
+            with signals_held():
+                waiting |= {pool.submit(_work_chunk, work, part) for part in islice(chunks, ahead - len(waiting))}
+            if not waiting:
+                return
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
-def _work_chunk(work: Callable, items: list) -> list:
+def _work_chunk(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [work(item) for item in items]
+
+
+def batches_of(loader: Iterable[Item]) -> Iterator[Item]:
+    """The batches of a torch ``DataLoader``, whose workers no signal reaches before they are ready for one.
+
+    Raises:
+        InputError: (when a batch is asked for) if a worker ran out of memory, or of the shared memory that batches
+            come through, of which Docker gives 64 MB.
+    """
+    with signals_held():
+        batches = iter(loader)
+    return _without_lost_workers(batches)
+
+
+def _without_lost_workers(batches: Iterator[Item]) -> Iterator[Item]:
+    try:
+        yield from batches
+    except RuntimeError as error:
+        text = str(error)
+        if not any(sign in text for sign in ("DataLoader worker (pid", "shared memory", "torch_shm", "No space left")):
+            raise
+        raise InputError(
+            f"a loader's worker process ran out of memory ({text.strip().splitlines()[-1]}); give --workers 0, or more "
+            "shared memory (Docker: --shm-size 2g; otherwise a larger /dev/shm), and re-run to resume"
+        ) from None
 
 
 def start_worker(number: int = 0) -> None:
@@ -80,5 +120,7 @@ def start_worker(number: int = 0) -> None:
 
 
 def _join_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -123,7 +123,7 @@ def test_unreachable_server_names_the_way_out(server, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot be downloaded.*no HTTP.*--mirror"):
         download(f"{server.url}/garbage", PREFIX, tmp_path)
     for address in ("weights/net.pth", "ftp://host/net.pth", f"{server.url}/"):
-        with pytest.raises(InputError, match="no address of a file.*--mirror"):
+        with pytest.raises(InputError, match="not the address of a file.*--mirror"):
             download(address, PREFIX, tmp_path)
 
 

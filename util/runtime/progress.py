@@ -1,0 +1,46 @@
+"""Progress bars: one moving line on a terminal, one line per minute in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+LOG_SECONDS = 60.0  # between two lines where nothing can move
+
+
+class Progress(tqdm):
+    """`tqdm.tqdm` with this project's manner; takes the same arguments.
+
+    Without a terminal each state is a line of its own: the first, one per minute, and the last.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self._moves = (options.get("file") or sys.stderr).isatty()
+        self._written_at = float("-inf")
+        self._is_closing = False
+        manner = {"dynamic_ncols": True, "mininterval": 0.5} if self._moves else {"ncols": 100}
+        super().__init__(*arguments, **{**manner, **options})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        """Show the state, or in a log file write it when the time has come."""
+        if self._moves:
+            return super().display(msg, pos)
+        now = time.monotonic()
+        if msg != "" and (self._is_closing or now - self._written_at >= LOG_SECONDS):
+            self._written_at = now
+            self.fp.write(f"{msg or self}{'' if self._is_closing else chr(10)}")  # closing ends the line itself
+            self.fp.flush()
+        return False
+
+    def clear(self, nolock: bool = False) -> None:
+        """Make room for another line; a log file needs none."""
+        if self._moves:
+            super().clear(nolock)
+
+    def close(self) -> None:
+        """Show the last state."""
+        self._is_closing = True
+        super().close()
