@@ -57,7 +57,7 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _passing(predicted_iou: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def passing(predicted_iou: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Indices (point, output) of the predictions above the threshold; a threshold of 0 or less lets all pass."""
     passes = predicted_iou > threshold if threshold > 0 else torch.ones_like(predicted_iou, dtype=torch.bool)
     return passes.nonzero(as_tuple=True)
@@ -95,7 +95,7 @@ class PackageDecoder:
         dense = self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(points), -1, height, width)
         logits, iou = self.sam.mask_decoder(embedding, position, sparse, dense, multimask_output=True)
         iou = at_least_float32(iou)
-        point, output = _passing(iou, threshold)
+        point, output = passing(iou, threshold)
         return LowMasks(at_least_float32(logits[point, output]), iou[point, output], point)
 
 
@@ -175,7 +175,7 @@ class FoldedDecoder:
 
         queries, keys = self._transform(image, tokens)
         iou = at_least_float32(decoder.iou_prediction_head(queries[:, 0])[:, 1:])
-        point, output = _passing(iou, threshold)
+        point, output = passing(iou, threshold)
         logits = self._upscale(keys, queries, point, output, image.size)
         return LowMasks(logits, iou[point, output], point)
 

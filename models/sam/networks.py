@@ -46,6 +46,22 @@ class PromptableNetwork(Protocol):
             points: float64 Bx2 from `place`.
         """
 
+    def decode_prompts(
+        self, embedding: Any, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Every mask of each prompt.
+
+        Args:
+            embedding: one of `embed`'s.
+            points: float64 BxNx2 from `place`, or None.
+            labels: int BxN, 1 for a point inside the object and 0 for one outside, or None.
+            boxes: float64 Bx4 (x0, y0, x1, y1) in pixels of the network's input, or None.
+            multimask: three masks for each prompt, for ambiguous ones, instead of one.
+
+        Returns:
+            logits float32 BxMxSxS and predicted IoU float32 BxM, with M = 3 or 1.
+        """
+
     def upscale(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits float32 kxSxS at the decoder's resolution -> kxHxW of an image of ``size`` (height, width)."""
 
@@ -79,6 +95,16 @@ class PackageNetwork:
     def place(self, points: np.ndarray, size: tuple[int, int]) -> Tensor:
         height, width = input_size(size, self.side)
         return torch.from_numpy(points * np.array([[width / size[1], height / size[0]]])).to(self.device)
+
+    def decode_prompts(
+        self, embedding: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor]:
+        encoder = self.sam.prompt_encoder
+        given = None if points is None or labels is None else (points, labels)
+        sparse, dense = encoder(points=given, boxes=boxes, masks=None)
+        position = encoder.get_dense_pe()
+        logits, iou = self.sam.mask_decoder(embedding[None], position, sparse, dense, multimask_output=multimask)
+        return at_least_float32(logits), at_least_float32(iou)
 
     def upscale(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         return upscale_padded(logits, size, self.side)
