@@ -225,7 +225,12 @@ class TransformersNetwork:
         return LowMasks(logits[point, output], iou[point, output], point)
 
     def decode_prompts(
-        self, embedding: dict[str, Any], points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
+        self,
+        embedding: dict[str, Any],
+        points: Tensor | None,
+        labels: Tensor | None,
+        boxes: Tensor | None,
+        multimask: bool,
     ) -> tuple[Tensor, Tensor]:
         prompts: dict[str, Tensor] = {}
         if points is not None and labels is not None:

@@ -1,0 +1,161 @@
+"""Prompts that know the class: peaks and boxes of soft CAMs, and points and boxes from a file.
+
+Source of the CAM prompts: Kweon and Yoon, "From SAM to CAMs" (S2C), CVPR 2024, which prompts SAM with the local peaks of
+each class's CAM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from skimage.feature import peak_local_max
+
+from util.data.voc import ClassTable
+from util.runtime.errors import InputError
+from util.runtime.files import read_json
+
+NO_POINTS = np.zeros((0, 2))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question to SAM: the object at these points, or in this box.
+
+    Attributes:
+        category: name of the class that the answer stands for, or None.
+        points: float64 Nx2, x and y in pixels of the image.
+        labels: int64 N, 1 inside the object, 0 outside.
+        box: x0, y0, x1, y1 in pixels of the image, or None.
+    """
+
+    category: str | None = None
+    points: np.ndarray = field(default_factory=lambda: NO_POINTS)
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class CamPromptOptions:
+    """How soft CAMs become prompts.
+
+    Attributes:
+        peak: lowest value of a peak, 0 to 1.
+        distance: smallest distance between two peaks of a class, as a share of the image's long side.
+        most: peaks per class.
+        box: value from which a pixel belongs to the component whose box is asked for, 0 to 1.
+    """
+
+    peak: float = 0.5
+    distance: float = 0.1
+    most: int = 8
+    box: float = 0.4
+
+
+def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: CamPromptOptions) -> list[Prompt]:
+    """Prompts for the classes of an image.
+
+    Every peak of a class is a prompt, with the highest peak of every other class and the point that is surest to be
+    background as points outside. The box of the class's largest component is one more.
+
+    Args:
+        cam: class (label value) -> float32 HxW in [0, 1], of the image's tags only.
+        names: of all classes, background first.
+        options: see there.
+    """
+    peaks = {value: _peaks(values, options) for value, values in cam.items()}
+    prompts = []
+    for value, values in cam.items():
+        others = [found[:1] for other, found in peaks.items() if other != value and len(found)]
+        outside = np.concatenate([*others, _background_point(cam)])
+        for peak in peaks[value]:
+            points = np.concatenate([peak[None], outside])
+            labels = np.array([1] + [0] * len(outside))
+            prompts.append(Prompt(names[value], points.astype(np.float64), labels))
+        box = _largest_box(values >= options.box)
+        if box is not None:
+            prompts.append(Prompt(names[value], box=box))
+    return prompts
+
+
+def _peaks(values: np.ndarray, options: CamPromptOptions) -> np.ndarray:
+    """int64 Nx2 (x, y): local maxima, the highest first; the maximum itself where no other is high enough."""
+    distance = max(1, round(options.distance * max(values.shape)))
+    found = peak_local_max(
+        values, min_distance=distance, threshold_abs=options.peak, num_peaks=options.most, exclude_border=False
+    )
+    if not len(found) and values.max() > 0:
+        found = np.array([np.unravel_index(values.argmax(), values.shape)])
+    return found[:, ::-1].astype(np.int64)
+
+
+def _background_point(cam: Mapping[int, np.ndarray]) -> np.ndarray:
+    """int64 1x2 (x, y): where the highest value of all classes is lowest; blurred, so that it is not a lone pixel."""
+    highest = np.maximum.reduce(list(cam.values()))
+    blurred = cv2.blur(highest.astype(np.float32), (15, 15))
+    y, x = np.unravel_index(blurred.argmin(), blurred.shape)
+    return np.array([[x, y]])
+
+
+def _largest_box(inside: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Box x0, y0, x1, y1 (the last pixel included) of the largest component of a bool HxW, or None."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(inside, np.uint8), connectivity=8)
+    if len(stats) < 2:
+        return None
+    left, top, width, height = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax(), :4].tolist()
+    return left, top, left + width - 1, top + height - 1
+
+
+def read_prompts(path: str | os.PathLike, kind: str, classes: ClassTable) -> dict[str, list[Prompt]]:
+    """Prompts from a JSON file: ``{id: [{"point": [x, y], "label": 1, "category": NAME}, ...]}`` or ``"box"``.
+
+    Points of an image with the same ``"object"`` (any value) belong together; without it each point is a prompt.
+
+    Args:
+        path: the file.
+        kind: ``points`` or ``boxes``.
+        classes: whose names ``category`` must be among; it may be left out.
+
+    Raises:
+        InputError: if the file is not of this form.
+    """
+    content = read_json(path)
+    key, length = ("point", 2) if kind == "points" else ("box", 4)
+    example = json.dumps({"2007_000032": [{key: [10] * length, "category": "dog"}]})
+    if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
+        raise InputError(f"{path}: should hold a list of prompts for each image id, such as {example}")
+    prompts: dict[str, list[Prompt]] = {}
+    for image_id, rows in content.items():
+        groups: dict[object, list[dict]] = defaultdict(list)
+        for number, row in enumerate(rows):
+            _check_row(row, key, length, classes, f"{path}, {image_id}, prompt {number + 1}", example)
+            groups[row.get("object", f"row {number}") if key == "point" else number].append(row)
+        prompts[image_id] = [_as_prompt(group, key) for group in groups.values()]
+    return prompts
+
+
+def _check_row(row: object, key: str, length: int, classes: ClassTable, where: str, example: str) -> None:
+    values = row.get(key) if isinstance(row, dict) else None
+    numbers = isinstance(values, list) and len(values) == length
+    if not numbers or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in values or ()):
+        raise InputError(f"{where}: found {str(row)[:100]}; write it as in {example}")
+    assert isinstance(row, dict)
+    category = row.get("category")
+    if category is not None and category not in classes.names[1:]:
+        raise InputError(f"{where}: class {category!r} is unknown; the classes are {', '.join(classes.names[1:])}")
+    if row.get("label", 1) not in (0, 1):
+        raise InputError(f"{where}: label {row['label']!r}; write 1 for a point on the object, 0 for one outside")
+
+
+def _as_prompt(rows: list[dict], key: str) -> Prompt:
+    category = rows[0].get("category")
+    if key == "box":
+        x0, y0, x1, y1 = map(float, rows[0]["box"])
+        return Prompt(category, box=(x0, y0, x1, y1))
+    points = np.array([row["point"] for row in rows], np.float64)
+    return Prompt(category, points, np.array([row.get("label", 1) for row in rows], np.int64))
