@@ -141,6 +141,7 @@ class _MergeImage:
                 return {"id": image_id, "status": "current"}
             label = decode_label(label_data, label_file, len(self.inputs.classes))
             masks = decode_masks(None if mask_file.is_dir() else mask_data, mask_file, image_id, label.shape)
+            masks = masks.with_classes(self.inputs.classes.names)
             cam = self.inputs.cam(image_id, label.shape)
             result = call_strategy(STRATEGIES[self.method], self.method, label, masks, tags, cam, self.parameters)
         except InputError as error:

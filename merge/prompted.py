@@ -43,7 +43,7 @@ def merge(
     owner = np.full(masks.shape, -1, np.int64)
     for k in sorted(used, key=lambda k: (-masks.areas[k], masks.scores[k])):  # large ones first, below
         inside = masks.dense(k)
-        result[inside & (owner < 0)] = masks.categories[k]
+        result[inside & (owner < 0)] = masks.classes[k]
         for below in np.unique(owner[inside]):
             contested = inside & (owner == below)
             result[contested] = _winner(masks, k, int(below), size_ratio, score_margin)
@@ -52,13 +52,13 @@ def merge(
 
 
 def _counts(masks: Masks, k: int, tags: tuple[int, ...] | None, score: float) -> bool:
-    value = masks.categories[k]
+    value = masks.classes[k]
     return value > 0 and masks.scores[k] >= score and (tags is None or value in tags)
 
 
 def _winner(masks: Masks, above: int, below: int, size_ratio: float, score_margin: float) -> int:
     """The class of pixels in both masks; the one above is not larger."""
-    classes = masks.categories[above], masks.categories[below]
+    classes = masks.classes[above], masks.classes[below]
     if below < 0 or classes[0] == classes[1] or masks.areas[above] < size_ratio * masks.areas[below]:
         return int(classes[0])
     difference = masks.scores[above] - masks.scores[below]

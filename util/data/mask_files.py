@@ -17,6 +17,7 @@ from util.data.masks import Masks
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, parse_json, read_bytes, write_bytes
 
+EXTRA = ("point_coords", "crop_box", "category", "score")  # what an annotation may have beside its mask
 SUFFIXES = (".json", ".json.gz")  # of mask files
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
@@ -108,6 +109,20 @@ def _write_json_bytes(path: Path, data: bytes) -> None:
     write_bytes(path, gzip.compress(data, 6, mtime=0) if path.suffix == ".gz" else data)
 
 
+def _about(annotation: dict) -> dict:
+    """What an annotation has beside its mask.
+
+    Raises:
+        TypeError or ValueError: if its category is not a name or its score is not a number.
+    """
+    about = {key: annotation[key] for key in EXTRA if key in annotation}
+    if not isinstance(about.get("category", ""), str):
+        raise TypeError(f"category {about['category']!r} is not the name of a class")
+    if "score" in about:
+        about["score"] = float(about["score"])
+    return about
+
+
 def _parse_sa1b(data: bytes, path: Path, image_id: str | None) -> Masks:
     content = parse_json(data, path)
     try:
@@ -118,7 +133,7 @@ def _parse_sa1b(data: bytes, path: Path, image_id: str | None) -> Masks:
         sizes = {tuple(segmentation["size"]) for segmentation in segmentations}
         iou = [float(a.get("predicted_iou", np.nan)) for a in annotations]
         stability = [float(a.get("stability_score", np.nan)) for a in annotations]
-        extra = [{key: a[key] for key in ("point_coords", "crop_box") if key in a} for a in annotations]
+        extra = [_about(annotation) for annotation in annotations]
         owner = image.get("image_id")
         file_name = image.get("file_name")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:

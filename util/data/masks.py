@@ -6,7 +6,8 @@ all classes come from prefix sums along that order, so no mask needs to be paint
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -44,7 +45,8 @@ class Masks:
             ``start <= p < end``.
         offsets: int64 K + 1; mask k owns runs ``offsets[k]:offsets[k + 1]``.
         predicted_iou, stability_score: float64 K in 0..1, SAM's own estimates; NaN where the file has none.
-        extra: one dict a mask with what else the file tells (``point_coords``, ``crop_box``).
+        extra: one dict a mask with what else the file has (``point_coords``, ``crop_box``, and of prompted masks
+            ``category``, the name of a class, and ``score``).
     """
 
     height: int
@@ -151,6 +153,41 @@ class Masks:
         )
 
     # --- asking -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def categories(self) -> tuple[str | None, ...]:
+        """For each mask the name of the class that its prompt stood for, or None."""
+        return tuple(about.get("category") for about in self.extra) if self.extra else (None,) * len(self)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """float64 K: how sure the network was of the category, in 0..1; NaN for masks without one."""
+        return np.array([about.get("score", np.nan) for about in self.extra] or [np.nan] * len(self), np.float64)
+
+    def with_classes(self, names: Sequence[str]) -> Masks:
+        """The same masks, whose `classes` know which label value a category is.
+
+        Args:
+            names: of all classes, background first.
+
+        Raises:
+            InputError: for a category that is not among them.
+        """
+        unknown = {name for name in self.categories if name is not None} - set(names[1:])
+        if unknown:
+            raise InputError(
+                f"the masks carry the category {sorted(unknown)[0]!r}, which is not a class here ({', '.join(names[1:])}); "
+                "give the --class-names that the masks were made with"
+            )
+        extra = (
+            {**about, "class": names.index(name)} if name else about for about, name in zip(self.extra, self.categories)
+        )
+        return replace(self, extra=tuple(extra))
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """int64 K: the label value of each mask's category, -1 for masks without one; see `with_classes`."""
+        return np.array([about.get("class", -1) for about in self.extra] or [-1] * len(self), np.int64)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
