@@ -13,9 +13,17 @@ HEADS = dict(hidden_size=32, mlp_dim=64, num_attention_heads=2, iou_head_hidden_
 def padded(prefix):
     """SAM, SAM-HQ."""
     vision = dict(
-        hidden_size=32, output_channels=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE, window_size=4,
-        global_attn_indexes=[1], num_pos_feats=16, mlp_dim=64, initializer_range=0.5,
-    )  # fmt: skip
+        hidden_size=32,
+        output_channels=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIDE,
+        window_size=4,
+        global_attn_indexes=[1],
+        num_pos_feats=16,
+        mlp_dim=64,
+        initializer_range=0.5,
+    )
     prompt = dict(hidden_size=32, image_size=SIDE, mask_input_channels=4)
     more = {"vit_dim": 32} if prefix == "SamHQ" else {}
     config = getattr(transformers, f"{prefix}Config")(
@@ -27,13 +35,20 @@ def padded(prefix):
 
 def sam2():
     backbone = transformers.Sam2HieraDetConfig(
-        hidden_size=8, image_size=[SIDE, SIDE], blocks_per_stage=[1, 1, 2, 1], embed_dim_per_stage=[8, 16, 32, 64],
-        num_attention_heads_per_stage=[1, 1, 2, 2], window_size_per_stage=[4, 4, 4, 4], global_attention_blocks=[3],
-    )  # fmt: skip
+        hidden_size=8,
+        image_size=[SIDE, SIDE],
+        blocks_per_stage=[1, 1, 2, 1],
+        embed_dim_per_stage=[8, 16, 32, 64],
+        num_attention_heads_per_stage=[1, 1, 2, 2],
+        window_size_per_stage=[4, 4, 4, 4],
+        global_attention_blocks=[3],
+    )
     vision = transformers.Sam2VisionConfig(
-        backbone_config=backbone, backbone_channel_list=[64, 32, 16, 8], fpn_hidden_size=32,
+        backbone_config=backbone,
+        backbone_channel_list=[64, 32, 16, 8],
+        fpn_hidden_size=32,
         backbone_feature_sizes=[[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
-    )  # fmt: skip
+    )
     prompt = dict(hidden_size=32, image_size=SIDE, mask_input_channels=4)
     config = transformers.Sam2Config(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=HEADS)
     return transformers.Sam2Model(config), transformers.Sam2ImageProcessor(size={"height": SIDE, "width": SIDE})
@@ -44,9 +59,10 @@ def edgetam():
     arguments = {"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
     vision = transformers.EdgeTamVisionConfig(
         backbone_config=transformers.TimmWrapperConfig(architecture="repvit_m1", model_args=arguments),
-        backbone_channel_list=[384, 192, 96, 48], fpn_hidden_size=32,
+        backbone_channel_list=[384, 192, 96, 48],
+        fpn_hidden_size=32,
         backbone_feature_sizes=[[SIDE // 4] * 2, [SIDE // 8] * 2, [SIDE // 16] * 2],
-    )  # fmt: skip
+    )
     prompt = dict(hidden_size=32, image_size=SIDE, mask_input_channels=4)
     config = transformers.EdgeTamConfig(vision_config=vision, prompt_encoder_config=prompt, mask_decoder_config=HEADS)
     return transformers.EdgeTamModel(config), transformers.Sam2ImageProcessor(size={"height": SIDE, "width": SIDE})
@@ -55,9 +71,15 @@ def edgetam():
 def sam3_vision():
     side = 112
     backbone = transformers.Sam3ViTConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=side, window_size=4,
-        global_attn_indexes=[1], pretrain_image_size=56,
-    )  # fmt: skip
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=side,
+        window_size=4,
+        global_attn_indexes=[1],
+        pretrain_image_size=56,
+    )
     sizes = [[side // 14 * 4] * 2, [side // 14 * 2] * 2, [side // 14] * 2]
     vision = transformers.Sam3VisionConfig(backbone_config=backbone, fpn_hidden_size=32, backbone_feature_sizes=sizes)
     return vision, transformers.Sam3ImageProcessor(size={"height": side, "width": side}), side

@@ -24,20 +24,27 @@ def options_for(net, image, **changes):
     points = np.random.default_rng(0).random((40, 2)) * image.shape[1::-1]
     found = net.decode(embedding, net.place(points, image.shape[:2]), 0)
     values = dict(
-        points_per_side=6, points_per_batch=10, box_nms_thresh=1.0,
-        pred_iou_thresh=max(1e-6, float(found.predicted_iou.median())), stability_score_thresh=0.7,
+        points_per_side=6,
+        points_per_batch=10,
+        box_nms_thresh=1.0,
+        pred_iou_thresh=max(1e-6, float(found.predicted_iou.median())),
+        stability_score_thresh=0.7,
         stability_score_offset=0.1 * float(found.logits.std()),
-    )  # fmt: skip
+    )
     return Options(**{**values, **changes})
 
 
 def of_pipeline(net, image, options):
     pipe = transformers.pipeline("mask-generation", model=net.net, image_processor=net.processor)
     found = pipe(
-        Image.fromarray(image), points_per_crop=options.points_per_side, points_per_batch=options.points_per_batch,
-        pred_iou_thresh=options.pred_iou_thresh, stability_score_thresh=options.stability_score_thresh,
-        stability_score_offset=options.stability_score_offset, crops_nms_thresh=options.box_nms_thresh,
-    )  # fmt: skip
+        Image.fromarray(image),
+        points_per_crop=options.points_per_side,
+        points_per_batch=options.points_per_batch,
+        pred_iou_thresh=options.pred_iou_thresh,
+        stability_score_thresh=options.stability_score_thresh,
+        stability_score_offset=options.stability_score_offset,
+        crops_nms_thresh=options.box_nms_thresh,
+    )
     return [np.asarray(mask) for mask in found["masks"]], np.asarray(found["scores"])
 
 
