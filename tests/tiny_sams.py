@@ -1,5 +1,7 @@
 """Tiny networks of every SAM family of transformers, with random weights, and their image processors."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,37 @@ def picture(height=90, width=120, seed=0):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (height // 15 + 1, width // 15 + 1, 3)).repeat(15, 0).repeat(15, 1)
     return coarse[:height, :width].astype(np.uint8)
+
+
+def sam3_text(folder):
+    """A tiny SAM 3 for text and its processor, with a tokenizer that spells words in letters."""
+    vision, image_processor, _ = sam3_vision()
+    sizes = dict(hidden_size=32, num_attention_heads=2, intermediate_size=64)
+    text = dict(
+        hidden_size=16,
+        intermediate_size=32,
+        projection_dim=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        vocab_size=60,
+        bos_token_id=52,
+        eos_token_id=53,
+        pad_token_id=53,
+    )
+    config = transformers.Sam3Config(
+        vision_config=vision.to_dict(),
+        text_config=text,
+        geometry_encoder_config=dict(num_layers=1, **sizes),
+        detr_encoder_config=dict(num_layers=1, **sizes),
+        mask_decoder_config=dict(hidden_size=32, num_attention_heads=2),
+        detr_decoder_config=dict(num_layers=1, num_queries=12, **sizes),
+    )
+    torch.manual_seed(0)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    vocabulary = {letter: number for number, letter in enumerate([*letters, *(f"{c}</w>" for c in letters)])}
+    vocabulary |= {"<|startoftext|>": 52, "<|endoftext|>": 53}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    return transformers.Sam3Model(config).eval(), transformers.Sam3Processor(image_processor, tokenizer)
