@@ -43,8 +43,8 @@ def check(args):
     from util.runtime.files import write_json
 
     classes = load_classes(args.class_names, args.num_classes)
-    ids = read_id_list(args.list)
-    tags = processor.load_image_labels(args.image_labels, classes)
+    ids = read_id_list(args.list, args.labels)
+    tags = processor.load_image_labels(args.image_labels, classes, ids)
     report = check_labels(args.labels, ids, classes, args.images, tags, args.near_empty, args.workers)
     print(report_text(report))
     if args.gt:

@@ -44,7 +44,7 @@ def main():
     from util.runtime.files import make_folder
     from util.runtime.locking import lock_folder
 
-    ids = read_id_list(args.list)
+    ids = read_id_list(args.list, args.gt)
     if args.checkpoint is None:
         with lock_folder(make_folder(args.out)):
             return score(args, args.pred, ids, load_classes(args.class_names, args.num_classes))

@@ -92,8 +92,8 @@ def generate(args, dist) -> int:
     asked = args.class_names is not None or args.num_classes is not None
     net, classes = load_classifier(args.checkpoint, load_classes(args.class_names, args.num_classes) if asked else None)
     check_folder(args.images, "pictures")
-    ids = read_id_list(args.list)
-    tags = read_image_labels(args.image_labels, classes)
+    ids = read_id_list(args.list, args.images)
+    tags = read_image_labels(args.image_labels, classes, ids)
 
     code = make_cams(args, dist, net, ids, tags)
     folder = args.out / "cams"

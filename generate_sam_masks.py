@@ -96,7 +96,7 @@ def generate(args, dist) -> int:
     from util.runtime.ledger import Stage
 
     check_folder(args.images, "images")
-    ids = read_id_list(args.list) if args.list else list_image_ids(args.images)
+    ids = read_id_list(args.list, args.images) if args.list else list_image_ids(args.images)
     make_masks, batch, options, code = prepare(args, dist)
     made_from = {"images": str(args.images), "list": str(args.list), "checkpoint": str(args.checkpoint)}
     with Stage(args.out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank) as stage:

@@ -122,8 +122,8 @@ class Job:
             check_folder(args.gt_dir, "ground truth")
         self.classes = load_classes(args.class_names, args.number_class)
         self.only = class_indices(args.classes, self.classes)
-        self.ids = read_id_list(args.image_list)
-        tags = processor.load_image_labels(args.image_labels, self.classes)
+        self.ids = read_id_list(args.image_list, args.pseudo_path)
+        tags = processor.load_image_labels(args.image_labels, self.classes, self.ids)
         self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
 
     def merge(self, method=None):

@@ -105,9 +105,9 @@ class Inputs:
         return cam
 
 
-def load_image_labels(path: Path | None, classes: ClassTable):
-    """Image-level labels of ``--image-labels``, or None."""
-    return None if path is None else read_image_labels(path, classes)
+def load_image_labels(path: Path | None, classes: ClassTable, ids: list[str] | None = None):
+    """Image-level labels of ``--image-labels``, or None; with ``ids`` of these images only."""
+    return None if path is None else read_image_labels(path, classes, ids)
 
 
 # --- merge --------------------------------------------------------------------------------------------------------

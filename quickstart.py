@@ -370,7 +370,7 @@ def work_list(plan: Plan) -> Path:
     from util.data.mask_files import masks_path
 
     parts = [plan.train, plan.label, *([plan.tune] if plan.tune else [])]
-    ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part)))
+    ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part, plan.images)))
     if plan.args.sam_path:
         ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
     if not ids:
@@ -400,7 +400,7 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
     from util.data.labels import label_path
     from util.data.mask_files import masks_path
 
-    ids = read_id_list(source)
+    ids = read_id_list(source, plan.images)
     usable = [i for i in ids if is_there(label_path, plan.cam_labels, i) and is_there(masks_path, plan.masks, i)]
     if not usable:
         raise InputError(

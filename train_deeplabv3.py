@@ -187,7 +187,7 @@ def load_data(args, classes, dist):
 
     check_folder(args.images, "pictures")
     check_folder(args.labels, "label maps")
-    ids = read_id_list(args.list)
+    ids = read_id_list(args.list, args.images)
     found = None
     if dist.is_main:
         found = check_pairs(ids, args.images, args.labels, len(classes), args.workers)
@@ -244,7 +244,8 @@ def score_held_out(args, segmenter, dist):
     from models.segmentation.training import score_pictures
     from util.data.ids import read_id_list
 
-    return score_pictures(segmenter, read_id_list(args.val_list), args.val_images or args.images, args.val_gt, dist)
+    images = args.val_images or args.images
+    return score_pictures(segmenter, read_id_list(args.val_list, images), images, args.val_gt, dist)
 
 
 def add_pictures(writer, segmenter, args, step: int, count: int = 4) -> None:
@@ -257,7 +258,7 @@ def add_pictures(writer, segmenter, args, step: int, count: int = 4) -> None:
     from util.vis import overlay
 
     images = args.val_images or args.images if args.val_list else args.images
-    for image_id in read_id_list(args.val_list or args.list)[:count]:
+    for image_id in read_id_list(args.val_list or args.list, images)[:count]:
         try:
             image = read_image(find_image(images, image_id))
         except InputError:

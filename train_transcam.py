@@ -183,26 +183,24 @@ def load_data(args, classes):
 
     for folder in {args.images, args.val_images} - {None}:
         check_folder(folder, "pictures")
-    tags = read_image_labels(args.image_labels, classes)
-
-    def ids_of(path):
-        ids = read_id_list(path)
-        untagged = [image_id for image_id in ids if image_id not in tags]
+    val_images = args.val_images or args.images
+    ids = read_id_list(args.list, args.images)
+    val_ids = [] if args.val_list is None else read_id_list(args.val_list, val_images)
+    tags = read_image_labels(args.image_labels, classes, [*ids, *val_ids])
+    for path, listed in ((args.list, ids), (args.val_list, val_ids)):
+        untagged = [image_id for image_id in listed if image_id not in tags]
         if untagged:
             raise InputError(
-                f"{args.image_labels}: no image-level label for {len(untagged)} of the {len(ids)} ids of {path}, "
+                f"{args.image_labels}: no image-level label for {len(untagged)} of the {len(listed)} ids of {path}, "
                 f"the first: {untagged[0]}; add them or take them off the list"
             )
-        return ids
-
-    ids = ids_of(args.list)
     if len(ids) < args.batch_size:
         raise InputError(f"{args.list}: {len(ids)} ids do not fill a batch of {args.batch_size}; lower --batch-size")
     augmentation = Augmentation(args.crop_size, tuple(args.long_side), args.jitter)
     data = TaggedImages(ids, args.images, tags, len(classes), args.crop_size, augmentation, args.seed)
     if args.val_list is None:
         return data, None
-    return data, TaggedImages(ids_of(args.val_list), args.val_images or args.images, tags, len(classes), args.crop_size)
+    return data, TaggedImages(val_ids, val_images, tags, len(classes), args.crop_size)
 
 
 def resolved_options(args, data, held_out) -> dict:

@@ -358,6 +358,14 @@ CSV = {
     "endless field": (b"train_0000," + b"x" * 200_000 + b"\n", "line 1|field"),
     "open quotes": (b'train_0000,"ringed\ntrain_0001,spotted\n', "line|unknown"),
     "missing": (absent, "no such file"),
+    "one-hot of others": (b"id,unicorn,dragon\ntrain_0000,1,0\n", "'unicorn' holds 0 and 1"),
+    "one-hot without header": (b"train_0000,1,0\ntrain_0001,0,1\n", "columns of 0 and 1"),
+    "scores": (b"id,ringed,spotted\ntrain_0000,0.9,0.1\n", "line 2.*'0.9'"),
+    "numbers from 0": (b"train_0000,0\ntrain_0001,1\n", "class number 0"),
+    "two images of one id": (b"a/train_0000.jpg,ringed\nb/train_0000.jpg,spotted\n", "line 2.*two images"),
+    "other images": (b"train_0000,ringed\n", "'good_1'.*'train_0000'"),
+    "spaces": (b"train_0000 ringed\n", "without any class"),
+    "UTF-16": ("train_0000;ringed\n".encode("utf-16"), "not a UTF-8"),
 }
 
 LISTS = {
@@ -370,6 +378,8 @@ LISTS = {
     "way out": (b"train_0000\n..\n", "line 2.*'..'"),
     "NUL": (b"train\x000000\n", "line 1.*not a plain file name"),
     "endless id": (b"x" * 5000 + b"\n", "line 1.*x{20,}"),
+    "clash": (b"a/good_1.jpg\nb/good_1.jpg\n", "line 2.*two images"),
+    "VOC Main": (b"good_1 -1\ngood_2  1\n", "all 2 images, or the 1"),
 }
 # Lists whose every id is missing: told image by image.
 STRANGE_IDS = {
@@ -387,6 +397,10 @@ CLASS_NAMES = {
     "bad colour": (b"background\ncat 300,0,0\n", "line 2.*300"),
     "picture": (_PNG, "not a UTF-8"),
     "folder": (folder, "cannot be read"),
+    "no background": (b"cat\ndog\n", "background may be missing"),
+    "background at the end": (b"cat\nbackground\n", "background is class 1"),
+    "alpha": (b"background 0 0 0 255\ncat 1 0 0 255\n", "line 1.*alpha"),
+    "gaps": (b'[{"id": 1, "name": "cat"}, {"id": 9, "name": "dog"}]', "leave some out"),
 }
 
 

@@ -1,36 +1,193 @@
-"""Id lists: text files with one image id a line."""
+"""Image ids: one rule for lists, tag files, annotations and file names.
+
+An image's id is its file name in Unicode's NFC form, without folder and suffix. Integers take PASCAL VOC's form
+(2007000032 is 2007_000032), since IRN's ``cls_labels.npy`` and its descendants have such keys.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import PurePosixPath
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from typing import NamedTuple
 
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, read_text
 
+# What a list or a table may write after an id. Some of these images cannot be opened; the message then names the id.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"),
+    *(".npy", ".npz", ".xml", ".json"),
+)
+_SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
+_NAME = re.compile(rf"(?:(.*)[/\\])?([^/\\]*?)({_SUFFIX})?", re.IGNORECASE | re.DOTALL)
+_NAME_AND_COLUMNS = re.compile(rf"(.+?(?:{_SUFFIX}))\s+\S.*", re.IGNORECASE)
+_FLAGGED = re.compile(r"(.*\S)(\s+)(-1|0|1)")
+_VOC_ID = re.compile(r"\d{4}_\d{6}")
 
-def read_id_list(path: str | os.PathLike) -> list[str]:
-    """Read an id list, in file order, repeated ids once.
 
-    Blank lines, CRLF and a byte-order mark are accepted. In lists with columns (TransCAM's
-    ``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``) the first column counts, less its folder and suffix.
+def id_of(name: object) -> str:
+    """The id of an image that a list, a table or a folder calls ``name`` (text, or an integer).
 
     Raises:
-        InputError: if the file is missing, is not text, or holds no id.
+        InputError: if it is neither, or no file could have that name.
     """
-    ids: dict[str, None] = {}
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        columns = line.split()
-        if not columns:
-            continue
-        name = columns[0]
-        if "/" in name or len(columns) > 1:
-            pure = PurePosixPath(name)
-            name = pure.stem if pure.suffix.lower() in (".jpg", ".jpeg", ".png") else pure.name
+    if isinstance(name, Integral) and not isinstance(name, bool):
+        voc = re.fullmatch(r"(20\d\d)(\d{6})", str(int(name)))
+        return f"{voc[1]}_{voc[2]}" if voc else check_id(str(int(name)))
+    if not isinstance(name, str):
+        raise InputError(f"image id {name!r} is a {type(name).__name__}; expected a file name or an integer")
+    return check_id(unicodedata.normalize("NFC", _parts(name).stem))
+
+
+class _Parts(NamedTuple):
+    folder: str
+    stem: str
+    suffix: str
+
+
+def _parts(name: str) -> _Parts:
+    match = _NAME.fullmatch(name)
+    folder, stem, suffix = match.groups("") if match else ("", name, "")
+    return _Parts(folder, stem, suffix) if stem else _Parts(folder, suffix, "")  # ".jpg" is a name
+
+
+@dataclass
+class IdBook:
+    """Ids with the names that they were read from; two images with the same id are an error.
+
+    Attributes:
+        path: of the file or folder that the names are from, for messages.
+        names: id -> the names seen, in order.
+    """
+
+    path: str | os.PathLike
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: object, where: str = "") -> str:
+        """Note a name and give its id; ``where`` (", line 3") follows the path in messages.
+
+        Raises:
+            InputError: if it is not a name, or names another image whose id is the same.
+        """
         try:
-            ids[check_id(name)] = None
+            found = id_of(name)
         except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-    if not ids:
-        raise InputError(f"{path}: the id list is empty; write one image id a line")
-    return list(ids)
+            raise InputError(f"{self.path}{where}: {error}") from None
+        seen = self.names.setdefault(found, [])
+        for other in seen:
+            if _differ(str(name), other):
+                raise InputError(
+                    f"{self.path}{where}: {other!r} and {str(name)!r} are two images with the id {found!r}; give one of them "
+                    "another name, since results are written by id"
+                )
+        if str(name) not in seen:
+            seen.append(str(name))
+        return found
+
+
+def _differ(one: str, other: str) -> bool:
+    """Whether two names of the same id are of two files: both have a folder, or a suffix, and these differ."""
+    a, b = _parts(one), _parts(other)
+    folders = [re.sub(r"^[./\\]+", "", parts.folder).replace("\\", "/") for parts in (a, b)]
+    suffixes = [parts.suffix.lower() for parts in (a, b)]
+    return any(x and y and x != y for x, y in (folders, suffixes))
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """The ids of the files in a folder, listed when first asked for; of no folder: none."""
+
+    path: str | os.PathLike | None
+
+    @cached_property
+    def ids(self) -> Collection[str]:
+        if self.path is None or not Path(self.path).is_dir():
+            return frozenset()
+        return {unicodedata.normalize("NFC", _parts(name).stem) for name in os.listdir(self.path)}
+
+
+def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = None) -> list[str]:
+    """Read an id list, in file order, repeated ids once.
+
+    A line is an id or a file name, which may contain spaces, or columns of which the first is the name: separated by tabs,
+    or ending in the suffix of an image, or all of them paths (``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). Blank
+    lines, CRLF and a byte-order mark are accepted.
+
+    Args:
+        path: the list.
+        folder: has a file of every id, such as the images or the label maps: a line that is the name of such a file is
+            never split.
+
+    Raises:
+        InputError: if the file is missing, is not text, holds no id, names two images of the same id, or has a column of
+            -1, 0 and 1, as the lists in VOC's ``ImageSets/Main``.
+    """
+    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    if not lines:
+        raise InputError(f"{path}: the id list is empty; write one image id per line")
+    files = _Folder(folder)
+    flagged = _without_flags(path, lines, files)
+    book = IdBook(path)
+    for number, line in flagged or lines:
+        normal = unicodedata.normalize("NFC", line)
+        if re.search(r"[\s.]", line) and normal in files.ids:
+            book.names.setdefault(check_id(normal), [])
+        else:
+            book.add(line if flagged else _first_column(line, files), f", line {number}")
+    return list(book.names)
+
+
+def _first_column(line: str, files: _Folder) -> str:
+    columns = line.split()
+    if len(columns) == 1 or id_or_none(line) in files.ids:
+        return line
+    if "\t" in line:
+        return line.split("\t")[0].rstrip()
+    if match := _NAME_AND_COLUMNS.fullmatch(line):
+        return match[1]
+    if all(re.search(r"[/\\]", column) for column in columns) or _VOC_ID.fullmatch(columns[0]):
+        return columns[0]
+    return line
+
+
+def id_or_none(name: object) -> str | None:
+    """As `id_of`; None where that raises."""
+    try:
+        return id_of(name)
+    except InputError:
+        return None
+
+
+def _without_flags(path: str | os.PathLike, lines: list[tuple[int, str]], files: _Folder) -> list[tuple[int, str]]:
+    """The lines less a last column of -1, 0 and 1; empty where there is none.
+
+    Raises:
+        InputError: if there may be one, or if it matters what it means.
+    """
+    matches = [match for _, line in lines if (match := _FLAGGED.fullmatch(line))]
+    names = [match[1] for match in matches]
+    if len(names) < len(lines) or len(set(names)) < len(names):  # "photo 0" and "photo 1" are names with a space
+        return []
+    if any(id_or_none(line) in files.ids for _, line in lines):
+        return []
+    values = {match[3] for match in matches}
+    sure = all(_VOC_ID.fullmatch(name) or id_or_none(name) in files.ids for name in names)
+    padded = all(len(match[2]) == (1 if match[3] == "-1" else 2) for match in matches)  # as VOC writes its columns
+    if values == {"1"} and (sure or padded):
+        return [(number, name) for (number, _), name in zip(lines, names, strict=True)]
+    shown = sum(match[3] == "1" for match in matches)
+    if sure or padded or "-1" in values:
+        raise InputError(
+            f"{path}: every line ends in -1, 0 or 1, as in the lists of one class in VOC's ImageSets/Main. This may mean "
+            f"all {len(lines)} images, or the {shown} that end in 1; give a list without that column"
+        )
+    raise InputError(
+        f"{path}: every line ends in 0 or 1. This may be a column, or a part of names with a space "
+        f"({lines[0][1]!r}); give a list of file names with their suffix, or without that column"
+    )

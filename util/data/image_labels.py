@@ -5,80 +5,98 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 import numpy as np
 
+from util.data.ids import IdBook
 from util.data.npy import load_npy_dict, save_npy_dict
+from util.data.tag_table import Tags, read_tag_table
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import read_bytes, read_text, write_bytes
+from util.runtime.files import read_bytes, write_bytes
 
-Tags = tuple[int, ...]
+Item = TypeVar("Item")
 
 
-def read_image_labels(path: str | os.PathLike, classes: ClassTable) -> dict[str, Tags]:
+def read_image_labels(
+    path: str | os.PathLike, classes: ClassTable, ids: Sequence[str] | None = None
+) -> dict[str, Tags]:
     """Read image-level labels.
 
     Args:
-        path: ``cls_labels.npy`` (pickled dict id -> float[C-1], background not counted), a CSV with lines
-            ``id,class,class,...`` (names or indices), or a folder of VOC XML annotations.
+        path: ``cls_labels.npy`` (pickled dict id -> float[C-1] of 0 and 1, background not counted), a CSV (see
+            `util.data.tag_table`), or a folder of VOC XML annotations.
         classes: the data set's classes, background first.
+        ids: the images of interest; annotations of others are not looked at. None: all.
 
     Returns:
-        id -> ascending label-map values, 1 to C-1; without the background.
+        id -> ascending label-map values, 1 to C-1, without the background; not of ``ids`` that have no label.
 
     Raises:
-        InputError: if it cannot be read or names an unknown class.
+        InputError: if it cannot be read, names an unknown class, can be read in two ways, or has a label for none of
+            ``ids``.
     """
     path = Path(path)
     if path.is_dir():
-        return {xml.stem: _read_voc_xml(xml, classes) for xml in sorted(path.glob("*.xml"))} or _no_xml(path)
-    if path.suffix.lower() == ".npy":
-        return _read_npy(path, classes)
-    return _read_csv(path, classes)
+        return _read_folder(path, classes, ids)
+    labels = _read_npy(path, classes) if path.suffix.lower() == ".npy" else read_tag_table(path, classes)
+    return labels if ids is None else _only(labels, ids, path)
 
 
-def _no_xml(path: Path):
-    raise InputError(f"{path}: no .xml annotation in this folder; give VOC's Annotations, a .npy or a .csv")
+def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, Item]:
+    """The entries of ``ids``; InputError if there are none."""
+    found = {image: labels[image] for image in ids if image in labels}
+    if ids and not found:
+        raise InputError(
+            f"{path}: no image-level label for any of the {len(ids)} images of the list, whose first is {ids[0]!r}; the "
+            f"first of the {len(labels)} here is {next(iter(labels), None)!r}. Give the labels of these images, or write "
+            "their ids alike"
+        )
+    return found
+
+
+def _read_folder(path: Path, classes: ClassTable, ids: Sequence[str] | None) -> dict[str, Tags]:
+    files = [file for file in sorted(path.glob("*.xml")) if not file.name.startswith(".")]
+    if not files:
+        raise InputError(f"{path}: no .xml annotation in this folder; give VOC's Annotations, a .npy or a .csv")
+    book = IdBook(path)
+    named = {book.add(file.name): file for file in files}
+    if ids is not None:
+        named = _only(named, ids, path)
+    return {image: _read_voc_xml(file, classes) for image, file in named.items()}
 
 
 def _read_npy(path: Path, classes: ClassTable) -> dict[str, Tags]:
-    labels: dict[str, Tags] = {}
-    for image_id, row in load_npy_dict(path).items():
-        row = np.asarray(row)
-        if row.shape != (len(classes) - 1,) or row.dtype.kind not in "fiub":
-            raise InputError(
-                f"{path}: {image_id} has an array of {row.dtype} with shape {row.shape}; "
-                f"expected {len(classes) - 1} numbers, one a class without the background"
-            )
-        labels[str(image_id)] = tuple(int(c) + 1 for c in np.flatnonzero(row > 0))
+    book, labels = IdBook(path), {}
+    for name, row in load_npy_dict(path).items():
+        labels[book.add(name)] = tuple(int(c) + 1 for c in np.flatnonzero(_row(path, name, row, len(classes) - 1) > 0))
     return labels
 
 
-def _read_csv(path: Path, classes: ClassTable) -> dict[str, Tags]:
-    labels: dict[str, Tags] = {}
-    for number, row in enumerate(_csv_rows(path), 1):
-        cells = [cell.strip() for cell in row if cell.strip()]
-        if not cells or (number == 1 and cells[0].lower() in ("id", "image", "image_id")):
-            continue
-        try:
-            tags = {classes.index(cell) for cell in cells[1:]}
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-        labels[cells[0]] = tuple(sorted(tags - {0}))
-    if not labels:
-        raise InputError(f"{path}: no image-level label found; write lines of id,class,class,...")
-    return labels
+def _row(path: Path, name: object, row: object, count: int) -> np.ndarray:
+    """The numbers of one image, checked."""
+    row = row if isinstance(row, np.ndarray) else np.array(row, dtype=None if _is_flat(row) else object)
+    if row.shape != (count,) or row.dtype.kind not in "fiub":
+        raise InputError(
+            f"{path}: {name} has an array of {row.dtype} with shape {row.shape}; expected {count} numbers, one per class "
+            "without the background"
+        )
+    wrong = row[~((row >= 0) & (row == np.floor(row)))] if row.dtype.kind in "fi" else row[:0]
+    if wrong.size:
+        readings = (
+            "the class may be absent, or unknown" if wrong[0] < 0 else "it may be a score, or the file is damaged"
+        )
+        raise InputError(f"{path}: {name} has the value {wrong[0]:g}: {readings}; write 0 or 1")
+    return row
 
 
-def _csv_rows(path: Path) -> list[list[str]]:
-    try:
-        return list(csv.reader(io.StringIO(read_text(path))))
-    except csv.Error as error:
-        raise InputError(f"{path}: not a readable CSV ({error}); write lines of id,class,class,...") from None
+def _is_flat(row: object) -> bool:
+    return isinstance(row, list | tuple) and all(isinstance(value, int | float) for value in row)
 
 
 def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from util.data.ids import IdBook
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, find_file, read_bytes
 
@@ -26,9 +27,12 @@ def find_image(folder: str | os.PathLike, image_id: str) -> Path:
 
 
 def list_image_ids(folder: str | os.PathLike) -> list[str]:
-    """The ids (file stems) of all pictures in a folder, sorted."""
-    paths = check_folder(folder, "images").iterdir()
-    ids = sorted({path.stem for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."})
+    """The ids of all images in a folder, sorted; two images with the same id are an InputError."""
+    book = IdBook(folder)
+    for path in sorted(check_folder(folder, "images").iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            book.add(path.name)
+    ids = sorted(book.names)
     if not ids:
         raise InputError(f"{folder}: no pictures here ({', '.join(IMAGE_SUFFIXES)}); check the path")
     return ids

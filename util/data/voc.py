@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
+from util.data.class_files import read_class_file
 from util.runtime.errors import InputError
-from util.runtime.files import read_text
 
 VOID = 255
 MAX_CLASSES = 254
@@ -43,7 +42,7 @@ class ClassTable:
 
     Attributes:
         names: class names; ``names[0]`` is the background.
-        colors: RGB triples, one a class.
+        colors: RGB triples, one per class.
     """
 
     names: tuple[str, ...]
@@ -60,25 +59,29 @@ class ClassTable:
         return full
 
     def index(self, name: str) -> int:
-        """Index of a class given by name or by number.
+        """Index of a class given by name (in any case, if that is unambiguous) or by number.
 
         Raises:
             InputError: if there is no such class.
         """
         if name in self.names:
             return self.names.index(name)
-        if name.isdecimal() and int(name) < len(self):
+        alike = [k for k, known in enumerate(self.names) if known.lower() == name.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        numbered = any(known.isdecimal() for known in self.names)  # then a number could be meant as a name
+        if name.isascii() and name.isdecimal() and int(name) < len(self) and not numbered:
             return int(name)
         raise InputError(f"class {name!r} is unknown; the classes are {', '.join(self.names)}")
 
 
 def class_table(names: tuple[str, ...] | list[str]) -> ClassTable:
     """A ClassTable with VOC's colours for the given names."""
-    return ClassTable(tuple(names), tuple(tuple(int(v) for v in row) for row in _palette()[: len(names)]))
+    return ClassTable(tuple(names), tuple((int(r), int(g), int(b)) for r, g, b in _palette()[: len(names)]))
 
 
 def load_classes(path: str | os.PathLike | None = None, num_classes: int | None = None) -> ClassTable:
-    """Read a ``--class-names`` file: a class a line, background first, optionally ``#rrggbb`` or ``r,g,b`` after it.
+    """Read a ``--class-names`` file: one class per line, background first, or what `util.data.class_files` reads.
 
     Args:
         path: the file; None gives VOC's 21 classes.
@@ -86,7 +89,8 @@ def load_classes(path: str | os.PathLike | None = None, num_classes: int | None 
             another number than 21, the classes are named ``class 1``, ``class 2``, ...
 
     Raises:
-        InputError: for an empty file, a repeated name, a bad colour, more than 254 classes or another number.
+        InputError: if the file cannot be read or understood, or has fewer than 2, more than 254 or another number of
+            classes.
     """
     if path is None:
         if num_classes is None or num_classes == len(CLASS_NAMES):
@@ -94,29 +98,12 @@ def load_classes(path: str | os.PathLike | None = None, num_classes: int | None 
         if not 2 <= num_classes <= MAX_CLASSES:
             raise InputError(f"--num-classes {num_classes}: labels are 8-bit, so 2 to {MAX_CLASSES} classes fit")
         return class_table(("background", *(f"class {index}" for index in range(1, num_classes))))
-    names: list[str] = []
-    colors: list[tuple[int, int, int]] = []
-    for number, line in enumerate(read_text(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        match = re.fullmatch(r"(.*?)[\s,;]+(#[0-9a-fA-F]{6}|\d+[\s,]+\d+[\s,]+\d+)", line.strip())
-        name, color = (match[1].strip(), match[2]) if match else (line.strip(), None)
-        if name in names:
-            raise InputError(f"{path}, line {number}: class {name!r} stands there twice; name each class once")
-        if color is None:
-            rgb = tuple(int(v) for v in _palette()[len(names) % 255])
-        elif color.startswith("#"):
-            rgb = tuple(bytes.fromhex(color[1:]))
-        else:
-            rgb = tuple(int(v) for v in re.findall(r"\d+", color))
-        if max(rgb) > 255:
-            raise InputError(f"{path}, line {number}: colour {color!r} is outside 0..255; write #rrggbb or r,g,b")
-        names.append(name)
-        colors.append(rgb)
-    if not 2 <= len(names) <= MAX_CLASSES:
+    entries = read_class_file(path, num_classes)
+    if not 2 <= len(entries) <= MAX_CLASSES:
         raise InputError(
-            f"{path}: {len(names)} classes found; write the background first, then 1 to {MAX_CLASSES - 1} classes"
+            f"{path}: {len(entries)} classes found; write the background first, then 1 to {MAX_CLASSES - 1} classes"
         )
-    if num_classes is not None and num_classes != len(names):
-        raise InputError(f"{path} names {len(names)} classes, --num-classes says {num_classes}; make them agree")
-    return ClassTable(tuple(names), tuple(colors))
+    if num_classes is not None and num_classes != len(entries):
+        raise InputError(f"{path} names {len(entries)} classes, --num-classes says {num_classes}; make them agree")
+    table = class_table([entry.name for entry in entries])
+    return ClassTable(table.names, tuple(entry.color or color for entry, color in zip(entries, table.colors)))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -166,18 +167,21 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str], what: str = "file") -> Path:
-    """Find ``folder/image_id`` + one of ``suffixes`` (upper case is tried as well).
+    """Find ``folder/image_id`` + one of ``suffixes``.
+
+    Suffixes in capitals (``.JPG``, ``.Jpg``) and file names in Unicode's NFD form, as macOS has them, are tried as well.
 
     Raises:
         InputError: if there is none.
     """
     check_id(image_id)
     suffixes = list(suffixes)
-    for suffix in suffixes:
-        for variant in (suffix, suffix.upper()):
-            path = Path(folder) / f"{image_id}{variant}"
-            if path.is_file():
-                return path
+    for stem in dict.fromkeys((image_id, unicodedata.normalize("NFD", image_id))):
+        for suffix in suffixes:
+            for variant in (suffix, suffix.upper(), suffix[:1] + suffix[1:].capitalize()):
+                path = Path(folder) / f"{stem}{variant}"
+                if path.is_file():
+                    return path
     names = ", ".join(f"{image_id}{suffix}" for suffix in suffixes)
     raise InputError(f"{folder}: no {what} for {image_id} (looked for {names}); add it or drop the id from the list")
 

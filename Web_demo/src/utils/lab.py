@@ -15,7 +15,7 @@ import numpy as np
 
 import merge
 import processor
-from util.data.ids import read_id_list
+from util.data.ids import id_of, read_id_list
 from util.data.images import find_image, read_image
 from util.data.labels import label_path, read_label
 from util.data.mask_files import masks_path, read_masks
@@ -67,9 +67,9 @@ class Lab:
         folders = (args.pseudo_path, args.sam_path, args.cam_path, args.images_path, args.gt_dir)
         self.folders = [folder for folder in folders if folder is not None]
         if args.image_list is not None:
-            self.ids = read_id_list(args.image_list)
+            self.ids = read_id_list(args.image_list, args.pseudo_path)
         else:
-            self.ids = sorted(path.stem for path in args.pseudo_path.glob("*.png") if path.name[0] != ".")
+            self.ids = sorted(id_of(path.name) for path in args.pseudo_path.glob("*.png") if path.name[0] != ".")
         if not self.ids:
             raise InputError(f"{args.pseudo_path}: no pseudo labels here; check --pseudo-path")
 

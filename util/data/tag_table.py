@@ -1,0 +1,365 @@
+"""Tables of image-level labels: CSV files of the shapes that people bring.
+
+Read are lists of classes (``id,class,class,...``), one line per label, and one column per class with 0 and 1; with or
+without a header; separated by commas, semicolons or tabs. Where a file can be read in two ways that give different labels,
+it is refused and both are named.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from dataclasses import dataclass
+
+from util.data.ids import SUFFIXES, IdBook
+from util.data.voc import ClassTable
+from util.runtime.errors import InputError
+from util.runtime.files import read_text
+
+Tags = tuple[int, ...]
+FORM = "write lines of id,class,class,..."
+
+_ID_WORDS = {
+    *("id", "ids", "image", "images", "imageid", "imageids", "imagename", "imagepath", "imagefile", "img", "imgid"),
+    *("file", "filename", "filepath", "name", "path", "photo", "picture", "sample"),
+}
+_CLASS_WORD = re.compile(r"(class|label|tag|categor|object)(es|s|y|ies|name|names|id|ids)?\d*")
+_FLAGS = {"1": True, "true": True, "yes": True, "x": True, "0": False, "false": False, "no": False, "": False}
+_NO_CLASS = {"unlabeled", "unlabelled"}  # a column that Roboflow writes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: its number in the file, and its cells without spaces around them."""
+
+    number: int
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table taken apart, its classes not yet looked up.
+
+    Attributes:
+        path: of the file.
+        rows: without the header.
+        id_column: of the image's name.
+        columns: of the classes' names or flags; None: all after the image's name.
+        flags: class name of each of ``columns``, if these hold 0 and 1; else empty.
+    """
+
+    path: str | os.PathLike
+    rows: list[Row]
+    id_column: int = 0
+    columns: tuple[int, ...] | None = None
+    flags: tuple[str, ...] = ()
+
+    def cells(self, row: Row) -> list[str]:
+        """The cells of a row that say something about classes."""
+        if self.columns is None:
+            return row.cells[self.id_column + 1 :]
+        return [row.cells[column] if column < len(row.cells) else "" for column in self.columns]
+
+
+def read_tag_table(path: str | os.PathLike, classes: ClassTable) -> dict[str, Tags]:
+    """Read a CSV of image-level labels.
+
+    Returns:
+        id -> ascending label-map values, 1 to C-1.
+
+    Raises:
+        InputError: if it cannot be read, names an unknown class, or can be read in two ways.
+    """
+    table = take_apart(path, set(classes.names))
+    labels = _flags(table, classes) if table.flags else _lists(table, classes)
+    if not any(labels.values()):
+        found = f"; {len(labels)} images are listed without any class" if labels else ""
+        raise InputError(f"{path}: no image-level label found{found}; {FORM}")
+    return labels
+
+
+def class_names(path: str | os.PathLike) -> list[str]:
+    """The foreground classes that a table names: in the order of its columns if these are classes, else sorted.
+
+    Raises:
+        InputError: as `read_tag_table`, and if the classes are numbers only.
+    """
+    table = take_apart(path, None)
+    if table.flags:
+        return [name for name in table.flags if name.lower() not in {*_NO_CLASS, "background"}]
+    names = {name for row in table.rows for cell in table.cells(row) for name in split_cell(cell, None)}
+    if all(name.isdecimal() for name in names):
+        raise InputError(f"{path}: its classes are numbers; give a list of their names")
+    return sorted(names - {"background"})
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+def read_rows(path: str | os.PathLike) -> list[Row]:
+    """The rows of a CSV, blank ones left out; the separator is the first of tab, ``;`` and ``,`` in it.
+
+    Raises:
+        InputError: if it is not text or its quotes do not fit.
+    """
+    text = read_text(path)
+    first = text[: text.find("\n")].strip() if "\n" in text else ""
+    skipped = 1 if re.fullmatch(r"sep=.", first) else 0  # Excel's own mark
+    separator = first[-1] if skipped else (re.search(r"[\t;,]", re.sub(r'"[^"]*"', "", text)) or [","])[0]
+    lines = io.StringIO(text, newline="")
+    for _ in range(skipped):
+        lines.readline()
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
+    rows, start = [], 1 + skipped
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            while cells and not cells[-1]:
+                cells.pop()
+            if cells:
+                rows.append(Row(start, cells))
+            start = reader.line_num + 1 + skipped
+    except csv.Error as error:
+        raise InputError(f"{path}, line {start}: not a readable CSV ({error}); {FORM}") from None
+    return rows
+
+
+# --- the header ---------------------------------------------------------------------------------------------------
+
+
+def take_apart(path: str | os.PathLike, known: set[str] | None) -> Table:
+    """Find out what the columns of a table are.
+
+    Args:
+        path: the CSV.
+        known: class names; None if the table is to say what they are.
+
+    Raises:
+        InputError: if that can be understood in two ways.
+    """
+    rows = read_rows(path)
+    if not rows:
+        return Table(path, rows)
+    head, body = rows[0], rows[1:]
+    words = [_word(cell) for cell in head.cells]
+    id_column = next((k for k, word in enumerate(words) if word in _ID_WORDS), None)
+    if id_column is not None and id_column > 0 and not (words[0] == "" or any(map(_is_class_word, words))):
+        id_column = None  # a class by the name of "photo"
+    if id_column is None:
+        return _without_id_word(path, head, body, known)
+    others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
+    by_word = tuple(k for k in others if _is_class_word(words[k]))
+    names = [head.cells[k] for k in others]
+    if known is not None and others and all(_is_class(name, known) for name in names):
+        return _of_class_columns(path, rows, id_column, others, known)
+    if by_word:
+        open_end = id_column == 0 and by_word == tuple(range(1, len(head.cells)))
+        return Table(path, body, id_column, None if open_end else by_word)
+    if others and body and _all_flags(body, others):
+        if known is None or all(name.isdecimal() for name in names):
+            return Table(path, body, id_column, tuple(others), tuple(names))
+        unknown = [name for name in names if not _is_class(name, known)]
+        raise InputError(
+            f"{path}, line {head.number}: the column {unknown[0]!r} holds 0 and 1, but is not a class; the classes are "
+            f"{', '.join(sorted(known))}. Rename it, remove it, or give its class with --class-names"
+        )
+    return Table(path, body, id_column)
+
+
+def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known: set[str] | None) -> Table:
+    """A table whose first row does not say which column is the image's name: one of class columns, or no header."""
+    rows, columns = [head, *body], list(range(1, len(head.cells)))
+    names = head.cells[1:]
+    named = names and not any(name.lower() in _FLAGS or name.isdecimal() for name in names)
+    full = all(len(row.cells) == len(head.cells) for row in body)
+    if not (named and body and full and _all_flags(body, columns) and len(set(names)) == len(names)):
+        return Table(path, rows)
+    if known is not None and not all(_is_class(name, known) for name in names):
+        return Table(path, rows)
+    if any(head.cells[0].lower().endswith(suffix) for suffix in SUFFIXES):
+        raise InputError(
+            f"{path}, line {head.number}: {head.cells[0]!r} may be an image that shows {', '.join(names)}, or the head of "
+            "the first column, with a class for each of the others; name that column id, or write all classes by name"
+        )
+    return Table(path, body, 0, tuple(columns), tuple(names))
+
+
+def _of_class_columns(
+    path: str | os.PathLike, rows: list[Row], id_column: int, columns: list[int], known: set[str]
+) -> Table:
+    """A table whose header names classes: these hold flags, or else the first row is an image by the name of "image"."""
+    head, body = rows[0], rows[1:]
+    names = tuple(head.cells[k] for k in columns)
+    if body and all(_is_class(cell, known) for row in body for cell in row.cells[1:]) and id_column == 0:
+        raise InputError(
+            f"{path}, line {head.number}: this may be a header, or an image by the name of {head.cells[0]!r} that shows "
+            f"{', '.join(names)}; remove the line, or write the image's name with its suffix"
+        )
+    return Table(path, body, id_column, tuple(columns), names)
+
+
+def _word(cell: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", cell.lower())
+
+
+def _is_class_word(word: str) -> bool:
+    return bool(_CLASS_WORD.fullmatch(word))
+
+
+def _is_class(name: str, known: set[str]) -> bool:
+    return name in known or name.lower() in {*_NO_CLASS, "background"} or name.lower() in {k.lower() for k in known}
+
+
+def _all_flags(rows: list[Row], columns: list[int]) -> bool:
+    """Whether the rows have these columns and no further ones, with nothing but 0 and 1 in them."""
+    width = max(columns) + 1
+    flags = [cell.lower().removesuffix(".0") for row in rows for cell in row.cells[min(columns) :]]
+    return all(len(row.cells) <= width for row in rows) and any(flags) and all(flag in _FLAGS for flag in flags)
+
+
+# --- one column per class -----------------------------------------------------------------------------------------
+
+
+def _flags(table: Table, classes: ClassTable) -> dict[str, Tags]:
+    values = _values_of_columns(table, classes)
+    labels: dict[str, Tags] = {}
+    book, width = IdBook(table.path), max(table.columns or ()) + 1
+    for row in table.rows:
+        where = f", line {row.number}"
+        if len(row.cells) > width:
+            raise InputError(
+                f"{table.path}{where}: {len(row.cells)} cells, the header has {width}; check what separates the cells"
+            )
+        image = book.add(row.cells[table.id_column], where)
+        tags = {value for value, cell in zip(values, table.cells(row)) if _flag(table, row, cell)} - {0}
+        _put(table, labels, image, tuple(sorted(tags)), row)
+    return labels
+
+
+def _values_of_columns(table: Table, classes: ClassTable) -> list[int]:
+    """Label-map value of each column; 0 for those that do not count."""
+    names, foreground = table.flags, len(classes) - 1
+    if all(name.isdecimal() for name in names) and not set(names) & set(classes.names):
+        numbers = [int(name) for name in names]
+        if numbers in (list(range(1, foreground + 1)), list(range(foreground + 1))):
+            return numbers
+        raise InputError(
+            f"{table.path}: the header has the numbers {numbers[0]} to {numbers[-1]}; for {len(classes)} classes these "
+            f"may count from 0 with or without the background. Write the classes' names, or 1 to {foreground}"
+        )
+    try:
+        return [0 if name.lower() in _NO_CLASS else classes.index(name) for name in names]
+    except InputError as error:
+        raise InputError(f"{table.path}, line 1: {error}") from None
+
+
+def _flag(table: Table, row: Row, cell: str) -> bool:
+    value = _FLAGS.get(cell.lower().removesuffix(".0"))
+    if value is None and cell.isdecimal():
+        return True  # a number of objects
+    if value is None:
+        readings = "absent, or unknown" if cell.startswith("-") else "a probability, or a name in the wrong column"
+        raise InputError(
+            f"{table.path}, line {row.number}: {cell!r} where 0 or 1 is expected; it may mean {readings}. Write 0 or 1"
+        )
+    return value
+
+
+def _put(table: Table, labels: dict[str, Tags], image: str, tags: Tags, row: Row) -> None:
+    if labels.setdefault(image, tags) != tags:
+        raise InputError(
+            f"{table.path}, line {row.number}: {image} is there twice, with other classes; write one line per image, or "
+            "one line per label"
+        )
+
+
+# --- lists of classes ---------------------------------------------------------------------------------------------
+
+
+def _lists(table: Table, classes: ClassTable) -> dict[str, Tags]:
+    book = IdBook(table.path)
+    images = [book.add(row.cells[table.id_column], f", line {row.number}") for row in table.rows if _has_id(table, row)]
+    rows = [row for row in table.rows if _has_id(table, row)]
+    parts = [[name for cell in table.cells(row) for name in split_cell(cell, classes)] for row in rows]
+    numbers = all(name.isdecimal() and name not in classes.names for names in parts for name in names)
+    if numbers and (found := _without_header(table, rows, parts, len(classes))) is not None:
+        tags = found
+    else:
+        tags = [_tags(table, row, names, classes) for row, names in zip(rows, parts, strict=True)]
+    if numbers:
+        _check_zeros(table, parts, len(classes))
+    merge = max(map(len, parts), default=0) <= 1
+    labels: dict[str, Tags] = {}
+    for row, image, one in zip(rows, images, tags, strict=True):
+        if merge:
+            labels[image] = tuple(sorted({*labels.get(image, ()), *one}))
+        else:
+            _put(table, labels, image, one, row)
+    return labels
+
+
+def _has_id(table: Table, row: Row) -> bool:
+    if len(row.cells) <= table.id_column or not row.cells[table.id_column]:
+        raise InputError(f"{table.path}, line {row.number}: no image id in column {table.id_column + 1}; {FORM}")
+    return True
+
+
+def split_cell(cell: str, classes: ClassTable | None) -> list[str]:
+    """The class names in a cell: one, or a list in quotes such as ``cat,dog``, ``cat|dog`` or ``['cat', 'dog']``."""
+    if not cell or (classes is not None and cell in classes.names):
+        return [cell] if cell else []
+    inner = re.sub(r"^[\[({]|[\])}]$", "", cell)
+    parts = [part.strip(" \"'") for part in re.split(r"[,;|]", inner)]
+    if len(parts) == 1 and classes is not None and " " in parts[0] and parts[0] not in classes.names:
+        words = parts[0].split()
+        parts = words if all(word in classes.names or word.isdecimal() for word in words) else parts
+    return [part for part in parts if part]
+
+
+def _tags(table: Table, row: Row, names: list[str], classes: ClassTable) -> Tags:
+    try:
+        return tuple(sorted({classes.index(name) for name in names} - {0}))
+    except InputError as error:
+        raise InputError(f"{table.path}, line {row.number}: {error}") from None
+
+
+def _without_header(table: Table, rows: list[Row], parts: list[list[str]], count: int) -> list[Tags] | None:
+    """Tags of rows of 0 and 1 if these are one per class; None if they are class numbers.
+
+    Raises:
+        InputError: if they may be either, or neither.
+    """
+    widths = {len(names) for names in parts}
+    binary = {n for names in parts for n in names} <= {"0", "1"}
+    repeated = next((row for row, names in zip(rows, parts) if len(set(names)) < len(names)), None)
+    if not binary or len(widths) > 1 or not widths <= {count - 1, count} or count == 2:
+        odd = repeated or (rows[0] if binary and max(widths, default=0) > 1 and count > 2 else None)
+        if odd is not None and table.columns is None:
+            raise InputError(
+                f"{table.path}, line {odd.number}: class numbers that may be columns of 0 and 1, of which {count - 1} are "
+                "expected (one per class, without the background); name the columns in a header, or write class names"
+            )
+        return None
+    shift = 0 if widths == {count} else 1
+    one_hot = [tuple(k + shift for k, n in enumerate(names) if n == "1" and k + shift) for names in parts]
+    by_number = [tuple(sorted({int(n) for n in names} - {0})) for names in parts]
+    if repeated is None and one_hot != by_number:
+        raise InputError(
+            f"{table.path}: every line has {len(parts[0])} numbers 0 or 1: they may be class numbers, or one column per "
+            "class; write the classes' names, or name the columns in a header"
+        )
+    return one_hot
+
+
+def _check_zeros(table: Table, parts: list[list[str]], count: int) -> None:
+    """Refuse class numbers that may count from 0, the background left out."""
+    largest = max((int(name) for names in parts for name in names), default=0)
+    zeros = sum("0" in names for names in parts)
+    flags = {name for names in parts for name in names} <= {"0", "1"}
+    if zeros and zeros < len(parts) and largest < count - 1 and not (flags and len(parts[0]) >= count - 1 > 1):
+        raise InputError(
+            f"{table.path}: the class number 0 is in {zeros} of {len(parts)} lines. It may be the background, or the first "
+            f"class of a count from 0; write the classes' names, or count from 1 to {count - 1}"
+        )
