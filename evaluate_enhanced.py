@@ -12,6 +12,7 @@ With --checkpoint the predictions lie in OUT/predictions/labels and OUT/predicti
 
 from pathlib import Path
 
+from models.segmentation.options import Prediction
 from util.runtime.cli import Parser, class_indices, run
 
 
@@ -65,11 +66,15 @@ def main():
 def predict(args, ids, dist, classes):
     from models.segmentation.predict import predict_folder
 
-    return predict_folder(
-        args.checkpoint, ids, args.images, args.out / "predictions", dist,
-        scales=args.scales, flip=args.flip, long_side=args.long_side, refinement=args.postprocess, overwrite=args.overwrite,
-        classes=classes,
-    )  # fmt: skip
+    how = Prediction(
+        scales=tuple(args.scales),
+        flip=args.flip,
+        long_side=args.long_side,
+        refinement=args.postprocess,
+        overlays="pictures",
+    )
+    out = args.out / "predictions"
+    return predict_folder(args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes)
 
 
 def score(args, pred, ids, classes):

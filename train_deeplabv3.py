@@ -157,7 +157,7 @@ def train(args, dist) -> int:
         return found
 
     def segmenter_now():
-        return deeplabv3.Segmenter(trainer.model, classes, options, None, dist.device)
+        return deeplabv3.Segmenter(deeplabv3.PixelNetwork(trainer.model), classes, options, None, dist.device)
 
     def save(best: bool) -> None:
         if not dist.is_main:

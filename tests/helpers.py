@@ -55,3 +55,22 @@ def write_set(folder, count=6, seed=0):
         write_masks(folder / "masks" / f"{image_id}.json", random_masks(rng), image_id, f"{image_id}.jpg")
     (folder / "list.txt").write_text("\n".join(ids) + "\n")
     return ids
+
+
+def tiny_network(path, names, **config):
+    """Save a checkpoint of DeepLabV3+ with random weights that sees more than one class in noise."""
+    import torch
+
+    from models.segmentation import deeplabv3
+    from util.data.voc import class_table
+    from util.runtime import checkpoint
+
+    torch.manual_seed(0)
+    net = deeplabv3.build(len(names))
+    # Statistics of noise in batch norm, without which an untrained network sees one class everywhere.
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    net(torch.randn(4, 3, 64, 64))
+    config = {"encoder": "mobilenet_v2", "output_stride": 16, **config}
+    checkpoint.save(path, deeplabv3.checkpoint_content(net.state_dict(), config, class_table(names), None))

@@ -29,7 +29,6 @@ STILL: dict[str, set[str]] = {
     "files": {"Web_demo/src/app.py", "models/segmentation/training.py", "processor.py", "quickstart.py"},
     "functions": {
         "generate_cams.py",
-        "models/segmentation/predict.py",
         "models/segmentation/training.py",
         "train_deeplabv3.py",
         "train_transcam.py",
@@ -65,7 +64,6 @@ STILL: dict[str, set[str]] = {
         "models/sam/networks.py",
         "models/segmentation/data.py",
         "models/segmentation/deeplabv3.py",
-        "models/segmentation/predict.py",
         "models/segmentation/training.py",
         "prepare_voc.py",
         "processor.py",

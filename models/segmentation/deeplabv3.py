@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.common.convolution import use_own_convolutions
 from models.common.weights import check_state
-from models.segmentation.inference import Segmenter
+from models.segmentation.inference import PixelNetwork, Segmenter
 from util.data.voc import MAX_CLASSES, ClassTable
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
@@ -137,7 +137,7 @@ def segmenter_of(content: dict, source: str, device: torch.device | str = "cpu")
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()[:200]
         raise InputError(f"{source}: its parameters cannot be used ({reason}); train again") from None
-    return Segmenter(net, classes, config, content.get("score"), torch.device(device))
+    return Segmenter(PixelNetwork(net), classes, config, content.get("score"), torch.device(device))
 
 
 def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mapping[str, Tensor]]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.cam.data import IMAGENET_DEVIATION, IMAGENET_MEAN
 from models.common.weights import pad_to_multiple
-from models.segmentation.tiling import tiles
+from models.segmentation.tiling import Tile, tiles
 from util.data.images import find_image, image_size
 from util.data.voc import ClassTable
 
@@ -56,6 +56,8 @@ class PixelNetwork(nn.Module):
                  deviation: Sequence[float] = IMAGENET_DEVIATION):  # fmt: skip
         super().__init__()
         self.net = net
+        self.mean: Tensor
+        self.deviation: Tensor
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("deviation", 255 * torch.tensor(deviation)[:, None, None], persistent=False)
 
@@ -69,7 +71,7 @@ class Segmenter:
     """A trained segmentation network.
 
     Args:
-        net: from normalised images to logits, see `PixelNetwork`, which it is wrapped in.
+        net: from pixel values to logits, such as a `PixelNetwork`.
         classes: background first.
         config: what it was trained with; ``working_size`` sets `long_side`.
         score: of the held-out images while training (fractions), or None.
@@ -81,7 +83,7 @@ class Segmenter:
     """
 
     def __init__(self, net: nn.Module, classes: ClassTable, config: dict, score: dict | None, device: torch.device):
-        self.net = PixelNetwork(net).to(device).eval()
+        self.net = net.to(device).eval()
         self.classes, self.palette, self.config, self.score = classes, classes.palette, config, score
         self.device = device
         self.long_side: int | None = config.get("working_size")
@@ -192,7 +194,7 @@ def _resized(image: np.ndarray, factor: float) -> np.ndarray:
 def _forbid(views: list[Tensor], allowed: Collection[int]) -> None:
     forbidden = [value for value in range(views[0].shape[1]) if value not in allowed]
     for view in views:
-        view[:, forbidden] = -torch.inf
+        view[:, forbidden] = -1e30  # not infinite, which times a weight of 0 would not be a number
 
 
 def _rows_of(view: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
@@ -224,14 +226,15 @@ def _probabilities(views: list[Tensor], rows: slice, size: tuple[int, int]) -> T
 def _best(views: list[Tensor], rows: slice, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """RxW twice: the highest probability of these rows, and its class."""
     if len(views) > 1:
-        return tuple(_probabilities(views, rows, size).max(0))
+        best, chosen = _probabilities(views, rows, size).max(0)
+        return best, chosen
     # With one view there is no mean, so only the highest probability is needed.
     logits = _rows_of(views[0], rows, size)
     highest, chosen = logits.max(0)
     return (logits - highest).exp_().sum(0).reciprocal_(), chosen
 
 
-def _place(target: np.ndarray, values: np.ndarray, tile, rows: slice) -> None:
+def _place(target: np.ndarray, values: np.ndarray, tile: Tile, rows: slice) -> None:
     """Put rows of a tile where they belong, as far as they are in its inner part."""
     top, left = tile.outer[0].start, tile.outer[1].start
     first = max(top + rows.start, tile.inner[0].start)

@@ -1,10 +1,10 @@
-"""A folder of pictures through a trained network: label maps and pictures of them, resumable and shared out."""
+"""Images through a trained network: label maps and what else is wanted of them, resumable and shared out."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,19 @@ import torch
 from tqdm import tqdm
 
 from models.common.refine import pixel_adaptive_refinement
-from models.segmentation.deeplabv3 import Segmenter, load_checkpoint
+from models.segmentation.inference import Segmentation, Segmenter
+from models.segmentation.networks import open_network
+from models.segmentation.options import Prediction
+from models.segmentation.outputs import class_shares, write_coco, write_outputs, write_summary
+from util.data.image_labels import Tags, read_image_labels
+from util.data.image_sources import find_sources
 from util.data.images import decode_image, find_image
-from util.data.labels import write_label
-from util.data.voc import ClassTable
-from util.runtime.distributed import Dist
-from util.runtime.errors import InputError, disk_error
+from util.data.voc import VOID, ClassTable
+from util.runtime.distributed import Dist, init
+from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes
-from util.runtime.ledger import Stage
-from util.vis import overlay, save_image
+from util.runtime.ledger import Stage, describe_files
 
-REFINEMENTS = ("none", "pixel-adaptive")
 # A class below this at every pixel is left out of the refinement.
 _SMALLEST_PROBABILITY = 0.01
 
@@ -33,111 +35,213 @@ def predict_folder(
     images: Path,
     out: Path,
     dist: Dist,
+    how: Prediction,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    long_side: int | None = None,
-    refinement: str = "none",
     overwrite: bool = False,
     classes: ClassTable | None = None,
 ) -> tuple[Segmenter, dict[str, str]]:
-    """Segment pictures at their full size.
-
-    Writes ``out/labels/<id>.png`` (label maps) and ``out/pictures/<id>.jpg`` (laid over the photograph). What is there
-    already, from the same checkpoint, picture, options and code, is kept.
+    """Segment the listed images of a folder.
 
     Args:
-        checkpoint: written by ``train_deeplabv3.py``.
+        checkpoint: see `open_network`.
         ids: of ``images/<id>.jpg`` or similar.
-        dist: the processes that share the work.
-        scales, flip: see `Segmenter.predict`.
-        long_side: see `Segmenter.long_side`; 0 for the images' own size, None for the size that the network was trained at.
-        classes: what the checkpoint must have been trained on; None takes what it says.
-        refinement: ``none``, or ``pixel-adaptive`` for `models.common.refine`.
+        out, dist, how, overwrite: see `predict_images`.
+        classes: what the network must have been trained on; None takes what it says.
 
     Returns:
-        the network that was used, and id -> message for pictures that could not be segmented.
+        the network that was used, and id -> message for images that could not be segmented.
 
     Raises:
-        InputError: if the checkpoint cannot be used or has other classes, a scale is not positive, no picture could be
-            segmented, or the disk is full.
+        InputError: as `predict_images`, or if the network has other classes.
     """
-    if refinement not in REFINEMENTS:
-        raise InputError(f"refinement {refinement!r}: choose one of {', '.join(REFINEMENTS)}")
-    if not scales or not all(0 < scale < math.inf for scale in scales):
-        raise InputError(f"scales {list(scales)}: give factors above 0, such as 0.75 1 1.25")
-    check_folder(images, "pictures")
-    segmenter = load_checkpoint(checkpoint, dist.device)
-    if classes is not None and classes.names != segmenter.classes.names:
+    how.check()
+    check_folder(images, "images")
+    network = open_network(checkpoint, dist.device)
+    if classes is not None and classes.names != network.classes.names:
         raise InputError(
-            f"{checkpoint}: trained on {', '.join(segmenter.classes.names)}; the command asks for "
+            f"{checkpoint}: trained on {', '.join(network.classes.names)}; the command asks for "
             f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
         )
-    if long_side is not None:
-        segmenter.long_side = long_side or None
-    if dist.is_main:
-        print(segmenter.size_text())
-    options = {
-        "checkpoint_digest": file_digest(checkpoint), "scales": list(scales), "flip": flip, "refinement": refinement,
-        "long_side": segmenter.long_side,
-    }  # fmt: skip
+    found = {}
+    for image_id in ids:
+        try:
+            found[image_id] = find_image(images, image_id)
+        except InputError:
+            found[image_id] = images / image_id  # reported where it is read
     made_from = {"checkpoint": os.fspath(checkpoint), "images": os.fspath(images)}
-    with Stage(
-        out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank
-    ) as stage:  # fmt: skip
-        bar = tqdm(dist.shard(list(ids)), desc="segmenting", unit="image", disable=not dist.is_main, dynamic_ncols=True)
-        for image_id in bar:
+    entries, failures = predict_images(
+        network, file_digest(checkpoint), found, out, dist, how, made_from=made_from, overwrite=overwrite
+    )
+    if ids and not entries:
+        raise InputError(f"{images}: none of the {len(ids)} images could be segmented; fix them, or check the list")
+    return network, failures
+
+
+def predict_anything(
+    checkpoint: Path,
+    images: Sequence[str],
+    out: Path,
+    how: Prediction,
+    *,
+    device: str = "auto",
+    image_labels: Path | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Segment folders, files and patterns; also writes ``summary.csv``, and ``annotations.json`` for ``coco-json``.
+
+    Args:
+        checkpoint: see `open_network`.
+        images: see `find_sources`.
+        out, how, overwrite: see `predict_images`.
+        device: see `init`.
+        image_labels: classes that each image may show, see `read_image_labels`.
+
+    Returns:
+        the exit code: 0, or 1 if an image could not be segmented.
+
+    Raises:
+        InputError: as `predict_images`, or if there is no image, or the network or the labels cannot be read.
+    """
+    how.check()
+    with init(device) as dist:
+        network = open_network(checkpoint, dist.device)
+        tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
+        sources = find_sources(images, leave_out=out)
+        made_from = {"checkpoint": os.fspath(checkpoint), "images": list(images)}
+        entries, failures = predict_images(
+            network,
+            file_digest(checkpoint),
+            sources.files,
+            out,
+            dist,
+            how,
+            tags=tags,
+            made_from=made_from,
+            overwrite=overwrite,
+        )
+        if not dist.is_main:
+            return 0
+        for path, message in sources.problems.items():
+            print(f"{path}: {message}", file=sys.stderr)
+        write_summary(out / "summary.csv", entries, network.classes)
+        if "coco-json" in how.formats:
+            write_coco(out / "annotations.json", entries, sources.files, out, network.classes)
+        print(f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented")
+        return 1 if failures or sources.problems else 0
+
+
+def predict_images(
+    network: Segmenter,
+    network_digest: str,
+    sources: Mapping[str, Path],
+    out: Path,
+    dist: Dist,
+    how: Prediction,
+    *,
+    tags: Mapping[str, Tags] | None = None,
+    made_from: dict | None = None,
+    overwrite: bool = False,
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """Segment images into ``out``; what is there already, from the same network, image, options and code, is kept.
+
+    Writes ``labels/<id>.png`` and, by ``how``, overlays, ``labelme/<id>.json`` and ``confidence/<id>.png``.
+
+    Args:
+        network, network_digest: the network, and the digest of its file.
+        sources: id -> file; an id may have folders in front.
+        dist: the processes that share the work.
+        tags: id -> label values that may occur beside the background; None allows all classes.
+        made_from: for ``run.json``.
+
+    Returns:
+        id -> entry of the ledger, with ``size`` and ``classes`` (label value, share of the pixels, mean confidence); and
+        id -> message for images that could not be segmented.
+
+    Raises:
+        InputError: for a choice that does not exist, or a full disk.
+    """
+    how.check()
+    if how.long_side is not None:
+        network.long_side = how.long_side or None
+    if dist.is_main:
+        print(network.size_text(), flush=True)
+    options = {**vars(how), "long_side": network.long_side, "network_digest": network_digest}
+    with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
+        mine = dist.shard(list(sources))
+        for image_id in tqdm(mine, desc="segmenting", unit="image", disable=not dist.is_main, dynamic_ncols=True):
             try:
-                path = find_image(images, image_id)
-                data = read_bytes(path)
-                key = stage.key(data)
-                if stage.is_current(image_id, key):
-                    continue
-                image = decode_image(data, path)
+                entry = _predict_one(network, image_id, sources[image_id], stage, how, tags)
             except InputError as error:
                 stage.fail(image_id, str(error))
                 continue
-            label = segment(segmenter, image, scales, flip, refinement)
-            files = out / "labels" / f"{image_id}.png", out / "pictures" / f"{image_id}.jpg"
-            try:
-                write_label(files[0], label, segmenter.palette)
-                save_image(files[1], overlay(image, label, segmenter.palette))
-            except OSError as error:
-                raise disk_error(error, out) from None
-            stage.record(image_id, key, files)
+            if entry:
+                stage.note(entry)
         stage.finish()
+        done = {image_id: stage.done[image_id] for image_id in mine if image_id not in stage.failures}
+    entries: dict[str, dict] = {}
     failures: dict[str, str] = {}
-    for part in dist.gather(stage.failures):
-        failures |= part
-    if ids and len(failures) == len(ids):
-        raise InputError(f"{images}: none of the {len(ids)} pictures could be segmented; mend them, or check the list")
-    return segmenter, failures
+    for part, part_failures in dist.gather((done, stage.failures)):
+        entries |= part
+        failures |= part_failures
+    return {image_id: entries[image_id] for image_id in sources if image_id in entries}, failures
+
+
+def _predict_one(
+    network: Segmenter, image_id: str, path: Path, stage: Stage, how: Prediction, tags: Mapping[str, Tags] | None
+) -> dict | None:
+    """Segment an image and write its files; its entry for the ledger, or None if it is up to date."""
+    allowed = None if tags is None else _allowed(tags, image_id)
+    data = read_bytes(path)
+    key = stage.key(data, str(allowed))
+    if stage.is_current(image_id, key):
+        return None
+    image = decode_image(data, path)
+    del data
+    found = segment(network, image, how, allowed)
+    files = write_outputs(image_id, path, image, found, network.classes, stage.out, how)
+    entry = {"id": image_id, "key": key, "files": describe_files(files, stage.out)}
+    return {**entry, "size": list(found.label.shape), "classes": class_shares(found)}
+
+
+def _allowed(tags: Mapping[str, Tags], image_id: str) -> tuple[int, ...]:
+    name = image_id if image_id in tags else image_id.rpartition("/")[2]
+    if name not in tags:
+        raise InputError("no image-level label; add a line for it, or leave --image-labels out")
+    return (0, *tags[name])
 
 
 def segment(
-    segmenter: Segmenter,
-    image: np.ndarray,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
-    refinement: str = "none",
-) -> np.ndarray:
-    """The label map of a picture.
+    network: Segmenter, image: np.ndarray, how: Prediction, allowed: Sequence[int] | None = None
+) -> Segmentation:
+    """The label map of an image and its confidence.
 
     Args:
         image: uint8 HxWx3.
-        scales, flip: see `Segmenter.predict`.
-        refinement: see `predict_folder`.
+        how: see `Prediction`; its ``long_side`` has been given to the network.
+        allowed: label values to choose from; None allows all.
 
     Returns:
-        uint8 HxW, values below the number of classes.
+        label values below the number of classes, or void where ``min_confidence`` is not reached.
     """
-    probabilities = segmenter.predict(image, scales, flip)
-    if refinement == "none":
-        return probabilities.argmax(0).astype(np.uint8)
+    if how.refinement == "none":
+        found = network.segment(image, how.scales, how.flip, allowed)
+    else:
+        found = _refined(network, image, network.predict(image, how.scales, how.flip), allowed)
+    if how.min_confidence:
+        found.label[found.confidence < 255 * how.min_confidence] = VOID
+    return found
+
+
+def _refined(
+    network: Segmenter, image: np.ndarray, probabilities: np.ndarray, allowed: Sequence[int] | None
+) -> Segmentation:
     # Refinement is a weighted mean, so a class that is improbable everywhere cannot win; leaving it out saves time.
     likely = np.flatnonzero(probabilities.max(axis=(1, 2)) > _SMALLEST_PROBABILITY)
+    if allowed is not None:
+        likely = np.array(sorted({*likely} & {*allowed}) or [0])
     with torch.inference_mode():
-        pixels = torch.from_numpy(image).to(segmenter.device).permute(2, 0, 1)[None].float()
-        maps = torch.from_numpy(probabilities[likely])[None].to(segmenter.device)
-        refined = pixel_adaptive_refinement(pixels, maps)[0].argmax(0).cpu().numpy()
-    return likely.astype(np.uint8)[refined]
+        pixels = torch.from_numpy(image).to(network.device).permute(2, 0, 1)[None].float()
+        maps = torch.from_numpy(probabilities[likely])[None].to(network.device)
+        best, chosen = pixel_adaptive_refinement(pixels, maps)[0].max(0)
+    confidence = np.nan_to_num(255 * best.cpu().numpy()).round().clip(0, 255)
+    return Segmentation(likely.astype(np.uint8)[chosen.cpu().numpy()], confidence.astype(np.uint8))

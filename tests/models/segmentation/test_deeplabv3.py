@@ -25,6 +25,7 @@ from models.segmentation import (
 )
 from models.segmentation import training as segmentation_training
 from models.segmentation.data import CropAugmentation, StepOrder
+from models.segmentation.options import Prediction
 from util.evaluation.boundary import BoundaryIoU, inner_band
 from util.runtime import (
     checkpoint,
@@ -529,11 +530,11 @@ def test_folder_is_predicted_resumed_and_reports_what_fails(trained, folder, mon
     out = folder / "out"
 
     def go(**options):
-        return predict.predict_folder(trained, ids, folder / "images", out, dist, **options)[1]
+        return predict.predict_folder(trained, ids, folder / "images", out, dist, Prediction(**options))[1]
 
     assert sorted(go()) == ["p7", "p8"]
     label = read_label(out / "labels" / "p5.png", 3)
-    assert label.shape == (48, 64) and (out / "pictures" / "p6.jpg").is_file()
+    assert label.shape == (48, 64) and (out / "overlays" / "p6.jpg").is_file()
     calls = []
     segment = predict.segment
     monkeypatch.setattr(predict, "segment", lambda *arguments: calls.append(1) or segment(*arguments))

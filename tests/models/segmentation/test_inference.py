@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F
 
 from models.segmentation import inference
-from models.segmentation.inference import Segmenter, working_size
+from models.segmentation.inference import PixelNetwork, Segmenter, working_size
 from models.segmentation.tiling import tiles
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ class ColourNet(torch.nn.Module):
 
 
 def segmenter_of(net=None, **config):
-    return Segmenter(net or ColourNet(), class_table(["a", "b", "c"]), config, None, CPU)
+    return Segmenter(PixelNetwork(net or ColourNet()), class_table(["a", "b", "c"]), config, None, CPU)
 
 
 def blobs(height, width, seed=0):
@@ -99,9 +99,10 @@ def test_too_large_an_input_is_cut_into_tiles(monkeypatch):
     assert (tiled.label == whole.label).all() and np.abs(tiled.confidence.astype(int) - whole.confidence).max() <= 1
 
 
-def test_only_allowed_classes_are_chosen():
+@pytest.mark.parametrize("size", [{}, {"working_size": 40}])
+def test_only_allowed_classes_are_chosen(size):
     image = blobs(50, 60)
-    free, bound = segmenter_of().segment(image), segmenter_of().segment(image, allowed={0, 2})
+    free, bound = segmenter_of(**size).segment(image), segmenter_of(**size).segment(image, allowed={0, 2})
     assert set(np.unique(free.label)) == {0, 1, 2} and set(np.unique(bound.label)) == {0, 2}
     kept = free.label != 1
     assert (free.label == bound.label)[kept].all() and (bound.confidence >= free.confidence)[kept].all()

@@ -1,0 +1,91 @@
+"""Opening a trained network, whatever its file: a checkpoint of this project, or what export.py made of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.segmentation.deeplabv3 import load_checkpoint
+from models.segmentation.inference import Segmenter
+from util.data.voc import MAX_CLASSES, ClassTable
+from util.runtime.errors import InputError
+
+ONNX_SUFFIX = ".onnx"
+INPUT, OUTPUT = "pixels", "logits"
+METADATA = "wsss"  # the key that classes, colours and working size have in an ONNX file, as JSON
+
+
+class OnnxNetwork(nn.Module):
+    """A network of an ONNX file, computed by onnxruntime: float Bx3xHxW, 0 to 255 -> logits BxCxHxW."""
+
+    def __init__(self, session: Any):
+        super().__init__()
+        self.session = session
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        answer = self.session.run([OUTPUT], {INPUT: np.ascontiguousarray(pixels.cpu().numpy())})[0]
+        return torch.from_numpy(answer)
+
+
+def open_network(path: str | os.PathLike, device: torch.device | str = "cpu") -> Segmenter:
+    """The network of a checkpoint of ``train_deeplabv3.py`` or an ONNX file of ``export.py``.
+
+    Args:
+        path: ``*.onnx`` for the latter.
+        device: of a checkpoint's network. onnxruntime takes a GPU where it was installed for one.
+
+    Raises:
+        InputError: if the file cannot be used.
+    """
+    if Path(path).suffix.lower() == ONNX_SUFFIX:
+        return _open_onnx(Path(path))
+    return load_checkpoint(path, device)
+
+
+def onnx_session(path: Path) -> Any:
+    """An ``onnxruntime.InferenceSession`` with as many threads as torch has.
+
+    Raises:
+        InputError: if onnxruntime is missing, or the file is missing or damaged.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise InputError("ONNX files need onnxruntime: pip install onnxruntime (or onnxruntime-gpu)") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; make it with export.py --format onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+    except Exception as error:  # onnxruntime's errors have no common class that it exports
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(f"{path}: not a readable ONNX file ({reason}); make it again with export.py") from None
+
+
+def _open_onnx(path: Path) -> Segmenter:
+    session = onnx_session(path)
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    if text is None or [node.name for node in session.get_inputs()] != [INPUT]:
+        raise InputError(f"{path}: an ONNX file of another project; give one that export.py made")
+    try:
+        content = json.loads(text)
+        classes = ClassTable(
+            tuple(map(str, content["classes"])), tuple((int(r), int(g), int(b)) for r, g, b in content["palette"])
+        )
+        size = content["config"].get("working_size")
+        fits = 2 <= len(classes) == len(classes.colors) <= MAX_CLASSES and (
+            size is None or (type(size) is int and size > 0)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: its metadata is damaged ({error}); make it again with export.py") from None
+    if not fits:
+        raise InputError(f"{path}: its metadata is not that of a network; make it again with export.py")
+    return Segmenter(OnnxNetwork(session), classes, content["config"], content.get("score"), torch.device("cpu"))

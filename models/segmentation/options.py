@@ -1,0 +1,45 @@
+"""What a prediction may be asked for; without torch, so that scripts can read the defaults."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from util.runtime.errors import InputError
+
+FORMATS = ("label-map", "overlay", "coco-json", "labelme")
+REFINEMENTS = ("none", "pixel-adaptive")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How images are segmented, and what is written.
+
+    Attributes:
+        scales, flip: see `Segmenter.predict`.
+        long_side: see `Segmenter.long_side`; 0: the images' own size, None: the size that the network was trained at.
+        refinement: ``none``, or ``pixel-adaptive`` for `models.common.refine`.
+        formats: of ``FORMATS``; label maps are always written.
+        confidence: whether to write ``confidence/<id>.png``, 8-bit grey, 255 = 1.
+        min_confidence: pixels with a lower probability become void.
+        overlays: folder of the overlays.
+    """
+
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    long_side: int | None = None
+    refinement: str = "none"
+    formats: tuple[str, ...] = ("label-map", "overlay")
+    confidence: bool = False
+    min_confidence: float = 0.0
+    overlays: str = "overlays"
+
+    def check(self) -> None:
+        """Raise InputError for a choice that does not exist."""
+        if self.refinement not in REFINEMENTS:
+            raise InputError(f"refinement {self.refinement!r}: choose one of {', '.join(REFINEMENTS)}")
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise InputError(f"scales {list(self.scales)}: give factors above 0, such as 0.75 1 1.25")
+        unknown = set(self.formats) - set(FORMATS)
+        if unknown:
+            raise InputError(f"format {', '.join(sorted(unknown))}: choose of {', '.join(FORMATS)}")

@@ -1,0 +1,103 @@
+"""What is written of a segmented image: label map, overlay, confidence map, labelme; and of all: a table and a COCO file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from models.segmentation.inference import Segmentation
+from models.segmentation.options import Prediction
+from util.data.annotations import coco_annotations, coco_categories, labelme_content
+from util.data.labels import read_label, write_label
+from util.data.voc import VOID, ClassTable
+from util.runtime.files import atomic_write, write_bytes
+from util.vis import overlay, save_image
+
+
+def class_shares(found: Segmentation) -> list[tuple[int, float, float]]:
+    """(label value, share of the pixels, mean confidence), each in 0..1, for every value of a label map."""
+    table = np.zeros(1 << 16, np.int64)
+    step = max(1, (1 << 20) // found.label.shape[1])
+    for top in range(0, len(found.label), step):  # in pieces: bincount makes 8 bytes of every pixel
+        rows = slice(top, top + step)
+        pairs = found.label[rows].astype(np.uint16) << 8 | found.confidence[rows]
+        table += np.bincount(pairs.ravel(), minlength=1 << 16)
+    counts = table.reshape(256, 256)
+    pixels = counts.sum(1)
+    confidence = counts @ np.arange(256) / 255
+    return [(int(c), pixels[c] / found.label.size, confidence[c] / pixels[c]) for c in np.flatnonzero(pixels)]
+
+
+def write_outputs(
+    image_id: str,
+    source: Path,
+    image: np.ndarray,
+    found: Segmentation,
+    classes: ClassTable,
+    out: Path,
+    how: Prediction,
+) -> list[Path]:
+    """Write what is wanted of an image (uint8 HxWx3, read from ``source``) to ``out``; returns the files.
+
+    Raises:
+        OSError: if the disk is full or cannot be written.
+    """
+    files = [out / "labels" / f"{image_id}.png"]
+    write_label(files[0], found.label, classes.palette)
+    if "overlay" in how.formats:
+        files.append(out / how.overlays / f"{image_id}.jpg")
+        save_image(files[-1], overlay(image, found.label, classes.palette))
+    if "labelme" in how.formats:
+        files.append(out / "labelme" / f"{image_id}.json")
+        relative = Path(os.path.relpath(source, files[-1].parent)).as_posix()
+        _write_json(files[-1], labelme_content(found.label, classes, relative))
+    if how.confidence:
+        files.append(out / "confidence" / f"{image_id}.png")
+        with atomic_write(files[-1]) as temporary:
+            Image.fromarray(found.confidence).save(temporary, compress_level=1)
+    return files
+
+
+def write_summary(path: Path, entries: Mapping[str, dict], classes: ClassTable) -> None:
+    """Write the share of the pixels and the mean confidence of every class in every image, as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["image", "class", "share", "confidence"])
+    for image_id, entry in entries.items():
+        for value, share, confidence in entry["classes"]:
+            name = "void" if value == VOID else classes.names[value]
+            writer.writerow([image_id, name, f"{share:.6f}", f"{confidence:.4f}"])
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def write_coco(
+    path: Path, entries: Mapping[str, dict], files: Mapping[str, Path], out: Path, classes: ClassTable
+) -> None:
+    """Write the label maps of ``out`` as one COCO file with run-length codes.
+
+    Args:
+        entries: of the ledger, see `predict_images`.
+        files: id -> the image that COCO's ``file_name`` refers to, relative to ``out``.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for number, image_id in enumerate(tqdm(entries, desc=path.name, unit="image", dynamic_ncols=True), 1):
+        label = read_label(out / "labels" / f"{image_id}.png")
+        name = Path(os.path.relpath(files[image_id], out)).as_posix()
+        images.append({"id": number, "file_name": name, "height": label.shape[0], "width": label.shape[1]})
+        annotations += coco_annotations(label, number, len(annotations) + 1)
+    void = any(annotation["category_id"] == VOID for annotation in annotations)
+    content = {"images": images, "annotations": annotations, "categories": coco_categories(classes, void)}
+    _write_json(path, content)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    write_bytes(path, json.dumps(content, separators=(",", ":")).encode())

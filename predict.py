@@ -1,0 +1,70 @@
+"""Segment images with a trained network. No list and no ground truth are needed.
+
+    python predict.py --checkpoint runs/deeplab/last.pth --images holiday --out predictions
+    python predict.py --checkpoint net.onnx --images a.jpg 'shots/*/*.png' --format labelme coco-json --out predictions
+    torchrun --nproc-per-node=4 predict.py --checkpoint ...        shared out over processes
+
+Writes OUT/labels/<id>.png (label maps), OUT/overlays/<id>.jpg, OUT/summary.csv (share and mean confidence of every class in
+every image) and, if wanted, OUT/confidence/<id>.png, OUT/labelme/<id>.json and OUT/annotations.json (COCO). Subfolders are
+kept. Images are seen at the size that the network was trained at; those beyond memory are cut into tiles.
+Re-run the command to resume; up-to-date results are reused.
+"""
+
+from argparse import Namespace
+
+from models.segmentation.options import FORMATS, Prediction
+from util.runtime.cli import Parser, real, run
+
+
+def parse_arguments() -> Namespace:
+    parser = Parser(__doc__)
+    images = {"type": str, "nargs": "+", "metavar": "DIR|FILE|GLOB", "help": "folders, images or patterns in quotes"}
+    labels = {"help": "restrict each image to its classes: cls_labels.npy, a CSV, or VOC's Annotations"}
+    parser.add_common("checkpoint", "images", "out", required=("checkpoint", "images", "out"), images=images)
+    parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
+    parser.add_common("overwrite", "device")
+    output = parser.group("output")
+    output.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        default=list(Prediction.formats),
+        metavar="NAME",
+        help="what to write besides label maps: overlay, coco-json, labelme; label-map for these alone",
+    )
+    output.add_argument("--confidence", action="store_true", help="write confidence maps, 8-bit grey, 255 = 1")
+    output.add_argument(
+        "--min-confidence",
+        type=real(0, 1),
+        default=Prediction.min_confidence,
+        metavar="P",
+        help="pixels of lower probability become void",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_arguments()
+    from models.segmentation.predict import predict_anything
+
+    how = Prediction(
+        scales=tuple(args.scales),
+        flip=args.flip,
+        long_side=args.long_side,
+        formats=tuple(args.format),
+        confidence=args.confidence,
+        min_confidence=args.min_confidence,
+    )
+    return predict_anything(
+        args.checkpoint,
+        args.images,
+        args.out,
+        how,
+        device=args.device,
+        image_labels=args.image_labels,
+        overwrite=args.overwrite,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,211 @@
+"""predict.py: the same label maps as evaluate_enhanced.py, every format, tags, resuming, processes and bad input."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import ROOT, tiny_network
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+import evaluate_enhanced
+import predict as predict_script
+from util.data.labels import read_label
+from util.runtime.cli import run
+from util.runtime.files import file_digest
+
+torch = pytest.importorskip("torch")
+
+NAMES = ["background", "cat", "dog"]
+
+
+@pytest.fixture
+def shots(tmp_path):
+    """A network of three classes (working size 64) and a folder with five images of other sizes, two in a subfolder."""
+    tiny_network(tmp_path / "net.pth", NAMES, working_size=64)
+    generator = np.random.default_rng(0)
+    for number in range(5):
+        path = tmp_path / "shots" / ("day" if number > 2 else "") / f"s{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = generator.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((60 + 9 * number, 50), Image.Resampling.BICUBIC).save(path)
+    return tmp_path
+
+
+@pytest.fixture
+def predict(shots, monkeypatch, capsys):
+    """Runs predict.py in this process, as the command line would."""
+
+    def call(out="out", *more, images="shots", checkpoint="net.pth"):
+        return call_script(predict_script, monkeypatch, capsys, *arguments(shots, out, images, checkpoint), *more)
+
+    return call
+
+
+def arguments(folder, out, images="shots", checkpoint="net.pth"):
+    return ["--checkpoint", folder / checkpoint, "--images", folder / images, "--out", folder / out, "--device", "cpu"]
+
+
+def call_script(script, monkeypatch, capsys, *options):
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, options)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(script.main)
+    texts = capsys.readouterr()
+    return subprocess.CompletedProcess(sys.argv, ended.value.code, texts.out, texts.err)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def digests(folder):
+    """Name -> digest of every result; records of the run left out."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
+    return {str(path.relative_to(folder)): file_digest(path) for path in files if path.name != "run.json"}
+
+
+def test_label_maps_are_those_of_evaluation(shots, predict, monkeypatch, capsys):
+    ids = ["s0", "s1", "s2"]
+    (shots / "list.txt").write_text("\n".join(ids))
+    assert predict("plain").returncode == 0
+    (shots / "gt").mkdir()
+    for image_id in ids:
+        (shots / "gt" / f"{image_id}.png").write_bytes((shots / "plain/labels" / f"{image_id}.png").read_bytes())
+    for name, options in (("plain", []), ("rich", ["--scales", 0.75, 1.5, "--flip"]), ("full", ["--full-size"])):
+        assert predict(name, *options).returncode == 0
+        done = call_script(
+            evaluate_enhanced, monkeypatch, capsys, "--checkpoint", shots / "net.pth", "--images", shots / "shots", "--gt", shots / "gt",
+            "--list", shots / "list.txt", "--out", shots / f"eval_{name}", "--workers", 1, "--device", "cpu", *options,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        for image_id in ids:
+            mine = read_label(shots / name / "labels" / f"{image_id}.png", 3)
+            theirs = read_label(shots / f"eval_{name}/predictions/labels" / f"{image_id}.png", 3)
+            assert (mine == theirs).all() and len(np.unique(mine)) > 1
+    assert digests(shots / "plain") != digests(shots / "full")
+
+
+def test_every_format_says_the_same(shots, predict):
+    done = predict("out", "--format", "overlay", "coco-json", "labelme", "--confidence", "--min-confidence", 0.5)
+    assert done.returncode == 0, done.stderr
+    assert "long side of 64 pixels (the size that it was trained at)" in done.stdout
+    out = shots / "out"
+    coco = json.loads((out / "annotations.json").read_text())
+    assert coco["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 255, "name": "void"}]
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    for image in coco["images"]:
+        source = (out / image["file_name"]).resolve()
+        assert source.is_file() and Image.open(source).size == (image["width"], image["height"])
+        image_id = source.relative_to(shots / "shots").with_suffix("").as_posix()
+        label = read_label(out / "labels" / f"{image_id}.png", 3)
+        confidence = np.asarray(Image.open(out / "confidence" / f"{image_id}.png"))
+        assert ((confidence < 127.5) == (label == 255)).all()
+        again = np.zeros_like(label)
+        for annotation in coco["annotations"]:
+            if annotation["image_id"] == image["id"]:
+                again[coco_mask.decode(annotation["segmentation"]) > 0] = annotation["category_id"]
+        assert (again == label).all()
+        labelme = json.loads((out / "labelme" / f"{image_id}.json").read_text())
+        assert (out / "labelme" / image_id).parent.joinpath(labelme["imagePath"]).resolve() == source
+        assert {shape["label"] for shape in labelme["shapes"]} <= {"cat", "dog", "__ignore__"}
+        mine = [row for row in rows if row["image"] == image_id]
+        assert abs(sum(float(row["share"]) for row in mine) - 1) < 1e-5
+        for row in mine:
+            where = label == (255 if row["class"] == "void" else NAMES.index(row["class"]))
+            assert float(row["share"]) == pytest.approx(where.mean(), abs=1e-6)
+            assert float(row["confidence"]) == pytest.approx(confidence[where].mean() / 255, abs=1e-3)
+    assert "void" in {row["class"] for row in rows}
+    assert Image.open(out / "overlays/day/s3.jpg").size == (87, 50)
+
+
+def test_tags_restrict_the_classes(shots, predict):
+    (shots / "tags.csv").write_text("s0,dog\nday/s3,cat\ns4\n")
+    done = predict("out", "--image-labels", shots / "tags.csv")
+    assert done.returncode == 1 and "s1: no image-level label" in done.stderr
+    found = {name: set(np.unique(read_label(shots / f"out/labels/{name}.png"))) for name in ("s0", "day/s3", "day/s4")}
+    assert found["s0"] <= {0, 2} and found["day/s3"] <= {0, 1} and found["day/s4"] == {0}
+
+
+def test_bad_images_are_named_and_the_rest_goes_on(shots, predict):
+    (shots / "shots/day/s3.png").write_bytes(b"no image")
+    (shots / "shots/s0.jpg").write_bytes((shots / "shots/s1.png").read_bytes())
+    done = predict()
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "day/s3" in done.stderr and "s0.jpg" in done.stderr and "4 of 6 images" in done.stdout
+    assert sorted(path.stem for path in (shots / "out/labels").rglob("*.png")) == ["s0", "s1", "s2", "s4"]
+    (shots / "shots/s0.png").unlink()
+    (shots / "shots/day/s3.png").unlink()
+    assert predict().returncode == 0, "what was wrong is right now"
+    assert len(list(csv.reader((shots / "out/summary.csv").open()))) > 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": "none.pth"}, "no checkpoint here"),
+        ({"images": "nowhere"}, "no such file or folder"),
+        ({"more": ["--scales", "0"]}, "scales"),
+        ({"more": ["--min-confidence", "2"]}, "min-confidence"),
+        ({"more": ["--format", "gif"]}, "gif"),
+        ({"more": ["--image-labels", "no.csv"]}, "no.csv"),
+        ({"more": ["--device", "cuda:77"]}, "cuda:77"),
+    ],
+)
+def test_bad_commands_are_input_errors(predict, change, message):
+    done = predict("out", *change.pop("more", []), **change)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_processes_share_the_work(shots, predict):
+    options = ["--format", "overlay", "labelme", "coco-json", "--flip"]
+    assert predict("alone", *options).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "predict.py"),
+         *arguments(shots, "shared"), *options], capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    alone, shared = (
+        {k: v for k, v in digests(shots / name).items() if "ledger" not in k} for name in ("alone", "shared")
+    )
+    assert alone == shared
+
+
+def killed_and_resumed(folder, predict, count, kills=2):
+    """Predict ``count`` images, killed ``kills`` times, and without; the results of both."""
+    source = sorted((folder / "shots").glob("*.png"))
+    for number in range(count):
+        os.link(source[number % len(source)], folder / "shots" / f"copy_{number:04}.png")
+    options = ["--format", "overlay", "labelme", "coco-json", "--confidence"]
+    assert predict("whole", *options).returncode == 0
+    generator = random.Random(0)
+    command = [sys.executable, str(ROOT / "predict.py"), *arguments(folder, "killed"), *options]
+    done_before = 0
+    for _ in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wanted = done_before + 1 + generator.randrange(count // 3)
+        while len(list((folder / "killed/labels").glob("*.png"))) < wanted:
+            assert process.poll() is None, "it was finished before it could be killed"
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done_before = wanted
+    assert predict("killed", *options).returncode == 0
+    return digests(folder / "whole"), digests(folder / "killed")
+
+
+@pytest.mark.slow
+def test_killed_twice_the_results_are_the_same_bytes(shots, predict):
+    whole, killed = killed_and_resumed(shots, predict, 60)
+    assert whole == killed and len(whole) > 4 * 60

@@ -1,0 +1,103 @@
+"""What people give for ``--images``: folders with subfolders, single files and patterns -> ids and files."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from util.data.images import IMAGE_SUFFIXES
+from util.runtime.errors import InputError
+from util.runtime.files import check_id
+
+
+@dataclass
+class Sources:
+    """Images by id.
+
+    Attributes:
+        files: id -> file, in the order of the ids. An id is the path below the folder given, without its suffix.
+        problems: path -> message, for images whose result would have no place of its own.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def find_sources(given: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Sources:
+    """Find the images of folders, files and patterns such as ``shots/*/*.jpg``.
+
+    Args:
+        given: folders are searched with their subfolders; hidden files and folders are left out.
+        leave_out: a folder to leave out: the results, which may be inside of a folder that is searched.
+
+    Raises:
+        InputError: if something given does not exist, or there is no image in it.
+    """
+    sources = Sources()
+    found: dict[str, Path] = {}
+    for name in given:
+        pairs = [(image_id, path) for image_id, path in _find(os.fspath(name)) if not _inside(path, leave_out)]
+        if not pairs:
+            raise InputError(f"{name}: no images here ({', '.join(IMAGE_SUFFIXES)}); check the path")
+        for image_id, path in pairs:
+            _add(image_id, path, found, sources.problems)
+    sources.files = dict(sorted(found.items()))
+    return sources
+
+
+def _add(image_id: str, path: Path, found: dict[str, Path], problems: dict[str, str]) -> None:
+    other = found.get(image_id)
+    if other is not None and os.path.samefile(other, path):
+        return
+    try:
+        for part in image_id.split("/"):
+            check_id(part)
+    except InputError as error:
+        problems[str(path)] = str(error)
+        return
+    if other is not None:
+        problems[str(path)] = f"has the id {image_id!r}, as {other} has; rename one, or give its folder another --out"
+        return
+    found[image_id] = path
+
+
+def _find(name: str) -> Iterator[tuple[str, Path]]:
+    """(id, file) of one argument."""
+    path = Path(name)
+    if path.is_dir():
+        yield from _walk(path)
+    elif path.exists():
+        yield path.stem, path
+    elif glob.has_magic(name):
+        root = Path(*_fixed_parts(path))
+        for match in sorted(map(Path, glob.glob(name, recursive=True))):
+            if match.is_dir():
+                continue  # a pattern says itself how deep it goes
+            if match.suffix.lower() in IMAGE_SUFFIXES:
+                yield match.relative_to(root).with_suffix("").as_posix(), match
+    else:
+        raise InputError(f"{name}: no such file or folder; give a folder, an image, or a pattern in quotes")
+
+
+def _fixed_parts(path: Path) -> Iterator[str]:
+    """The parts of a pattern before the first one with a wildcard."""
+    for part in path.parts:
+        if glob.has_magic(part):
+            return
+        yield part
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                yield path.relative_to(folder).with_suffix("").as_posix(), path
+
+
+def _inside(path: Path, folder: Path | None) -> bool:
+    return folder is not None and folder.resolve() in path.resolve().parents
