@@ -52,8 +52,12 @@ class PixelNetwork(nn.Module):
         mean, deviation: of each channel, in 0..1.
     """
 
-    def __init__(self, net: nn.Module, mean: Sequence[float] = IMAGENET_MEAN,
-                 deviation: Sequence[float] = IMAGENET_DEVIATION):  # fmt: skip
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        deviation: Sequence[float] = IMAGENET_DEVIATION,
+    ):
         super().__init__()
         self.net = net
         self.mean: Tensor
