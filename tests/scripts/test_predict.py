@@ -86,9 +86,25 @@ def test_label_maps_are_those_of_evaluation(shots, predict, monkeypatch, capsys)
     for name, options in (("plain", []), ("rich", ["--scales", 0.75, 1.5, "--flip"]), ("full", ["--full-size"])):
         assert predict(name, *options).returncode == 0
         done = call_script(
-            evaluate_enhanced, monkeypatch, capsys, "--checkpoint", shots / "net.pth", "--images", shots / "shots", "--gt", shots / "gt",
-            "--list", shots / "list.txt", "--out", shots / f"eval_{name}", "--workers", 1, "--device", "cpu", *options,
-        )  # fmt: skip
+            evaluate_enhanced,
+            monkeypatch,
+            capsys,
+            "--checkpoint",
+            shots / "net.pth",
+            "--images",
+            shots / "shots",
+            "--gt",
+            shots / "gt",
+            "--list",
+            shots / "list.txt",
+            "--out",
+            shots / f"eval_{name}",
+            "--workers",
+            1,
+            "--device",
+            "cpu",
+            *options,
+        )
         assert done.returncode == 0, done.stderr
         for image_id in ids:
             mine = read_label(shots / name / "labels" / f"{image_id}.png", 3)
@@ -172,9 +188,20 @@ def test_processes_share_the_work(shots, predict):
     options = ["--format", "overlay", "labelme", "coco-json", "--flip"]
     assert predict("alone", *options).returncode == 0
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(ROOT / "predict.py"),
-         *arguments(shots, "shared"), *options], capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            str(ROOT / "predict.py"),
+            *arguments(shots, "shared"),
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     alone, shared = (
         {k: v for k, v in digests(shots / name).items() if "ledger" not in k} for name in ("alone", "shared")
