@@ -1,16 +1,20 @@
 """Every script with a small piece of work, as the tests of this folder run it."""
 
-import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from harness import HANGS, ROOT, Run, Server, Watch, results
+from harness import ROOT, Run, result_files, results
 
-PICTURES = ("JPEGImages", ".jpg")
-TINY = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights", "none"]
+IMAGES, LISTED = "--images {data}/JPEGImages", "--list {data}/ImageSets/Segmentation/train.txt"
+COMMON = f"{IMAGES} {LISTED} --class-names {{data}}/class_names.txt"
+TINY = "--encoder timm-mobilenetv3_small_minimal_100 --encoder-weights none"
+HELD_OUT = "--val-list {data}/ImageSets/Segmentation/val.txt"
+MERGE = (
+    "--pseudo-path {data}/labels --sam-path {data}/masks --gt-dir {data}/SegmentationClassAug --workers 2 "
+    "--images-path {data}/JPEGImages --image-list {data}/ImageSets/Segmentation/train.txt "
+    "--class-names {data}/class_names.txt"
+)
 
 
 @dataclass(frozen=True)
@@ -18,112 +22,150 @@ class Case:
     """A command of a script.
 
     Attributes:
-        name: in tables.
         script: file name.
-        arguments: (`Place`) -> options but ``--out``.
-        network: whether it runs one; such runs are slower.
+        options: all but ``--out``; ``{data}`` is the data set, ``{archives}`` those of VOC, ``{checkpoint}`` that of `needs`.
+        needs: the case that trains its network.
         reads: folder of the data, and suffix, of files of single images that it reads; None where it reads archives.
+        kills: how many times it is killed by default.
         trains: whether its result is weights, which no other run makes again once an image was left out.
         shared: whether torchrun can share it out over processes.
-        pipeline: whether it runs the other scripts; it is killed, but its disk is theirs.
     """
 
-    name: str
     script: str
-    arguments: Callable[["Place"], list]
-    network: bool = False
+    options: str
+    needs: str | None = None
     reads: tuple[str, str] | None = ("labels", ".png")
+    kills: int = 4
     trains: bool = False
     shared: bool = False
-    pipeline: bool = False
+
+
+OF_IMAGES = ("JPEGImages", ".jpg")
+CASES = {
+    "generate_sam_masks": Case(
+        "generate_sam_masks.py", f"{IMAGES} {LISTED} --model regions --preview 2", reads=OF_IMAGES, shared=True
+    ),
+    "masks, gzip": Case("generate_sam_masks.py", f"{IMAGES} {LISTED} --model regions --gzip", reads=OF_IMAGES),
+    "main merge": Case("main.py", f"--mode merge --method max_iou_imp2 {MERGE}"),
+    "main compare": Case("main.py", f"--mode compare --methods max_iou,max_iou_imp2 {MERGE}"),
+    "main all": Case("main.py", f"--mode all --method max_iou_imp --vis-random 3 {MERGE}"),
+    "train_transcam": Case(
+        "train_transcam.py",
+        f"{COMMON} {TINY} {HELD_OUT} --method cam --image-labels {{data}}/cls_labels.npy --epochs 3 --batch-size 4 "
+        "--crop-size 32 --long-side 40 48 --save-minutes 0 --workers 1",
+        reads=OF_IMAGES,
+        kills=2,
+        trains=True,
+        shared=True,
+    ),
+    "generate_cams": Case(
+        "generate_cams.py",
+        f"{COMMON} --image-labels {{data}}/cls_labels.npy --checkpoint {{checkpoint}} --sizes 32 48 --refine par "
+        "--workers 1",
+        needs="train_transcam",
+        reads=OF_IMAGES,
+        kills=2,
+        shared=True,
+    ),
+    "train_deeplabv3": Case(
+        "train_deeplabv3.py",
+        f"{COMMON} {TINY} {HELD_OUT} --val-gt {{data}}/SegmentationClassAug --labels {{data}}/labels --steps 12 "
+        "--batch-size 2 --crop-size 32 --val-every 3 --ema 0.9 --workers 1",
+        kills=2,
+        trains=True,
+        shared=True,
+    ),
+    "evaluate labels": Case(
+        "evaluate_enhanced.py",
+        f"{LISTED} --class-names {{data}}/class_names.txt --pred {{data}}/labels --baseline {{data}}/labels "
+        "--gt {data}/SegmentationClassAug --boundary --workers 2",
+    ),
+    "evaluate network": Case(
+        "evaluate_enhanced.py",
+        f"{COMMON} --checkpoint {{checkpoint}} --gt {{data}}/SegmentationClassAug --workers 2",
+        needs="train_deeplabv3",
+        reads=OF_IMAGES,
+        kills=2,
+        shared=True,
+    ),
+    "check_pseudo_label": Case(
+        "check_pseudo_label.py",
+        f"{COMMON} --labels {{data}}/labels --image-labels {{data}}/cls_labels.npy --gt {{data}}/SegmentationClassAug "
+        "--workers 2",
+    ),
+    "prepare_voc": Case("prepare_voc.py", "--archives {archives} --partial --workers 2", reads=None),
+}
+assert all((ROOT / case.script).is_file() for case in CASES.values())
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an undisturbed run gave: its folder, what is in it, and how often it changed something there."""
+
+    out: Path
+    results: dict
+    changes: int
 
 
 class Place:
     """Data, and the undisturbed results of the cases, each made once when first asked for."""
 
-    def __init__(self, folder: Path, server: Server):
-        self.folder, self.server = folder, server
-        self.data = folder / "data"
+    def __init__(self, folder: Path):
+        self.folder, self.data = folder, folder / "data"
         self._references: dict[str, Reference] = {}
-        make_data(self.data)
+        make_data(self.data, 12)
 
-    @property
-    def common(self) -> list:
-        """Pictures, the list and the class names."""
-        return [*self.pictures, *self.listed]
+    def reference(self, name: str) -> Reference:
+        """An undisturbed run.
 
-    @property
-    def pictures(self) -> list:
-        return ["--images", self.data / "JPEGImages"]
-
-    @property
-    def listed(self) -> list:
-        return ["--list", self.data / "ImageSets/Segmentation/train.txt", "--class-names", self.names]
-
-    @property
-    def names(self) -> Path:
-        return self.data / "class_names.txt"
-
-    def out(self, case: str) -> Path:
-        """The undisturbed result of a case."""
-        return self.reference(CASES[case]).out
-
-    def reference(self, case: Case) -> "Reference":
-        """An undisturbed run, with how long it took and how much happened."""
-        if case.name not in self._references:
-            out = self.folder / "undisturbed" / case.name
+        Raises:
+            AssertionError: if it fails, or writes a file under its final name, where a reader could meet a part.
+        """
+        if name not in self._references:
+            out = self.folder / "undisturbed" / name.replace(" ", "_")
             out.mkdir(parents=True)
-            with Watch(out) as watch:
-                run = self.start(case, out)
-                begun = time.monotonic()
-                while run.poll() is None and time.monotonic() - begun < HANGS:
-                    watch.look(0.01)
-                seconds = time.monotonic() - begun
-                code = run.wait()
-                watch.look()
-            assert code == 0, f"{case.name} ended with {code}:\n{run.text[-3000:]}"
-            self._references[case.name] = Reference(
-                out, results(out), seconds, watch.happenings, frozenset(watch.in_place)
-            )
-        return self._references[case.name]
+            run = self.start(name, out)
+            assert run.wait() == 0, run.text[-3000:]
+            placed = set(Path(f"{run.log}.placed").read_text().splitlines())
+            in_place = {str(path) for path in result_files(out)} - placed
+            assert not in_place, f"written under the final name: {sorted(in_place)}"
+            self._references[name] = Reference(out, results(out), run.log.stat().st_size)
+        return self._references[name]
 
-    def start(self, case: Case, out: Path, *more, **options) -> Run:
-        """Start a case into a folder; `Server.start` takes the options."""
-        log = self.folder / f"{case.name}.{len(os.listdir(self.folder))}.log"
-        return self.server.start(case.script, [*case.arguments(self), "--out", out, *more], log, **options)
+    def start(self, name: str, out: Path, *more: str, **options) -> Run:
+        """Start a case into a folder; `Run.start` takes the options."""
+        number = len(list(self.folder.glob("*.log")))
+        return Run.start(
+            CASES[name].script,
+            [*self.options(name), "--out", out, *more],
+            self.folder / f"{number:04}.log",
+            out,
+            **options,
+        )
 
-    def run(self, case: Case, out: Path, *more, **options) -> tuple[int, str]:
+    def options(self, name: str) -> list[str]:
+        """The options of a case, filled in."""
+        case, archives = CASES[name], self.folder / "archives"
+        if "{archives}" in case.options and not archives.exists():
+            make_archives(archives)
+        checkpoint = self.reference(case.needs).out / "last.pth" if case.needs else None
+        return case.options.format(data=self.data, archives=archives, checkpoint=checkpoint).split()
+
+    def run(self, name: str, out: Path, *more: str, **options) -> tuple[int, str]:
         """Run a case to its end: exit code and all that it printed."""
-        run = self.start(case, out, *more, **options)
+        run = self.start(name, out, *more, **options)
         return run.wait(), run.text
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What an undisturbed run gave.
-
-    Attributes:
-        out, results: its folder and what is in it.
-        seconds, happenings: how long it took, and the changes seen in its folder.
-        in_place: files that were not put in place at once.
-    """
-
-    out: Path
-    results: dict
-    seconds: float
-    happenings: int
-    in_place: frozenset
-
-
-def make_data(folder: Path) -> None:
-    """20 generated pictures with labels that are off by some pixels, and masks of their regions."""
+def make_data(folder: Path, count: int) -> None:
+    """Generated images (``count`` to train and 4 held out) with labels that are off by some pixels, and region masks."""
     from models.sam.regions import region_masks
     from util.data.images import read_image
     from util.data.labels import read_label, write_label
     from util.data.mask_files import write_masks
     from util.data.synthetic import CLASSES, write_data_set
 
-    write_data_set(folder, {"train": 16, "val": 4}, side=60)
+    write_data_set(folder, {"train": count, "val": 4}, side=64)
     for path in sorted((folder / "JPEGImages").iterdir()):
         label = read_label(folder / "SegmentationClassAug" / f"{path.stem}.png")
         write_label(folder / "labels" / f"{path.stem}.png", np.roll(label, 3, axis=1), CLASSES.palette)
@@ -136,96 +178,3 @@ def make_archives(folder: Path) -> None:
 
     write_archive(folder / "VOCtrainval_11-May-2012.tar", voc_files(), "w")
     write_archive(folder / "benchmark.tgz", sbd_files(), "w:gz")
-
-
-def _prepare(place):
-    if not (place.folder / "archives").exists():
-        make_archives(place.folder / "archives")
-    return ["--archives", place.folder / "archives", "--partial", "--workers", 2]
-
-
-def _masks(place):
-    return [*place.pictures, *place.listed[:2], "--model", "regions", "--preview", 2]
-
-
-def _merge_stage(*options):
-    def arguments(place):
-        data = place.data
-        return [
-            *options, "--pseudo-path", data / "labels", "--sam-path", data / "masks", "--gt-dir",
-            data / "SegmentationClassAug", "--images-path", data / "JPEGImages", "--image-list",
-            data / "ImageSets/Segmentation/train.txt", "--class-names", place.names, "--workers", 2,
-        ]  # fmt: skip
-
-    return arguments
-
-
-def _transcam(place):
-    return [
-        *place.common, "--method", "cam", *TINY, "--image-labels", place.data / "cls_labels.npy", "--val-list",
-        place.data / "ImageSets/Segmentation/val.txt", "--epochs", 3, "--batch-size", 4, "--crop-size", 32,
-        "--long-side", 40, 48, "--save-minutes", 0.0005, "--workers", 1,
-    ]  # fmt: skip
-
-
-def _cams(place):
-    return [
-        *place.common, "--image-labels", place.data / "cls_labels.npy", "--checkpoint",
-        place.out("train_transcam") / "last.pth", "--sizes", 32, 48, "--refine", "par", "--workers", 1,
-    ]  # fmt: skip
-
-
-def _deeplab(place):
-    return [
-        *place.common, *TINY, "--labels", place.data / "labels", "--steps", 12, "--batch-size", 2, "--crop-size", 32,
-        "--val-list", place.data / "ImageSets/Segmentation/val.txt", "--val-gt", place.data / "SegmentationClassAug",
-        "--val-every", 3, "--ema", 0.9, "--workers", 1,
-    ]  # fmt: skip
-
-
-def _evaluate_labels(place):
-    return [
-        *place.listed, "--pred", place.data / "labels", "--baseline", place.data / "labels", "--gt",
-        place.data / "SegmentationClassAug", "--boundary", "--workers", 2,
-    ]  # fmt: skip
-
-
-def _evaluate_network(place):
-    return [
-        *place.common, "--checkpoint", place.out("train_deeplabv3") / "last.pth", "--gt",
-        place.data / "SegmentationClassAug", "--workers", 2,
-    ]  # fmt: skip
-
-
-def _check(place):
-    return [
-        *place.common, "--labels", place.data / "labels", "--image-labels", place.data / "cls_labels.npy", "--gt",
-        place.data / "SegmentationClassAug", "--workers", 2,
-    ]  # fmt: skip
-
-
-def _quickstart(place):
-    # tests/scripts/test_quickstart.py stops the last stages, which take longest, at set moments; the full form does so at random.
-    skipped = [] if os.environ.get("WSSS_KILLS") else ["--skip", "deeplab", "score"]
-    return ["--images", 16, "--effort", 0.02, "--workers", 0, *skipped]
-
-
-CASES = {
-    case.name: case
-    for case in (
-        Case("generate_sam_masks", "generate_sam_masks.py", _masks, reads=PICTURES, shared=True),
-        Case("masks, gzip", "generate_sam_masks.py", lambda place: [*_masks(place), "--gzip"], reads=PICTURES),
-        Case("main merge", "main.py", _merge_stage("--mode", "merge", "--method", "max_iou_imp2")),
-        Case("main compare", "main.py", _merge_stage("--mode", "compare", "--methods", "max_iou,max_iou_imp2")),
-        Case("main all", "main.py", _merge_stage("--mode", "all", "--method", "max_iou_imp", "--vis-random", "3")),
-        Case("train_transcam", "train_transcam.py", _transcam, network=True, reads=PICTURES, trains=True, shared=True),
-        Case("generate_cams", "generate_cams.py", _cams, network=True, reads=PICTURES, shared=True),
-        Case("train_deeplabv3", "train_deeplabv3.py", _deeplab, network=True, trains=True, shared=True),
-        Case("evaluate labels", "evaluate_enhanced.py", _evaluate_labels),
-        Case("evaluate network", "evaluate_enhanced.py", _evaluate_network, network=True, reads=PICTURES, shared=True),
-        Case("check_pseudo_label", "check_pseudo_label.py", _check),
-        Case("prepare_voc", "prepare_voc.py", _prepare, reads=None),
-        Case("quickstart", "quickstart.py", _quickstart, network=True, reads=None, pipeline=True),
-    )
-}
-assert all((ROOT / case.script).is_file() for case in CASES.values())

@@ -15,9 +15,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Told at the end of the tests.
-COUNTS = {"cases": 0, "tracebacks": 0, "hangs": 0}
-
 
 def png(array: np.ndarray, **options) -> bytes:
     """A picture or label as the bytes of a PNG file."""
