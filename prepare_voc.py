@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from util.runtime.cli import Parser, run
 from util.runtime.errors import InputError
@@ -126,10 +126,10 @@ def members(path: Path, pattern: re.Pattern, archive: Archive) -> Iterator[tuple
     """
     from tqdm import tqdm
 
-    from util.runtime.files import read_bytes
+    from util.runtime.files import is_hidden, read_bytes
 
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not is_hidden(file.name))
         for file in tqdm(files, desc=path.name, unit="file", dynamic_ncols=True):
             match = pattern.match(file.relative_to(path).as_posix())
             if match:
@@ -144,7 +144,8 @@ def members(path: Path, pattern: re.Pattern, archive: Archive) -> Iterator[tuple
     ):
         for member in tar:
             match = pattern.match(member.name)
-            if match and member.isreg() and member.size <= MAX_MEMBER:
+            wanted = match and not is_hidden(PurePosixPath(member.name).name)
+            if wanted and member.isreg() and member.size <= MAX_MEMBER:
                 yield match, f"{member.size} {member.mtime}", partial(_read_member, path, archive, tar, member)
             bar.update(file.tell() - bar.n)
 
@@ -216,7 +217,7 @@ def convert_sbd(stage, sbd: Path, lists: dict[str, list[str]]) -> list[str]:
     from util.data.sbd import decode_sbd
     from util.runtime.files import check_id
 
-    own = {path.stem for path in (stage.out / "SegmentationClass").glob("*.png")}
+    own = {path.stem for path in (stage.out / "SegmentationClass").glob("[!.]*.png")}
     listed, converted = set(), set()
     for match, identity, read in members(sbd, _SBD_MEMBER, SBD):
         if match[2]:
@@ -278,7 +279,7 @@ def check(args, lists: dict[str, list[str]], ids: list[str]) -> int:
     from util.runtime.files import write_json
 
     out, classes = args.out, load_classes()
-    suffixes = {"JPEGImages": "*.jpg", "Annotations": "*.xml", "SegmentationClass": "*.png"}
+    suffixes = {"JPEGImages": "[!.]*.jpg", "Annotations": "[!.]*.xml", "SegmentationClass": "[!.]*.png"}
     counts = {name: sum(1 for _ in (out / name).glob(suffix)) for name, suffix in suffixes.items()}
     counts |= {f"{name}.txt": len(part) for name, part in lists.items()}
     expected = {**COUNTS, **{f"{name}.txt": count for name, count in LIST_COUNTS.items()}}

@@ -18,7 +18,7 @@ from util.data.npy import load_npy_dict, save_npy_dict
 from util.data.tag_table import Tags, read_tag_table
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import read_bytes, write_bytes
+from util.runtime.files import list_files, read_bytes, write_bytes
 
 Item = TypeVar("Item")
 
@@ -61,7 +61,7 @@ def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, 
 
 
 def _read_folder(path: Path, classes: ClassTable, ids: Sequence[str] | None) -> dict[str, Tags]:
-    files = [file for file in sorted(path.glob("*.xml")) if not file.name.startswith(".")]
+    files = list_files(path, (".xml",))
     if not files:
         raise InputError(f"{path}: no .xml annotation in this folder; give VOC's Annotations, a .npy or a .csv")
     book = IdBook(path)

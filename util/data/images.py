@@ -1,24 +1,45 @@
-"""Photographs: whatever people have, as upright RGB."""
+"""Images: whatever people have, as upright RGB."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from util.data.ids import IdBook
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, find_file, read_bytes
+from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# HEIC is not read, but found, so that it is named.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
+    *(".heic", ".heif"),
+)
 MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, made an error
+
+# Pillow refuses PNG files with more than 1 MiB of text in one place; editors write longer histories.
+PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def find_image(folder: str | os.PathLike, image_id: str) -> Path:
-    """The picture of an id.
+    """The image of an id.
 
     Raises:
         InputError: if there is none.
@@ -29,76 +50,138 @@ def find_image(folder: str | os.PathLike, image_id: str) -> Path:
 def list_image_ids(folder: str | os.PathLike) -> list[str]:
     """The ids of all images in a folder, sorted; two images with the same id are an InputError."""
     book = IdBook(folder)
-    for path in sorted(check_folder(folder, "images").iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            book.add(path.name)
+    for path in list_files(check_folder(folder, "images"), IMAGE_SUFFIXES):
+        book.add(path.name)
     ids = sorted(book.names)
     if not ids:
-        raise InputError(f"{folder}: no pictures here ({', '.join(IMAGE_SUFFIXES)}); check the path")
+        raise InputError(f"{folder}: no images here ({', '.join(IMAGE_SUFFIXES)}); check the path")
     return ids
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Read a picture, turned upright by its EXIF tag.
+    """Read an image, turned upright by its EXIF tag.
 
-    Grey, palette, RGBA (over white), CMYK and 16-bit pictures are converted.
+    Grey, palette, RGBA (over white), CMYK, 16-bit and float images are converted.
 
     Returns:
         uint8 HxWx3 RGB.
 
     Raises:
-        InputError: if it is no picture, is truncated, or has more than about 179 million pixels.
+        InputError: if it is not an image, is truncated, has more than about 179 million pixels, or values of an unknown
+            range.
     """
     return decode_image(read_bytes(path), path)
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(height, width) of a picture, upright, read from its header only."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
-    except Image.DecompressionBombError:
-        raise InputError(f"{path}: it is too large, at most {MAX_PIXELS} pixels; scale it down") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a readable picture ({_reason(error)}); replace the file") from None
+    """(height, width) of an image, upright, read from its header only."""
+    with open_image(path, path) as image:
+        return upright_size(image)
 
 
-def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """As `read_image`, from the bytes of ``path``; ``max_pixels`` are the most that a picture may have."""
+def is_turned(path: str | os.PathLike) -> bool:
+    """Whether an image is stored on its side, and turned by its EXIF tag when it is read or shown."""
+    with open_image(path, path) as image:
+        tags = getattr(image, "tag_v2", {})  # of a TIFF, which Pillow turns itself
+        return 5 <= max(orientation(image), tags.get(_ORIENTATION, 1)) <= 8
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an open image once it is turned upright."""
+    width, height = image.size
+    return (width, height) if orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation that is still to be applied, 1 to 8; 1 where there is none, or no EXIF that can be read.
+
+    Pillow's ``exif_transpose`` writes all of the EXIF anew, and raises anything over one odd value (its issues 4037, 4665,
+    8965); viewers go by this tag alone.
+    """
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        found = image.getexif().get(_ORIENTATION, 1)
+        return found if found in _UPRIGHT else 1
+    except Exception:
+        return 1
+
+
+@contextlib.contextmanager
+def open_image(
+    source: bytes | str | os.PathLike, path: str | os.PathLike, what: str = "image", max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """Pillow's image of ``source`` (a path or bytes); whatever its library raises inside the block names the file.
+
+    Args:
+        path: for messages.
+        what: the file should hold, for messages.
+
+    Raises:
+        InputError: if it cannot be read, or has more than ``max_pixels`` pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > max_pixels:
                 raise InputError(
-                    f"{path}: {image.width}x{image.height} pixels is too large (at most {max_pixels}); scale it down"
+                    f"{path}: {image.width}x{image.height} pixels is too large for this {what} (at most {max_pixels}); "
+                    "scale it down"
                 )
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("I", "F", "I;16", "I;16L", "I;16B", "I;16N"):
-                return np.repeat(_to_8_bit(np.asarray(upright))[:, :, None], 3, axis=2)
-            if "A" in upright.getbands() or "transparency" in upright.info:
-                upright = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-            return np.array(upright.convert("RGB"))
+            yield image
     except InputError:
         raise
     except Image.DecompressionBombError:
         raise InputError(f"{path}: it is too large, at most {max_pixels} pixels; scale it down") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except UnidentifiedImageError:
+        head = source[:99] if isinstance(source, bytes) else read_bytes(source)[:99]
+        raise InputError(f"{path}: {_unknown(head, what)}") from None
+    except Exception as error:  # Pillow raises nearly anything over a damaged file
+        known = isinstance(error, (OSError, SyntaxError, ValueError, EOFError))
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: not a readable {what} ({reason}); it may be cut short, replace it") from None
+
+
+def _unknown(head: bytes, what: str) -> str:
+    """What to say of a file, by its first bytes, that is of no format which Pillow reads."""
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+        return "a HEIC image, which is not read here; convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
+    if head.startswith(b"version https://git-lfs"):
+        return f"a pointer of Git LFS in the place of the {what}; run git lfs pull"
+    return f"not a readable {what} (no format that is known here); it may be cut short, replace it"
+
+
+def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """As `read_image`, from the bytes of ``path``; ``max_pixels`` are the most that an image may have."""
+    with open_image(data, path, max_pixels=max_pixels) as image:
+        image.load()
+        turn = orientation(image)
+        upright = image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
+        if upright.mode == "F" or upright.mode.startswith("I"):
+            return np.repeat(_to_8_bit(np.asarray(upright), path)[:, :, None], 3, axis=2)
+        if "A" in upright.getbands() or "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        return np.array(upright.convert("RGB"))
+
+
+def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
+    """Grey values of 16 and 32 bits as uint8.
+
+    Integers that stay below 256 are taken as 0..255, and floats up to 1 (with the overshoot of a resampling) as 0..1: as
+    parts of the larger range they would be a black image.
+    """
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    if values.dtype.kind == "f":
+        unit = -0.1 <= low <= high <= 1.1
+        if not unit and not (low >= 0 and 16 <= high <= 255):  # so that NaN fails
+            raise InputError(
+                f"{path}: float values from {low:g} to {high:g}, which may be of 0..1 or of 0..255; save the image with 8 bits"
+            )
+        full = 1.0 if unit else 255.0
+    elif low >= 0 and high <= 65535:
+        full = 255.0 if high <= 255 else 65535.0
+    else:
         raise InputError(
-            f"{path}: not a readable picture ({_reason(error)}); it may be cut short, replace it"
-        ) from None
-
-
-def _reason(error: Exception) -> str:
-    # Pillow names the object in memory, which tells people nothing.
-    return "no format that is known here" if isinstance(error, UnidentifiedImageError) else str(error)
-
-
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    # 16-bit greys reach us as uint16 or int32; 32-bit ones have no agreed range, so their own is used.
-    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = (
-        (0.0, 65535.0) if values.size and values.min() >= 0 and values.max() <= 65535 else (values.min(), values.max())
-    )
-    return np.clip((values - low) * (255.0 / max(high - low, 1e-12)), 0, 255).round().astype(np.uint8)
+            f"{path}: integer values from {low:g} to {high:g}, where 0..255 or 0..65535 are read; save the image with 8 bits"
+        )
+    return np.clip(values * (255.0 / full), 0, 255).round().astype(np.uint8)

@@ -12,7 +12,7 @@ from util.data.images import find_image, image_size
 from util.data.labels import label_path, read_label
 from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder
+from util.runtime.files import check_folder, list_files
 from util.runtime.parallel import run_parallel
 
 
@@ -97,7 +97,7 @@ def check_labels(
         "images": len(ids),
         "errors": dict(sorted(errors.items())),
         "warnings": {kind: sorted(items) for kind, items in sorted(warnings.items())},
-        "surplus": sorted({id_of(path.name) for path in Path(labels).glob("*.png") if path.name[0] != "."} - set(ids)),
+        "surplus": sorted({id_of(path.name) for path in list_files(labels, (".png",))} - set(ids)),
         "pixels": {name: int(pixels[value]) for name, value in zip(names, values)},
         "images_with": {name: int(images_with[value]) for name, value in zip(names, values)},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -166,24 +167,69 @@ def make_folder(path: str | os.PathLike) -> Path:
     return path
 
 
-def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str], what: str = "file") -> Path:
-    """Find ``folder/image_id`` + one of ``suffixes``.
+def is_hidden(name: str) -> bool:
+    """Whether a file is one that systems leave among data: ``._x.png`` and ``.DS_Store``, ``Thumbs.db``, ``desktop.ini``."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini")
 
-    Suffixes in capitals (``.JPG``, ``.Jpg``) and file names in Unicode's NFD form, as macOS has them, are tried as well.
+
+def list_files(folder: str | os.PathLike, suffixes: Iterable[str] | None = None) -> list[Path]:
+    """What is in a folder, sorted by name, less hidden files.
+
+    Args:
+        suffixes: that names may end in, in small letters; those of files may be in capitals. None: any.
+    """
+    wanted = None if suffixes is None else tuple(suffixes)
+    names = (name for name in os.listdir(folder) if not is_hidden(name))
+    return [Path(folder, name) for name in sorted(names) if wanted is None or name.lower().endswith(wanted)]
+
+
+def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str], what: str = "file") -> Path:
+    """Find ``folder/image_id`` + one of ``suffixes``, the first that there is.
+
+    Suffixes with capitals (``.JPG``, ``.Jpg``) and file names in Unicode's NFD form, as macOS has them, are found as well.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or the name is not UTF-8.
     """
     check_id(image_id)
     suffixes = list(suffixes)
-    for stem in dict.fromkeys((image_id, unicodedata.normalize("NFD", image_id))):
+    for suffix in suffixes:
+        for variant in (suffix, suffix.upper()):
+            path = Path(folder) / f"{image_id}{variant}"
+            if path.is_file():
+                return check_name(path)
+    with contextlib.suppress(OSError):
+        names = _names(os.fspath(folder), os.stat(folder).st_mtime_ns)
         for suffix in suffixes:
-            for variant in (suffix, suffix.upper(), suffix[:1] + suffix[1:].capitalize()):
-                path = Path(folder) / f"{stem}{variant}"
-                if path.is_file():
-                    return path
-    names = ", ".join(f"{image_id}{suffix}" for suffix in suffixes)
-    raise InputError(f"{folder}: no {what} for {image_id} (looked for {names}); add it or drop the id from the list")
+            found = names.get((unicodedata.normalize("NFC", image_id), suffix))
+            if found is not None and (path := Path(folder) / found).is_file():
+                return check_name(path)
+    looked = ", ".join(f"{image_id}{suffix}" for suffix in suffixes)
+    raise InputError(f"{folder}: no {what} for {image_id} (looked for {looked}); add it or drop the id from the list")
+
+
+@functools.lru_cache(maxsize=8)
+def _names(folder: str, changed: int) -> dict[tuple[str, str], str]:
+    """(stem in NFC, suffix in small letters) -> name, of a folder as it was at the time ``changed``."""
+    names = {}
+    for path in list_files(folder):
+        names[unicodedata.normalize("NFC", path.stem), path.suffix.lower()] = path.name
+    return names
+
+
+def check_name(path: Path) -> Path:
+    """Return the path if its name is text; nothing can be written under another one in a list or a JSON file.
+
+    Raises:
+        InputError: if it is not.
+    """
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{path.parent}: the file name {os.fsencode(path.name)!r} is not UTF-8; rename the file"
+        ) from None
+    return path
 
 
 def digest(*parts: bytes | str) -> str:

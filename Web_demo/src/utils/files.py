@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from util.runtime.errors import InputError
+from util.runtime.files import is_hidden
 
 MAX_DEPTH = 5
 
@@ -21,8 +22,8 @@ def walk_files(folders: Iterable[Path], depth: int = MAX_DEPTH) -> Iterator[Path
     for folder in folders:
         for root, below, names in os.walk(folder):
             deep = len(Path(root).relative_to(folder).parts) >= depth
-            below[:] = [] if deep else sorted(name for name in below if name[0] != ".")
-            yield from (Path(root) / name for name in sorted(names) if name[0] != ".")
+            below[:] = [] if deep else sorted(name for name in below if not is_hidden(name))
+            yield from (Path(root) / name for name in sorted(names) if not is_hidden(name))
 
 
 def keep_inside(path: Path, folders: Iterable[Path]) -> Path:

@@ -23,7 +23,7 @@ from util.data.masks import Masks
 from util.data.voc import VOID, ClassTable, load_classes
 from util.evaluation.metrics import class_scores, count_pairs
 from util.runtime.errors import InputError
-from util.runtime.files import digest, read_bytes
+from util.runtime.files import check_folder, digest, list_files, read_bytes
 from util.vis import draw_masks
 from Web_demo.src.utils.files import keep_inside
 
@@ -69,7 +69,9 @@ class Lab:
         if args.image_list is not None:
             self.ids = read_id_list(args.image_list, args.pseudo_path)
         else:
-            self.ids = sorted(id_of(path.name) for path in args.pseudo_path.glob("*.png") if path.name[0] != ".")
+            self.ids = sorted(
+                id_of(path.name) for path in list_files(check_folder(args.pseudo_path, "pseudo labels"), (".png",))
+            )
         if not self.ids:
             raise InputError(f"{args.pseudo_path}: no pseudo labels here; check --pseudo-path")
 
@@ -88,7 +90,7 @@ class Lab:
         label = read_label(self._inside(label_path(inputs.pseudo_path, image_id)), size)
         path = self._inside(masks_path(inputs.sam_path, image_id))
         if path.is_dir():
-            for file in path.iterdir():
+            for file in list_files(path):
                 self._inside(file)
         masks = read_masks(inputs.sam_path, image_id, label.shape)
         if inputs.cam_path is not None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 import processor
 from util.runtime.errors import InputError
-from util.runtime.files import read_json, read_text
+from util.runtime.files import is_hidden, read_json, read_text
 from Web_demo.src.utils.files import walk_files
 
 COMPARISON, SWEEP, RUN = "compare.json", "sweep.json", "run.json"
@@ -34,7 +34,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 
 def score_files(folder: Path) -> list[Path]:
     """``metrics.json`` and ``<method>.metrics.json`` of a folder."""
-    return sorted(path for path in folder.glob(f"*{SCORES}") if path.name[0] != ".")
+    return sorted(path for path in folder.glob(f"*{SCORES}") if not is_hidden(path.name))
 
 
 def read_comparison(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
