@@ -1,240 +1,139 @@
-"""Class-agnostic masks of every picture.
+"""Masks of every image, by any Segment Anything Model.
 
-    python generate_sam_masks.py --model vit_h --images JPEGImages --list train.txt --out out/sam_masks
+    python generate_sam_masks.py --model vit_h --images JPEGImages --list train.txt --out runs/sam_masks
 
-OUT/<id>.json: the picture's masks in SA-1B's format; with --gzip OUT/<id>.json.gz, less than half of the bytes, which
-every script reads as well. The official checkpoint is downloaded once, or give --checkpoint.
-The masks are those of segment-anything's automatic generator with the same options. What is up to date is kept, so
-an interrupted run goes on. Several GPUs: torchrun --nproc-per-node N generate_sam_masks.py ...
+OUT/<id>.json: the image's masks in SA-1B's format; with --gzip OUT/<id>.json.gz, less than half of the bytes. Without
+--checkpoint, published weights are downloaded once. Re-run the command to resume; up-to-date masks are reused. Several
+GPUs: torchrun --nproc-per-node N generate_sam_masks.py ...
 
-Without weights or a network: --model regions is no SAM but a graph segmentation at several scales. Its regions follow
-colour, not objects; use it to try the pipeline, not to report results.
+Models (--model):
+    vit_h, vit_l, vit_b   segment-anything's own; --checkpoint FILE for weights that you have
+    sam2.1-large, sam-hq-h, edgetam, sam3, ...
+                          by Hugging Face transformers, as is any hub id (owner/name) or folder; docs/sam-masks.md lists
+                          them with size and licence
+    regions               not a SAM: a graph segmentation without weights, to try the pipeline
 
-    python generate_sam_masks.py --model regions --images JPEGImages --out out/regions --preview 8
+Prompts (--prompt, one or several in one file):
+    grid          a grid of points; class-agnostic masks of everything
+    cam           peaks and boxes of the soft CAMs (--cam-path) of each image's classes (--image-labels)
+    tags          the names of each image's classes (--image-labels) as text; SAM 3
+    points FILE   points, or boxes FILE: {"<id>": [{"point": [x, y], "category": "dog"}, ...]}
+
+Masks for all but grid know their class; merge them with main.py --method prompted.
+
+Examples:
+    python generate_sam_masks.py --model sam3 --prompt tags --images JPEGImages --image-labels cls_labels.npy --out runs/m
+    python generate_sam_masks.py --model sam2.1-large --prompt grid cam --cam-path runs/cams/cams --images JPEGImages --out runs/m
+    python generate_sam_masks.py --model regions --images JPEGImages --out runs/regions --preview 8
 """
 
-import math
+import argparse
+from dataclasses import fields
 from pathlib import Path
 
-from util.runtime.cli import Parser, run
+from models.sam.options import CamPromptOptions, Options
+from util.runtime.cli import NETWORK, Parser, real, run, whole
 
-GENERATOR_OPTIONS = (
-    ("points-per-side", 32, "points a side of the grid of prompts"),
-    ("points-per-batch", 64, "prompts at once; halved by itself when a GPU runs out of memory"),
-    ("pred-iou-thresh", 0.88, "keep masks with a higher predicted IoU"),
-    ("stability-score-thresh", 0.95, "keep masks with at least this stability score"),
-    ("stability-score-offset", 1.0, "shift of the cutoff that the stability score tries"),
-    ("box-nms-thresh", 0.7, "box IoU from which masks count as duplicates"),
-    ("crop-n-layers", 0, "layers of crops; layer i has (2**i)**2"),
-    ("crop-nms-thresh", 0.7, "box IoU from which masks of two crops count as duplicates"),
-    ("crop-overlap-ratio", 512 / 1500, "overlap of the first layer's crops, of the short side"),
-    ("crop-n-points-downscale-factor", 1, "layer i has points-per-side / factor**i points a side"),
-    ("min-mask-region-area", 0, "remove islands and holes of fewer pixels"),
-)
+PACKAGE_MODELS = ("vit_h", "vit_l", "vit_b")
+PROMPTS = ("grid", "cam", "tags", "points", "boxes")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_common("images", "list", "image-labels", "class-names", "out", "overwrite", "device", "amp",
+                      required=("images", "out"), amp={"default": "fp32", "dest": "precision"})  # fmt: skip
+    network = parser.group(NETWORK)
+    network.add_argument("--model", default="vit_h", metavar="NAME", help="see above")
+    network.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of vit_h, vit_l or vit_b")
+    network.add_argument("--mirror", metavar="URL", help="folder with the official checkpoints' files")
+    network.add_argument(
+        "--exact", action="store_true", help="vit_*: run the package's own modules, bit for bit; slower"
+    )
+    network.add_argument(
+        "--encode-batch", type=whole(1), metavar="N", help="images or crops encoded at once (default: 1; 4 on a GPU)"
+    )
+    network.add_argument(
+        "--threads", type=whole(1), metavar="N", help="processor threads per process (default: torch's)"
+    )
+    output = parser.group("output")
+    output.add_argument("--gzip", action="store_true", help="write <id>.json.gz; existing files are converted")
+    output.add_argument("--preview", type=whole(0), default=0, metavar="N", help="draw the masks of the first N images")
+    add_prompt_options(parser)
+    add_fields(parser.group("mask generator, as segment-anything's"), Options())
+    args = parser.parse_args()
+    args.prompt = read_prompt(parser, args.prompt)
+    check(parser, args)
+    return args
+
+
+def add_prompt_options(parser: Parser) -> None:
+    group = parser.group("prompts")
+    group.add_argument("--prompt", nargs="+", default=["grid"], metavar="WHAT", help="see above")
+    group.add_argument("--cam-path", type=Path, metavar="DIR", help="soft CAMs, <id>.npy, for --prompt cam")
+    group.add_argument("--synonyms", type=Path, metavar="FILE", help='phrases per class: {"person": ["person", "man"]}')
+    group.add_argument(
+        "--score-thresh", type=real(0, 1), default=0.3, metavar="X", help="tags: keep masks with a higher score"
+    )
+    add_fields(group, CamPromptOptions())
+
+
+def add_fields(group: argparse._ArgumentGroup, defaults: object) -> None:
+    """An option for each field of a dataclass."""
+    for each in fields(defaults):  # type: ignore[arg-type]
+        default = getattr(defaults, each.name)
+        kind = int if isinstance(default, int) else real()
+        shown = f"{each.metadata['help']} (default: {default:.4g})"
+        group.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default, metavar="N", help=shown)
+
+
+def read_prompt(parser: Parser, words: list[str]) -> list[tuple[str, Path | None]]:
+    """``grid cam points FILE`` -> (kind, file or None) pairs."""
+    asked: list[tuple[str, Path | None]] = []
+    left = list(words)
+    while left:
+        kind = left.pop(0)
+        if kind not in PROMPTS:
+            parser.error(f"--prompt {kind}: unknown; choose {', '.join(PROMPTS[:3])}, points FILE or boxes FILE")
+        if kind in ("points", "boxes") and not left:
+            parser.error(f"--prompt {kind}: the file of {kind} is missing; write --prompt {kind} FILE")
+        asked.append((kind, Path(left.pop(0)) if kind in ("points", "boxes") else None))
+    if len({kind for kind, _ in asked}) < len(asked):
+        parser.error("--prompt: each kind of prompt goes once")
+    return asked
+
+
+def check(parser: Parser, args: argparse.Namespace) -> None:
+    kinds, known = [kind for kind, _ in args.prompt], ", ".join(PACKAGE_MODELS)
+    if args.model == "regions" and (args.checkpoint or args.mirror or kinds != ["grid"]):
+        parser.error(
+            "--model regions has no weights and takes no prompts; leave --checkpoint, --mirror and --prompt out"
+        )
+    if args.model not in PACKAGE_MODELS and (args.checkpoint or args.mirror or args.exact):
+        parser.error(
+            f"--model {args.model}: --checkpoint, --mirror and --exact go with {known}; other models are a folder or hub id"
+        )
+    if args.checkpoint and args.mirror:
+        parser.error("--mirror is where the official checkpoint comes from; leave it out with --checkpoint")
+    if "cam" in kinds and args.cam_path is None:
+        parser.error("--prompt cam: --cam-path is missing; give the folder of soft CAMs that generate_cams.py wrote")
+    if "tags" in kinds and args.image_labels is None:
+        parser.error("--prompt tags: --image-labels is missing; give what each image shows")
+    if "tags" in kinds and args.model in PACKAGE_MODELS:
+        parser.error(f"--prompt tags: {args.model} takes no words; use --model sam3, or --prompt cam")
+    if min(args.points_per_side, args.points_per_batch, args.crop_n_points_downscale_factor, args.peaks) < 1:
+        parser.error("--points-per-side, --points-per-batch, --crop-n-points-downscale-factor and --peaks: at least 1")
+    if args.crop_n_layers < 0 or args.min_mask_region_area < 0 or not 0 <= args.crop_overlap_ratio < 1:
+        parser.error("--crop-n-layers and --min-mask-region-area: at least 0; --crop-overlap-ratio: 0 to 1")
+    if args.points_per_side < args.crop_n_points_downscale_factor**args.crop_n_layers:
+        parser.error("the last crop layer would have no points; raise --points-per-side")
 
 
 def main() -> int:
     args = parse_args()
 
-    from util.runtime import distributed
+    from models.sam.generate import run as generate
 
-    with distributed.init(args.device) as dist:
-        return generate(args, dist)
-
-
-def parse_args():
-    parser = Parser(__doc__)
-    parser.add_common("images", "list", "out", "device", "overwrite", required=("images", "out"))
-    parser.add_argument(
-        "--model", choices=["vit_h", "vit_l", "vit_b", "regions"], default="vit_h",
-        help="SAM's encoder; regions is no SAM but needs no weights (default: vit_h)",
-    )  # fmt: skip
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="of the model (default: the official one)")
-    parser.add_argument("--mirror", metavar="URL", help="folder with the official checkpoints' files")
-    parser.add_argument(
-        "--precision", choices=["fp32", "bf16", "fp16"], default="fp32",
-        help="of the network; bf16 and fp16 are for GPUs and processors that have them (default: fp32)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--exact", action="store_true",
-        help="run the package's own modules: in fp32 the same bits, instead of the same masks but for rounding; slower",
-    )  # fmt: skip
-    parser.add_argument(
-        "--encode-batch", type=int, metavar="N", help="pictures or crops encoded at once (default: 1; 4 on a GPU)"
-    )
-    parser.add_argument("--gzip", action="store_true", help="write <id>.json.gz; files made without it are converted")
-    parser.add_argument("--threads", type=int, metavar="N", help="processor threads a process (default: torch's)")
-    parser.add_argument("--preview", type=int, default=0, metavar="N", help="draw the first N pictures' masks")
-    group = parser.add_argument_group("options of the automatic mask generator, as segment-anything's")
-    for name, default, text in GENERATOR_OPTIONS:
-        group.add_argument(
-            f"--{name}", type=type(default), default=default, metavar="N", help=f"{text} (default: {default:.4g})"
-        )
-    args = parser.parse_args()
-    if args.model == "regions" and (args.checkpoint or args.mirror):
-        parser.error("--model regions has no weights; leave --checkpoint and --mirror out")
-    if args.checkpoint and args.mirror:
-        parser.error("--mirror is where the official checkpoint comes from; leave it out with --checkpoint")
-    numbers = [getattr(args, name.replace("-", "_")) for name, *_ in GENERATOR_OPTIONS]
-    if not all(map(math.isfinite, numbers)):
-        parser.error("the options of the mask generator must be finite numbers")
-    if min(args.points_per_side, args.points_per_batch, args.crop_n_points_downscale_factor) < 1:
-        parser.error("--points-per-side, --points-per-batch and --crop-n-points-downscale-factor are from 1 on")
-    if args.crop_n_layers < 0 or args.min_mask_region_area < 0 or not 0 <= args.crop_overlap_ratio < 1:
-        parser.error("--crop-n-layers and --min-mask-region-area are from 0 on, --crop-overlap-ratio in 0..1")
-    if args.points_per_side < args.crop_n_points_downscale_factor**args.crop_n_layers:
-        parser.error("the last crop layer would have no points; raise --points-per-side")
-    if args.preview < 0 or any(value is not None and value < 1 for value in (args.encode_batch, args.threads)):
-        parser.error("--preview is from 0 on, --encode-batch and --threads from 1 on")
-    return args
-
-
-def generate(args, dist) -> int:
-    from util.data.ids import read_id_list
-    from util.data.images import list_image_ids
-    from util.runtime.files import check_folder
-    from util.runtime.ledger import Stage
-
-    check_folder(args.images, "images")
-    ids = read_id_list(args.list, args.images) if args.list else list_image_ids(args.images)
-    make_masks, batch, options, code = prepare(args, dist)
-    made_from = {"images": str(args.images), "list": str(args.list), "checkpoint": str(args.checkpoint)}
-    with Stage(args.out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank) as stage:
-        dist.barrier()  # every process has read what is done before one of them goes on
-        wanted = find_work(args, stage, dist.shard(ids))
-        write_all(args, dist, stage, wanted, make_masks, batch)
-        # Rank 0 ends last, since its lock keeps other runs out, and its ledger, the last that is read, knows all.
-        done = dist.gather({image_id: stage.done[image_id] for image_id in dist.shard(ids) if image_id in stage.done})
-        if dist.is_main:
-            for entries in done:
-                stage.done.update(entries)
-        codes = dist.gather(stage.finish())
-        if dist.is_main:
-            preview(args, ids)
-    return max(codes)
-
-
-def prepare(args, dist):
-    """(function: pictures -> their masks, pictures at once, what the result depends on, its source files)."""
-    if args.model == "regions":
-        from models.sam import regions
-
-        return lambda images: map(regions.region_masks, images), 1, {"model": "regions"}, [regions.__file__]
-
-    import torch
-
-    from models.common.precision import choose_precision
-    from models.sam import checkpoints as sam
-    from models.sam import generator as sam_generator
-    from util.runtime.files import file_digest
-
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    if args.checkpoint is None:
-        if dist.local_rank == 0:  # one download a machine, the others find it in the cache
-            sam.official_checkpoint(args.model, args.mirror or sam.OFFICIAL_URL)
-        dist.barrier()
-        args.checkpoint = Path(sam.official_checkpoint(args.model, args.mirror or sam.OFFICIAL_URL))
-    values = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name, *_ in GENERATOR_OPTIONS}
-    batch = args.encode_batch or (4 if dist.device.type == "cuda" else 1)
-    generator = sam_generator.MaskGenerator(
-        sam.load_sam(args.model, args.checkpoint).to(dist.device), sam_generator.Options(**values),
-        precision=choose_precision("--precision", args.precision, dist), exact=args.exact, encode_batch=batch,
-    )  # fmt: skip
-    options = {
-        "model": args.model, "checkpoint": file_digest(args.checkpoint), "precision": args.precision,
-        "exact": args.exact, **values,
-    }  # fmt: skip
-    return generator.generate, batch, options, [sam_generator.__file__, sam.__file__]
-
-
-def find_work(args, stage, ids: list[str]) -> dict[str, tuple[Path, str]]:
-    """id -> (picture, key) of the pictures whose masks are missing or out of date."""
-    from util.data.images import find_image
-    from util.data.mask_files import repack
-    from util.runtime.errors import InputError
-    from util.runtime.files import read_bytes
-
-    wanted = {}
-    for image_id in ids:
-        try:
-            path = find_image(args.images, image_id)
-            key = stage.key(read_bytes(path), path.name)
-        except InputError as error:
-            stage.fail(image_id, str(error))
-            continue
-        if not stage.is_current(image_id, key):
-            wanted[image_id] = path, key
-            continue
-        target, other = mask_files(args, image_id)
-        if target.name not in stage.done[image_id]["files"]:
-            repack(other, target)
-            stage.record(image_id, key, [target])
-        other.unlink(missing_ok=True)
-    return wanted
-
-
-def mask_files(args, image_id: str) -> tuple[Path, Path]:
-    """The mask file that is asked for, and the other form of it, which is not to be left there."""
-    plain, packed = args.out / f"{image_id}.json", args.out / f"{image_id}.json.gz"
-    return (packed, plain) if args.gzip else (plain, packed)
-
-
-def write_all(args, dist, stage, wanted: dict[str, tuple[Path, str]], make_masks, batch: int) -> None:
-    """Pictures -> mask files; the next ones are decoded while the network works."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from tqdm import tqdm
-
-    from util.data.images import read_image
-    from util.data.mask_files import write_masks
-    from util.runtime.errors import InputError
-
-    ids = list(wanted)
-    batches = [ids[start : start + batch] for start in range(0, len(ids), batch)]
-    bar = tqdm(total=len(ids), desc="masks", unit="image", disable=not dist.is_main, dynamic_ncols=True)
-    with bar, ThreadPoolExecutor(max(2, batch)) as pool:
-        ahead = [[pool.submit(read_image, wanted[image_id][0]) for image_id in part] for part in batches[:1]]
-        for number, part in enumerate(batches):
-            reading = ahead.pop()
-            ahead = [
-                [pool.submit(read_image, wanted[image_id][0]) for image_id in after]
-                for after in batches[number + 1 : number + 2]
-            ]
-            images = {}
-            for image_id, future in zip(part, reading, strict=True):
-                try:
-                    images[image_id] = future.result()
-                except InputError as error:
-                    stage.fail(image_id, str(error))
-            for image_id, masks in zip(images, make_masks(list(images.values())), strict=True):
-                path, key = wanted[image_id]
-                target, other = mask_files(args, image_id)
-                write_masks(target, masks, image_id, path.name)
-                other.unlink(missing_ok=True)
-                stage.record(image_id, key, [target])
-            bar.update(len(part))
-
-
-def preview(args, ids: list[str]) -> None:
-    """OUT/preview/<id>.png: the picture, and its masks drawn over it."""
-    from util.data.images import find_image, read_image
-    from util.data.mask_files import read_masks
-    from util.runtime.errors import InputError
-    from util.vis import draw_masks, panel_row, save_image
-
-    shown = 0
-    for image_id in ids:
-        if shown == args.preview:
-            return
-        try:
-            image = read_image(find_image(args.images, image_id))
-            masks = read_masks(args.out, image_id, size=image.shape[:2])
-        except InputError:
-            continue  # reported when its masks were made
-        panels = [(image_id, image), (f"{len(masks)} masks", draw_masks(image, masks))]
-        save_image(args.out / "preview" / f"{image_id}.png", panel_row(panels, height=360))
-        shown += 1
+    return generate(args)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from models.sam.decoder import LowMasks, at_least_float32, passing
 from models.sam.networks import input_size, upscale_padded
 from util.runtime.errors import InputError
+from util.runtime.files import digest, file_digest
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,18 @@ def model_type(name: str) -> str:
     if kind not in FAMILIES:
         raise InputError(f"--model {name}: holds a {kind}, not a SAM; known are {', '.join(FAMILIES)}")
     return kind
+
+
+def identity(name: str) -> str:
+    """What tells the weights of a model from others: a digest of the folder's files, or the commit on the hub."""
+    from transformers import AutoConfig
+
+    source = model_source(name)
+    if Path(source).is_dir():
+        files = sorted(f for f in Path(source).iterdir() if f.suffix in (".json", ".safetensors", ".bin"))
+        return digest(*(part for file in files for part in (file.name, file_digest(file))))
+    with hub_errors(name):
+        return f"{source}@{AutoConfig.from_pretrained(source)._commit_hash}"
 
 
 def load_network(name: str, device: torch.device) -> TransformersNetwork:

@@ -24,6 +24,7 @@ from torch import Tensor
 from models.common.precision import DTYPES
 from models.sam.geometry import clean_masks, crop_boxes, cut_off, cut_out, mask_boxes, point_grid, suppress
 from models.sam.networks import PackageNetwork, PromptableNetwork
+from models.sam.options import Options
 from util.data.masks import Masks
 from util.runtime.errors import InputError
 
@@ -33,41 +34,6 @@ T = TypeVar("T")
 FULL_SIZE_FLOATS = {"cpu": 2**20, "cuda": 2**26}
 # What is done at once: attribute of `MaskGenerator` -> its smallest unit.
 BATCHES = {"encode_batch": "one image's encoding", "points_per_batch": "one point's masks"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the masks depend on; names and defaults are those of ``SamAutomaticMaskGenerator``.
-
-    Attributes:
-        points_per_side: of the grid on the whole image.
-        points_per_batch: prompts that go through the decoder at once.
-        pred_iou_thresh: masks must have a higher predicted IoU (0 or less: all pass).
-        stability_score_thresh: masks must have at least this stability score (0 or less: all pass).
-        stability_score_offset: the score is the IoU of the masks with the cutoff shifted up and down by this.
-        box_nms_thresh: of two masks of a crop with a higher box IoU, the one of lower predicted IoU goes.
-        crop_n_layers: layer i repeats everything on (2**i)**2 crops.
-        crop_nms_thresh: as box_nms_thresh, between crops; the mask of the smaller crop stays.
-        crop_overlap_ratio: overlap of crops in the first layer, as a part of the image's short side.
-        crop_n_points_downscale_factor: layer i has ``points_per_side / factor**i`` points per side.
-        min_mask_region_area: smaller islands and holes are removed (0: none).
-    """
-
-    points_per_side: int = 32
-    points_per_batch: int = 64
-    pred_iou_thresh: float = 0.88
-    stability_score_thresh: float = 0.95
-    stability_score_offset: float = 1.0
-    box_nms_thresh: float = 0.7
-    crop_n_layers: int = 0
-    crop_nms_thresh: float = 0.7
-    crop_overlap_ratio: float = 512 / 1500
-    crop_n_points_downscale_factor: int = 1
-    min_mask_region_area: int = 0
-
-    def points_in_layer(self, layer: int) -> int:
-        """Points per side of the grid on each crop of a layer."""
-        return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
 
 
 @dataclass
@@ -180,7 +146,9 @@ class MaskGenerator:
     # --- network ----------------------------------------------------------------------------------------------
 
     def _autocast(self):
-        return torch.autocast(self.network.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(
+            self.network.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None
+        )
 
     def _embed(self, crops: list[np.ndarray]) -> Sequence[Any]:
         """One embedding for each image."""

@@ -88,15 +88,7 @@ def clean_masks(masks: Masks, boxes: Tensor, min_area: int, threshold: float) ->
     new_boxes[:, 2:] += new_boxes[:, :2] - (new_boxes[:, 2:] > 0).long()
     kept = suppress(new_boxes, torch.tensor(untouched, dtype=torch.float64).float(), threshold)
     stays = [cleaned[k] for k in kept.tolist()]
-    joined = Masks(
-        masks.height,
-        masks.width,
-        np.concatenate([mask.starts for mask in stays]),
-        np.concatenate([mask.ends for mask in stays]),
-        np.cumsum([0, *(len(mask.starts) for mask in stays)]),
-        np.full(len(stays), np.nan),
-        np.full(len(stays), np.nan),
-    )
+    joined = Masks.join(stays)
     boxes = torch.where(torch.tensor(untouched)[:, None], boxes, new_boxes)
     return joined, boxes[kept], kept
 

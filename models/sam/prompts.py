@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from skimage.feature import peak_local_max
 
+from models.sam.options import CamPromptOptions
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
@@ -40,23 +41,6 @@ class Prompt:
     box: tuple[float, float, float, float] | None = None
 
 
-@dataclass(frozen=True)
-class CamPromptOptions:
-    """How soft CAMs become prompts.
-
-    Attributes:
-        peak: lowest value of a peak, 0 to 1.
-        distance: smallest distance between two peaks of a class, as a share of the image's long side.
-        most: peaks per class.
-        box: value from which a pixel belongs to the component whose box is asked for, 0 to 1.
-    """
-
-    peak: float = 0.5
-    distance: float = 0.1
-    most: int = 8
-    box: float = 0.4
-
-
 def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: CamPromptOptions) -> list[Prompt]:
     """Prompts for the classes of an image.
 
@@ -77,7 +61,7 @@ def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: 
             points = np.concatenate([peak[None], outside])
             labels = np.array([1] + [0] * len(outside))
             prompts.append(Prompt(names[value], points.astype(np.float64), labels))
-        box = _largest_box(values >= options.box)
+        box = _largest_box(values >= options.box_value)
         if box is not None:
             prompts.append(Prompt(names[value], box=box))
     return prompts
@@ -85,9 +69,9 @@ def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: 
 
 def _peaks(values: np.ndarray, options: CamPromptOptions) -> np.ndarray:
     """int64 Nx2 (x, y): local maxima, the highest first; the maximum itself where no other is high enough."""
-    distance = max(1, round(options.distance * max(values.shape)))
+    distance = max(1, round(options.peak_distance * max(values.shape)))
     found = peak_local_max(
-        values, min_distance=distance, threshold_abs=options.peak, num_peaks=options.most, exclude_border=False
+        values, min_distance=distance, threshold_abs=options.peak_value, num_peaks=options.peaks, exclude_border=False
     )
     if not len(found) and values.max() > 0:
         found = np.array([np.unravel_index(values.argmax(), values.shape)])

@@ -101,7 +101,7 @@ class TextGenerator:
         return self._phrases[phrase]
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32")
+        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None)
 
 
 def load_text_network(name: str, device: torch.device) -> tuple[nn.Module, Any]:

@@ -137,6 +137,26 @@ class Masks:
             tuple(extra),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[Masks]) -> Masks:
+        """The masks of several objects of one image, one after the other."""
+        first = parts[0]
+        counts = [len(part.starts) for part in parts]
+        shifts = np.cumsum([0, *counts[:-1]])
+        extra: tuple[dict, ...] = ()
+        if any(part.extra for part in parts):
+            extra = tuple(about for part in parts for about in part.extra or ({},) * len(part))
+        return cls(
+            first.height,
+            first.width,
+            np.concatenate([part.starts for part in parts]),
+            np.concatenate([part.ends for part in parts]),
+            np.concatenate([[0], *(part.offsets[1:] + shift for part, shift in zip(parts, shifts))]).astype(np.int64),
+            np.concatenate([part.predicted_iou for part in parts]),
+            np.concatenate([part.stability_score for part in parts]),
+            extra,
+        )
+
     def select(self, indices) -> Masks:
         """The masks of the given indices (int array or bool K), in that order."""
         indices = np.arange(len(self))[indices]

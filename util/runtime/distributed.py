@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -46,6 +48,17 @@ class Dist:
             import torch
 
             torch.distributed.barrier()
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """One process per machine does what follows first, a download for instance; the others then find it done."""
+        if self.local_rank:
+            self.barrier()
+        try:
+            yield
+        finally:  # also if it failed: the others then say so as well, instead of waiting
+            if not self.local_rank:
+                self.barrier()
 
     def gather(self, value: object) -> list:
         """Every process's ``value`` (picklable), in the order of ranks, in every process."""

@@ -1,0 +1,257 @@
+"""The stage behind generate_sam_masks.py: images in, one mask file per image out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from models.common.precision import choose_precision
+from models.sam import checkpoints, families, generator, options, prompted, prompts, sources, text
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
+from util.data.images import find_image, list_image_ids, read_image
+from util.data.mask_files import read_masks, repack, write_masks
+from util.data.voc import load_classes
+from util.runtime import distributed
+from util.runtime.distributed import Dist
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder, file_digest, read_bytes, read_json
+from util.runtime.ledger import Stage
+from util.vis import draw_masks, panel_row, save_image
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What makes the masks, and what they depend on.
+
+    Attributes:
+        source: makes them.
+        batch: images at once.
+        options: for the key of the results.
+        code: whose source the results depend on.
+    """
+
+    source: sources.MaskSource
+    batch: int
+    options: dict[str, Any]
+    code: Sequence[Any]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the masks that are missing or out of date; the exit code is 1 if an image failed."""
+    with distributed.init(args.device) as dist:
+        check_folder(args.images, "images")
+        ids = read_id_list(args.list, args.images) if args.list else list_image_ids(args.images)
+        setup = set_up(args, dist)
+        made_from = {"images": str(args.images), "list": str(args.list), "checkpoint": str(args.checkpoint)}
+        with Stage(
+            args.out, setup.options, code=setup.code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
+        ) as stage:
+            dist.barrier()  # every process has read what is done before one of them goes on
+            work = find_work(args, stage, setup.source, dist.shard(ids))
+            write_all(args, dist, stage, setup, work)
+            # Rank 0 ends last, since its lock keeps other runs out, and its ledger, the last that is read, knows all.
+            mine = {image_id: stage.done[image_id] for image_id in dist.shard(ids) if image_id in stage.done}
+            done = dist.gather(mine)
+            if dist.is_main:
+                for entries in done:
+                    stage.done.update(entries)
+            codes = dist.gather(stage.finish())
+            if dist.is_main:
+                preview(args, ids)
+        return max(codes)
+
+
+# --- what makes the masks -----------------------------------------------------------------------------------------
+
+
+def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
+    """The source that the command line asks for, with its network on the device."""
+    if args.model == "regions":
+        return Setup(sources.Regions(), 1, {"model": "regions"}, [sources.region_masks])
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    precision = choose_precision("--precision", args.precision, dist)
+    batch = args.encode_batch or (4 if dist.device.type == "cuda" else 1)
+    settings = dataclass_of(options.Options, args)
+    depends: dict[str, Any] = {"precision": args.precision, "exact": args.exact, **asdict(settings)}
+    kinds = [kind for kind, _ in args.prompt]
+    network = None
+    if kinds != ["tags"]:
+        network, identity = load_network(args, dist)
+        depends = {"model": args.model, "checkpoint": identity, **depends}
+    if kinds == ["grid"]:
+        grid = generator.MaskGenerator(network, settings, precision, args.exact, batch)
+        return Setup(sources.Grid(grid), batch, depends, [generator, checkpoints])
+    found: list[sources.MaskSource] = []
+    for kind, file in args.prompt:
+        source, more = prompt_source(args, dist, kind, file, network, settings, precision)
+        found.append(source)
+        depends[f"prompt {kind}"] = more
+    source = found[0] if len(found) == 1 else sources.Several(found)
+    return Setup(source, batch, depends, [generator, checkpoints, prompted, prompts, text, families])
+
+
+def dataclass_of(kind: Any, args: argparse.Namespace) -> Any:
+    """An instance of a dataclass of options from the command line's."""
+    return kind(**{each.name: getattr(args, each.name) for each in fields(kind)})
+
+
+def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
+    """The network for point and box prompts, on its device, and what tells it from others."""
+    if args.model not in checkpoints.VARIANTS:
+        with dist.main_first():
+            return families.load_network(args.model, dist.device), families.identity(args.model)
+    if args.checkpoint is None:
+        mirror = args.mirror or checkpoints.OFFICIAL_URL
+        with dist.main_first():  # one download per machine, the others find it in the cache
+            args.checkpoint = Path(checkpoints.official_checkpoint(args.model, mirror))
+    return checkpoints.load_sam(args.model, args.checkpoint).to(dist.device), file_digest(args.checkpoint)
+
+
+def prompt_source(
+    args: argparse.Namespace, dist: Dist, kind: str, file: Path | None, network: Any, settings: Any, precision: str
+) -> tuple[sources.MaskSource, Any]:
+    """A source of one kind of prompts, and what its masks depend on beside each image."""
+    classes = load_classes(args.class_names)
+    tags = None
+    if args.image_labels is not None:
+        tags = sources.Tags(read_image_labels(args.image_labels, classes), classes)
+    if kind == "tags":
+        assert tags is not None
+        synonyms = read_synonyms(args.synonyms, classes.names)
+        with dist.main_first():
+            net, processor = text.load_text_network(args.model, dist.device)
+            identity = families.identity(args.model)
+        ask = text.TextGenerator(net, processor, synonyms, args.score_thresh, precision)
+        return sources.Words(ask, tags), [identity, synonyms, args.score_thresh]
+    if kind == "grid":
+        return sources.Grid(generator.MaskGenerator(network, settings, precision, args.exact)), None
+    answerer = prompted.PromptedGenerator(network, settings, precision, args.exact)
+    if kind == "cam":
+        check_folder(args.cam_path, "soft CAMs")
+        cam_options = dataclass_of(options.CamPromptOptions, args)
+        return sources.Cams(answerer, args.cam_path, classes, tags, cam_options), [classes.names, asdict(cam_options)]
+    assert file is not None
+    return sources.Listed(answerer, prompts.read_prompts(file, kind, classes)), None
+
+
+def read_synonyms(path: Path | None, names: Sequence[str]) -> dict[str, list[str]]:
+    """Phrases to ask with for each class, ``{"person": ["person", "man"]}``; {} without a file.
+
+    Raises:
+        InputError: if the file is not of this form or names an unknown class.
+    """
+    if path is None:
+        return {}
+    content = read_json(path)
+    example = 'write {"person": ["person", "man"]}'
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: should hold a list of phrases for each class; {example}")
+    for name, phrases in content.items():
+        if name not in names[1:]:
+            raise InputError(f"{path}: class {name!r} is unknown; the classes are {', '.join(names[1:])}")
+        if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
+            raise InputError(f"{path}: {name}: found {str(phrases)[:80]}; {example}")
+    return content
+
+
+# --- walking the images -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Work:
+    """An image whose masks are to be made: its file and the key of the result."""
+
+    path: Path
+    key: str
+
+
+def find_work(
+    args: argparse.Namespace, stage: Stage, source: sources.MaskSource, ids: Sequence[str]
+) -> dict[str, Work]:
+    """The images whose masks are missing or out of date; current ones are put in the form that is asked for."""
+    wanted = {}
+    for image_id in ids:
+        try:
+            path = find_image(args.images, image_id)
+            key = stage.key(read_bytes(path), path.name, *source.key_parts(image_id))
+        except InputError as error:
+            stage.fail(image_id, str(error))
+            continue
+        if not stage.is_current(image_id, key):
+            wanted[image_id] = Work(path, key)
+            continue
+        target, other = mask_files(args, image_id)
+        if target.name not in stage.done[image_id]["files"]:
+            repack(other, target)
+            stage.record(image_id, key, [target])
+        other.unlink(missing_ok=True)
+    return wanted
+
+
+def mask_files(args: argparse.Namespace, image_id: str) -> tuple[Path, Path]:
+    """The mask file that is asked for, and the other form of it, which is not to be left there."""
+    plain, packed = args.out / f"{image_id}.json", args.out / f"{image_id}.json.gz"
+    return (packed, plain) if args.gzip else (plain, packed)
+
+
+def write_all(args: argparse.Namespace, dist: Dist, stage: Stage, setup: Setup, work: dict[str, Work]) -> None:
+    """Images -> mask files; the next ones are decoded while the network works."""
+    ids = list(work)
+    batches = [ids[start : start + setup.batch] for start in range(0, len(ids), setup.batch)]
+    bar = tqdm(total=len(ids), desc="masks", unit="image", disable=not dist.is_main, dynamic_ncols=True)
+    with bar, ThreadPoolExecutor(max(2, setup.batch)) as pool:
+
+        def read(part: Sequence[str]) -> list[Future]:
+            return [pool.submit(read_image, work[image_id].path) for image_id in part]
+
+        ahead = read(batches[0]) if batches else []
+        for number, part in enumerate(batches):
+            reading, ahead = ahead, [future for after in batches[number + 1 : number + 2] for future in read(after)]
+            write_batch(args, stage, setup, work, dict(zip(part, reading, strict=True)))
+            bar.update(len(part))
+
+
+def write_batch(
+    args: argparse.Namespace, stage: Stage, setup: Setup, work: dict[str, Work], reading: dict[str, Future]
+) -> None:
+    """The mask files of some images that are being read; what cannot be read or asked is reported."""
+    images: dict[str, np.ndarray] = {}
+    asked = []
+    for image_id, future in reading.items():
+        try:
+            image = future.result()
+            asked.append(setup.source.prepare(image_id, image.shape[:2]))
+            images[image_id] = image
+        except InputError as error:
+            stage.fail(image_id, str(error))
+    for image_id, masks in zip(images, setup.source.masks(list(images.values()), asked), strict=True):
+        target, other = mask_files(args, image_id)
+        write_masks(target, masks, image_id, work[image_id].path.name)
+        other.unlink(missing_ok=True)
+        stage.record(image_id, work[image_id].key, [target])
+
+
+def preview(args: argparse.Namespace, ids: Sequence[str]) -> None:
+    """OUT/preview/<id>.png: the image, and its masks drawn over it."""
+    shown = 0
+    for image_id in ids:
+        if shown == args.preview:
+            return
+        try:
+            image = read_image(find_image(args.images, image_id))
+            masks = read_masks(args.out, image_id, size=image.shape[:2])
+        except InputError:
+            continue  # reported when its masks were made
+        panels = [(image_id, image), (f"{len(masks)} masks", draw_masks(image, masks))]
+        save_image(args.out / "preview" / f"{image_id}.png", panel_row(panels, height=360))
+        shown += 1

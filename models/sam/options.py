@@ -1,0 +1,46 @@
+"""What masks depend on, as dataclasses from which the command line takes its options. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of the mask generator; names and defaults are those of ``SamAutomaticMaskGenerator``.
+
+    Thresholds of 0 or less let all masks pass.
+    """
+
+    points_per_side: int = _option(32, "points per side of the grid of prompts")
+    points_per_batch: int = _option(64, "prompts at once; halved when a GPU runs out of memory")
+    pred_iou_thresh: float = _option(0.88, "keep masks with a higher predicted IoU")
+    stability_score_thresh: float = _option(0.95, "keep masks with at least this stability score")
+    stability_score_offset: float = _option(1.0, "shift of the cutoff that the stability score tries")
+    box_nms_thresh: float = _option(0.7, "box IoU above which masks count as duplicates; the better one stays")
+    crop_n_layers: int = _option(0, "layers of crops; layer i has (2**i)**2")
+    crop_nms_thresh: float = _option(0.7, "box IoU above which masks of two crops count as duplicates")
+    crop_overlap_ratio: float = _option(512 / 1500, "overlap of the first layer's crops, as a share of the short side")
+    crop_n_points_downscale_factor: int = _option(1, "layer i has points-per-side / factor**i points per side")
+    min_mask_region_area: int = _option(0, "remove islands and holes of fewer pixels; 0: none")
+
+    def points_in_layer(self, layer: int) -> int:
+        """Points per side of the grid on each crop of a layer."""
+        return int(self.points_per_side / self.crop_n_points_downscale_factor**layer)
+
+
+@dataclass(frozen=True)
+class CamPromptOptions:
+    """How soft CAMs become prompts."""
+
+    peak_value: float = _option(0.5, "lowest CAM value of a point, 0 to 1")
+    peak_distance: float = _option(0.1, "smallest distance of two points of a class, as a share of the long side")
+    peaks: int = _option(8, "most points per class")
+    box_value: float = _option(
+        0.4, "CAM value above which pixels belong to the component whose box is asked for, 0 to 1"
+    )
