@@ -36,14 +36,15 @@ def main():
 
 def check(args):
     import processor
+    from util.data.classes import classes_of
     from util.data.ids import read_id_list
-    from util.data.voc import load_classes
     from util.evaluation.label_check import check_labels, report_text
     from util.evaluation.metrics import score_table
     from util.runtime.files import write_json
 
-    classes = load_classes(args.class_names, args.num_classes)
     ids = read_id_list(args.list, args.labels)
+    places = (args.labels, args.gt, args.image_labels, args.images)
+    classes = classes_of(places, args.class_names, args.num_classes, ids)
     tags = processor.load_image_labels(args.image_labels, classes, ids)
     report = check_labels(args.labels, ids, classes, args.images, tags, args.near_empty, args.workers)
     print(report_text(report))

@@ -40,23 +40,22 @@ def main():
     args = parse_arguments()
     from contextlib import nullcontext
 
+    from util.data.classes import classes_of, find_classes
     from util.data.ids import read_id_list
-    from util.data.voc import load_classes
     from util.runtime.files import make_folder
     from util.runtime.locking import lock_folder
 
     ids = read_id_list(args.list, args.gt)
+    places = (args.pred, args.gt, args.baseline, args.images)
     if args.checkpoint is None:
         with lock_folder(make_folder(args.out)):
-            return score(args, args.pred, ids, load_classes(args.class_names, args.num_classes))
+            return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
 
     from util.runtime.distributed import init
 
     with init(args.device) as dist, lock_folder(make_folder(args.out)) if dist.is_main else nullcontext():
-        asked = args.class_names is not None or args.num_classes is not None
-        segmenter, failures = predict(
-            args, ids, dist, load_classes(args.class_names, args.num_classes) if asked else None
-        )
+        asked = find_classes(places, args.class_names, args.num_classes)
+        segmenter, failures = predict(args, ids, dist, asked)
         if not dist.is_main:
             return 0
         code = score(args, args.out / "predictions" / "labels", ids, segmenter.classes)

@@ -83,14 +83,14 @@ def parse_args():
 
 def generate(args, dist) -> int:
     from models.cam.classifier import load_classifier
+    from util.data.classes import find_classes
     from util.data.ids import read_id_list
     from util.data.image_labels import read_image_labels
-    from util.data.voc import load_classes
     from util.runtime.files import check_folder
 
-    # Without --class-names the classes are those that the checkpoint was trained on.
-    asked = args.class_names is not None or args.num_classes is not None
-    net, classes = load_classifier(args.checkpoint, load_classes(args.class_names, args.num_classes) if asked else None)
+    # What the data says must be what the checkpoint was trained on; where it says nothing, the checkpoint's names count.
+    asked = find_classes((args.image_labels, args.gt, args.images), args.class_names, args.num_classes)
+    net, classes = load_classifier(args.checkpoint, asked)
     check_folder(args.images, "pictures")
     ids = read_id_list(args.list, args.images)
     tags = read_image_labels(args.image_labels, classes, ids)

@@ -20,7 +20,7 @@ What is up to date is not made again; an edited strategy, a changed option or a 
 from pathlib import Path
 
 from merge import RECOMMENDED
-from util.data.voc import load_classes
+from util.data.classes import classes_of
 from util.runtime.cli import Parser, class_indices, run
 
 
@@ -120,10 +120,11 @@ class Job:
             check_folder(args.images_path, "pictures")
         if args.gt_dir is not None:
             check_folder(args.gt_dir, "ground truth")
-        self.classes = load_classes(args.class_names, args.number_class)
-        self.only = class_indices(args.classes, self.classes)
         self.ids = read_id_list(args.image_list, args.pseudo_path)
-        tags = processor.load_image_labels(args.image_labels, self.classes, self.ids)
+        places = (args.pseudo_path, args.gt_dir, args.image_labels, args.images_path)
+        self.classes = classes_of(places, args.class_names, args.number_class, self.ids)
+        self.only = class_indices(args.classes, self.classes)
+        tags = processor.load_image_labels(args.image_labels, self.classes, self.ids, args.pseudo_path)
         self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
 
     def merge(self, method=None):

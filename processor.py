@@ -33,6 +33,7 @@ from util.evaluation.comparison import (
     per_cent,
     rows_to_text,
 )
+from util.evaluation.label_check import check_tags_fit
 from util.evaluation.metrics import Evaluation, class_scores, count_pairs, difference, filled_cells
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import (
@@ -105,9 +106,12 @@ class Inputs:
         return cam
 
 
-def load_image_labels(path: Path | None, classes: ClassTable, ids: list[str] | None = None):
-    """Image-level labels of ``--image-labels``, or None; with ``ids`` of these images only."""
-    return None if path is None else read_image_labels(path, classes, ids)
+def load_image_labels(path: Path | None, classes: ClassTable, ids: list[str] | None = None, labels: Path | None = None):
+    """Image-level labels of ``--image-labels``, or None; with ``ids`` of these images only; checked against ``labels``."""
+    tags = None if path is None else read_image_labels(path, classes, ids)
+    if tags and ids and labels is not None:
+        check_tags_fit(labels, ids, tags, classes)
+    return tags
 
 
 # --- merge --------------------------------------------------------------------------------------------------------

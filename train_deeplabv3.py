@@ -105,13 +105,13 @@ def train(args, dist) -> int:
 
     from models.segmentation import deeplabv3
     from models.segmentation import training as segmentation_training
-    from util.data.voc import load_classes
+    from util.data.classes import classes_of
     from util.runtime import checkpoint
     from util.runtime.files import make_folder
     from util.runtime.locking import lock_folder
     from util.runtime.provenance import write_run_json
 
-    classes = load_classes(args.class_names, args.num_classes)
+    classes = classes_of((args.labels, args.val_gt, args.images), args.class_names, args.num_classes)
     segmentation_training.check_batch(args.batch_size, dist.world, not args.no_sync_norm)
     data, failures, data_digest = load_data(args, classes, dist)
     recipe = make_recipe(args, dist, len(data))

@@ -105,13 +105,13 @@ def train(args, dist) -> int:
     from models.cam import classifier as cam_classifier
     from models.cam import training as cam_training
     from models.common.precision import DTYPES, choose_precision
-    from util.data.voc import load_classes
+    from util.data.classes import classes_of
     from util.runtime import checkpoint
     from util.runtime.files import make_folder, write_json
     from util.runtime.locking import lock_folder
     from util.runtime.provenance import write_run_json
 
-    classes = load_classes(args.class_names, args.num_classes)
+    classes = classes_of((args.image_labels, args.images), args.class_names, args.num_classes)
     data, held_out = load_data(args, classes)
     make_folder(args.out)
     lock = lock_folder(args.out) if dist.rank == 0 else None

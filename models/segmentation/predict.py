@@ -166,6 +166,7 @@ def predict_images(
     if dist.is_main:
         print(network.size_text(), flush=True)
     options = {**vars(how), "long_side": network.long_side, "network_digest": network_digest}
+    made_from = {**(made_from or {}), "classes": network.classes.names}
     with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
         mine = dist.shard(list(sources))
         for image_id in tqdm(mine, desc="segmenting", unit="image", disable=not dist.is_main, dynamic_ncols=True):

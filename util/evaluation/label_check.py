@@ -53,6 +53,42 @@ class _CheckImage:
         return image_id, None, warnings, pixels
 
 
+def check_tags_fit(
+    labels: Path, ids: list[str], tags: dict[str, tuple[int, ...]], classes: ClassTable, count: int = 24
+) -> None:
+    """Compare the first label maps with their image-level labels: pseudo labels are made from these, so they share classes.
+
+    Args:
+        labels: folder of ``<id>.png``.
+        count: how many label maps with a foreground are looked at.
+
+    Raises:
+        InputError: if no label map (of two or more) shows any class of its image, as when the two use other class lists.
+    """
+    odd: list[tuple[str, set[int]]] = []
+    for image_id in ids[: 4 * count]:
+        try:
+            shown = {int(v) for v in np.unique(read_label(label_path(labels, image_id)))} - {0, VOID}
+        except InputError:
+            continue  # reported where it is merged
+        tagged = set(tags.get(image_id, ()))
+        if shown & tagged:
+            return
+        if shown and tagged:
+            odd.append((image_id, shown))
+        if len(odd) == count:
+            break
+    if len(odd) < 2:
+        return
+    image_id, shown = odd[0]
+    names = ", ".join(classes.names[tag] for tag in tags[image_id])
+    found = ", ".join(f"{value} ({classes.names[value]})" for value in sorted(shown) if value < len(classes))
+    raise InputError(
+        f"{labels}: none of {len(odd)} label maps shows a class that its image is tagged with; {image_id} shows "
+        f"{found or min(shown)} and is tagged {names}. Give the class names of these label maps with --class-names"
+    )
+
+
 def check_labels(
     labels: Path,
     ids: list[str],

@@ -89,7 +89,9 @@ COMMON = {
     "num-classes": Option(
         CLASSES, "number of classes, background included (default: 21)", {"type": int, "metavar": "N"}
     ),
-    "class-names": Option(CLASSES, "one class per line, background first (default: VOC's 21)", _FILE),
+    "class-names": Option(
+        CLASSES, "one class per line, background first (default: class_names.txt beside the data, then VOC's 21)", _FILE
+    ),
     "classes": Option(CLASSES, "take the means over these classes only", {"metavar": "NAME,..."}),
     "val-list": Option(HELD_OUT, "ids of held-out images", _FILE),
     "val-images": Option(HELD_OUT, "folder of held-out images (default: --images)", _FOLDER),

@@ -15,12 +15,13 @@ import numpy as np
 
 import merge
 import processor
+from util.data.classes import classes_of
 from util.data.ids import id_of, read_id_list
 from util.data.images import find_image, read_image
 from util.data.labels import label_path, read_label
 from util.data.mask_files import masks_path, read_masks
 from util.data.masks import Masks
-from util.data.voc import VOID, ClassTable, load_classes
+from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import class_scores, count_pairs
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, digest, list_files, read_bytes
@@ -60,7 +61,8 @@ class Lab:
     """
 
     def __init__(self, args: Namespace):
-        classes = load_classes(args.class_names, args.number_class)
+        places = (args.pseudo_path, args.gt_dir, args.image_labels, args.images_path)
+        classes = classes_of(places, args.class_names, args.number_class)
         tags = processor.load_image_labels(args.image_labels, classes)
         self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, classes, tags, args.cam_path)
         self.images, self.gt = args.images_path, args.gt_dir

@@ -1,9 +1,18 @@
 """Class files in the formats of other tools."""
 
+import numpy as np
 import pytest
+from helpers import run_script
+from PIL import Image
 
+from util.data.classes import classes_of, find_classes
+from util.data.labels import write_label
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.data.voc import load_classes, palette
+from util.runtime import checkpoint
 from util.runtime.errors import InputError
+from util.runtime.files import write_json
 
 NAMES = ("background", "cat", "dog")
 COLORS = ((0, 0, 0), (64, 0, 0), (64, 0, 128))
@@ -102,3 +111,117 @@ def test_classes_are_found_in_any_case_unless_two_are_alike(tmp_path):
     assert classes.index("cat") == 1 and classes.index("Dog") == 3 and classes.index("2") == 2
     with pytest.raises(InputError, match="'DOG' is unknown"):
         classes.index("DOG")
+
+
+# --- names that travel with the data ------------------------------------------------------------------------------
+
+PETS = "background\ncat\ndog\nhorse\n"
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """Label maps with the values 1 to 3, images and tags of a person's own classes."""
+    rng = np.random.default_rng(0)
+    for value, image in enumerate(("p1", "p2", "p3"), 1):
+        label = np.zeros((20, 30), np.uint8)
+        label[5:15, 5:20] = value
+        for folder in ("labels", "gt"):
+            write_label(tmp_path / "data" / folder / f"{image}.png", label)
+        write_masks(tmp_path / "masks" / f"{image}.json", Masks.from_dense(label[None] > 0), image, f"{image}.jpg")
+        (tmp_path / "data" / "images").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "data" / "images" / f"{image}.png")
+    written(tmp_path / "data" / "tags.csv", "p1,cat\np2,dog\np3,horse\n")
+    written(tmp_path / "list.txt", "p1\np2\np3\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["data/labels", "data"])
+def test_names_are_found_beside_the_labels_and_above(place, pets):
+    written(pets / place / "class_names.txt", PETS)
+    assert classes_of([None, pets / "data/labels"]).names == ("background", "cat", "dog", "horse")
+    beside_the_tags = find_classes([pets / "data/tags.csv"])
+    assert (beside_the_tags is not None) == (place == "data")
+
+
+@pytest.mark.parametrize("key", ["options", "made_from"])
+def test_names_are_found_in_run_json(key, pets):
+    write_json(pets / "data/labels/run.json", {key: {"classes": ["background", "cat", "dog", "horse"]}})
+    assert classes_of([pets / "data/labels"]).names[1:] == ("cat", "dog", "horse")
+    write_json(pets / "data/labels/run.json", {key: {"classes": "cat,dog"}})  # of --classes
+    assert find_classes([pets / "data/labels"]) is None
+
+
+def test_names_that_disagree_are_an_error_that_names_both(pets):
+    written(pets / "data" / "class_names.txt", PETS)
+    written(pets / "data/labels/class_names.txt", "background\ndog\ncat\nhorse\n")
+    with pytest.raises(
+        InputError, match=r"labels/class_names.txt names .*dog, cat.*data/class_names.txt names .*cat, dog"
+    ):
+        classes_of([pets / "data/labels"])
+    (pets / "data/labels/class_names.txt").unlink()
+    with pytest.raises(InputError, match=r"--class-names .*own.txt names .*mouse.*data/class_names.txt"):
+        classes_of([pets / "data/labels"], written(pets / "own.txt", "background\ncat\ndog\nmouse\n"))
+    with pytest.raises(InputError, match=r"class_names.txt names 4 classes, --num-classes says 21"):
+        classes_of([pets / "data/labels"], num_classes=21)
+    write_json(pets / "data/gt/run.json", {"options": {"classes": list(load_classes().names)}})
+    with pytest.raises(InputError, match=r"gt/run.json names background, aeroplane, .*\(21 classes\)"):
+        classes_of([pets / "data/labels", pets / "data/gt"])
+
+
+def test_voc_is_assumed_only_where_nothing_is_said_and_not_in_silence(pets, capsys):
+    assert classes_of([pets / "data/labels"], ids=["p1"]).names == load_classes().names
+    assert "taken to be VOC's" in capsys.readouterr().err
+    assert len(classes_of([pets / "data/labels"], ids=["2007_000032"])) == 21
+    assert len(classes_of([pets / "data/labels"], num_classes=4)) == 4
+    assert capsys.readouterr().err == ""
+
+
+def _commands(p):
+    labels, gt, data = p / "data/labels", p / "data/gt", p / "data"
+    merge = ["--pseudo-path", labels, "--sam-path", p / "masks", "--image-list", p / "list.txt", "--gt-dir", gt]
+    return {
+        "main.py": [*merge, "--image-labels", data / "tags.csv", "--method", "max_iou", "--workers", 1],
+        "evaluate_enhanced.py": ["--pred", labels, "--gt", gt, "--list", p / "list.txt", "--workers", 1],
+        "check_pseudo_label.py": [
+            *("--labels", labels, "--gt", gt, "--list", p / "list.txt", "--image-labels", data / "tags.csv"),
+            *("--workers", 1),
+        ],
+    }
+
+
+@pytest.mark.parametrize("script", ["main.py", "evaluate_enhanced.py", "check_pseudo_label.py"])
+def test_a_cat_is_never_called_an_aeroplane(script, pets):
+    written(pets / "data" / "class_names.txt", PETS)
+    run = run_script(script, *_commands(pets)[script], "--out", pets / "out")
+    text = run.stdout + "".join(path.read_text() for path in pets.glob("out/**/*.json"))
+    assert run.returncode == 0, run.stderr
+    assert all(name in text for name in ("cat", "dog", "horse"))
+    assert not any(name in text for name in ("aeroplane", "bicycle", "bird"))
+
+
+def test_names_travel_through_the_merge(pets):
+    written(pets / "data" / "class_names.txt", PETS)
+    assert run_script("main.py", *_commands(pets)["main.py"], "--mode", "merge", "--out", pets / "out").returncode == 0
+    (pets / "data" / "class_names.txt").unlink()
+    command = ["--pred", pets / "out/max_iou", "--gt", pets / "data/gt", "--list", pets / "list.txt", "--workers", 1]
+    run = run_script("evaluate_enhanced.py", *command, "--out", pets / "scores")
+    assert run.returncode == 0 and "horse" in run.stdout and "bird" not in run.stdout
+
+
+def test_tags_that_label_maps_contradict_are_refused(pets):
+    run = run_script("main.py", *_commands(pets)["main.py"], "--out", pets / "out")  # "cat" is 8 in VOC
+    assert run.returncode == 2
+    assert "p1 shows 1 (aeroplane) and is tagged cat. Give the class names" in run.stderr
+
+
+def test_networks_learn_the_names_beside_their_labels(pets):
+    written(pets / "data" / "class_names.txt", PETS)
+    common = ["--images", pets / "data/images", "--list", pets / "list.txt", "--workers", 0, "--crop-size", 32]
+    common += ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights", "none", "--batch-size", 3]
+    for script, options in {
+        "train_deeplabv3.py": ["--labels", pets / "data/labels", "--steps", 1],
+        "train_transcam.py": ["--method", "cam", "--image-labels", pets / "data/tags.csv", "--epochs", 1],
+    }.items():
+        run = run_script(script, *common, *options, "--out", pets / script)
+        assert run.returncode == 0, run.stderr
+        assert checkpoint.load(pets / script / "last.pth")["classes"] == ["background", "cat", "dog", "horse"]
