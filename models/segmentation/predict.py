@@ -192,6 +192,8 @@ def _predict_one(
 ) -> dict | None:
     """Segment an image and write its files; its entry for the ledger, or None if it is up to date."""
     allowed = None if tags is None else _allowed(tags, image_id)
+    if not path.is_file():
+        path = find_image(path.parent, path.name)  # whose message lists the suffixes
     data = read_bytes(path)
     key = stage.key(data, str(allowed))
     if stage.is_current(image_id, key):
