@@ -191,7 +191,16 @@ MASKS = {
     "gzip twice": (gzip.compress(gzip.compress(_sa1b())), "not valid JSON"),
     "gzip damaged": (gzip.compress(_sa1b())[:-6] + b"\0" * 6, "not a whole gzip file"),
     "gzip bomb": (lambda path: path.write_bytes(gzip.compress(bytes(257 << 20), 1)), "unpacks to more than 256 MiB"),
-    "list": (b"[]", "format"),
+    "list": (b"[3]", "format"),
+    "empty list, as amg.py writes it": (b"[]", None),
+    "COCO of two images": (json.dumps({"images": [{"id": 1}, {"id": 2}], "annotations": []}).encode(), "for 2 images"),
+    "COCO box without a mask": (
+        json.dumps({"images": [{"id": 1, "height": 48, "width": 64}], "annotations": [{"image_id": 1}]}).encode(), "format",
+    ),
+    "labelme point": (json.dumps({"shapes": [{"shape_type": "point", "points": [[1, 2]]}]}).encode(), "'point'"),
+    "labelme of text": (json.dumps({"shapes": [{"points": [["a", "b"]]}]}).encode(), "format"),
+    "transformers of logits": (json.dumps({"masks": [[[-3.5, 2.0]]]}).encode(), "logits"),
+    "polygon to infinity": (_field("segmentation", [[0, 0, 9, 9, float("inf"), 4]]), "not finite"),
     "null": (b"null", "format"),
     "number": (b"3", "format"),
     "string": (b'"masks"', "format"),
@@ -259,6 +268,8 @@ MASK_FOLDERS = {
     "table without scores": ({"0.png": _MASK, "metadata.csv": b"id,area\n0,3\n"}, "metadata"),
     "table not UTF-8": ({"0.png": _MASK, "metadata.csv": b"id\xff\xfe"}, "metadata"),
     "file is a folder": ({"0.png": folder}, "0.png"),
+    "numbers of objects": ({"0.png": png(np.arange(48 * 64).reshape(48, 64).astype(np.uint8) % 5)}, "several objects"),
+    "no masks among the files": ({"readme.txt": b"masks"}, "none of them a mask"),
 }
 
 

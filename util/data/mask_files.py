@@ -1,32 +1,36 @@
-"""Reading and writing masks: SA-1B's JSON, plain or compressed, and folders of PNG files."""
+"""Reading and writing an image's masks: JSON files, plain or compressed, arrays, and folders of mask images."""
 
 from __future__ import annotations
 
-import csv
 import gzip
-import io
 import json
 import os
 import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from util.data.ids import id_or_none
+from util.data.mask_formats import found_in_stack, parse_masks
+from util.data.mask_images import SUFFIXES as MASK_SUFFIXES
+from util.data.mask_images import TABLE, read_mask_folder, stack_of
 from util.data.masks import Masks
+from util.data.npy import decode_npy
 from util.runtime.errors import InputError
-from util.runtime.files import check_id, parse_json, read_bytes, write_bytes
+from util.runtime.files import check_id, check_name, list_files, parse_json, read_bytes, write_bytes
 
 EXTRA = ("point_coords", "crop_box", "category", "score")  # what an annotation may have beside its mask
-SUFFIXES = (".json", ".json.gz")  # of mask files
+SUFFIXES = (".json", ".json.gz")  # of the mask files that this project writes
+ARRAYS = (".npy", ".npz")
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
 
 def read_masks(folder: str | os.PathLike, image_id: str, size: tuple[int, int] | None = None) -> Masks:
     """Read an image's masks in any known format.
 
-    ``folder/<id>.json`` in SA-1B's format, the same compressed as ``folder/<id>.json.gz``, else a folder
-    ``folder/<id>/`` of 0/255 PNG files, with the ``metadata.csv`` of segment-anything's ``amg.py`` where there is one.
+    ``folder/<id>.json`` of SA-1B's format or one of those of `util.data.mask_formats`, the same compressed as
+    ``folder/<id>.json.gz``, arrays as ``folder/<id>.npy`` or ``.npz``, else a folder ``folder/<id>/`` of mask images (see
+    `util.data.mask_images`), with the ``metadata.csv`` of segment-anything's ``amg.py`` where there is one.
 
     Args:
         size: (height, width) that the masks must have.
@@ -39,20 +43,21 @@ def read_masks(folder: str | os.PathLike, image_id: str, size: tuple[int, int] |
 
 
 def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
-    """Where an image's masks lie: a JSON file, plain or compressed, or a folder of PNG files.
+    """Where an image's masks are: a JSON file, plain or compressed, a file of arrays, or a folder of mask images.
 
     Raises:
-        InputError: if there is none, or both files, of which one may be old.
+        InputError: if there is none, or more than one file, of which all but one may be old.
     """
     check_id(image_id)
-    files = [path for suffix in SUFFIXES if (path := Path(folder) / f"{image_id}{suffix}").is_file()]
-    if len(files) > 1:
-        raise InputError(f"{folder}: both {files[0].name} and {files[1].name} are there; delete the one that is old")
-    if files:
-        return files[0]
-    if (pngs := Path(folder) / image_id).is_dir():
-        return pngs
-    names = ", ".join(f"{image_id}{suffix}" for suffix in SUFFIXES)
+    place, known = os.path.join(folder, image_id), (*SUFFIXES, *ARRAYS)
+    found = [suffix for suffix in known if os.path.isfile(place + suffix)]
+    if len(found) > 1:
+        raise InputError(
+            f"{folder}: both {image_id}{found[0]} and {image_id}{found[1]} are there; delete the one that is old"
+        )
+    if found or os.path.isdir(place):
+        return check_name(Path(place + "".join(found)))
+    names = ", ".join(f"{image_id}{suffix}" for suffix in known)
     raise InputError(
         f"{folder}: no masks for {image_id} (looked for {names} and the folder {image_id}/); "
         "make them with generate_sam_masks.py"
@@ -60,31 +65,32 @@ def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
 
 
 def masks_bytes(path: Path) -> bytes:
-    """The bytes that an image's masks are made of, for telling whether they changed."""
+    """The bytes that an image's masks are made of, to see whether they changed."""
     if path.is_dir():
-        return b"".join(read_bytes(file) for file in sorted(path.iterdir()) if file.suffix in (".png", ".csv"))
+        return b"".join(map(read_bytes, list_files(path, (*MASK_SUFFIXES, TABLE))))
     return read_bytes(path)
 
 
 def decode_masks(
     data: bytes | None, path: Path, image_id: str | None = None, size: tuple[int, int] | None = None
 ) -> Masks:
-    """Masks from the bytes of a JSON file, plain or compressed, or from the folder ``path`` when ``data`` is None."""
-    masks = _read_folder(path) if data is None else _parse_sa1b(_plain(data, path), path, image_id)
-    if size is not None and masks is not None and masks.shape != tuple(size):
-        raise InputError(
-            f"{path}: masks of {masks.width}x{masks.height} pixels, but the label is {size[1]}x{size[0]}; "
-            "make both from the same picture"
-        )
-    if masks is None:  # an empty folder says nothing of the size
+    """Masks from the bytes of the file ``path``, or from the folder ``path`` when ``data`` is None."""
+    masks = read_mask_folder(path) if data is None else _decode_file(data, path, image_id, size)
+    if masks is None:  # an empty folder, which says nothing of the size
         if size is None:
             raise InputError(f"{path}: the folder holds no mask; make it again")
         return Masks.from_dense(np.zeros((0, *size), bool))
+    if size is not None and masks.shape != tuple(size):
+        turned = " (the sides are swapped: one may be of the image before its EXIF rotation)"
+        raise InputError(
+            f"{path}: masks of {masks.width}x{masks.height} pixels, but the label is {size[1]}x{size[0]}"
+            f"{turned if masks.shape == tuple(size)[::-1] else ''}; make both from the same image"
+        )
     return masks
 
 
 def _plain(data: bytes, path: Path) -> bytes:
-    """The JSON of a mask file; compressed ones are told by their first bytes."""
+    """The JSON of a mask file; compressed ones are known by their first bytes."""
     if not data.startswith(b"\x1f\x8b"):
         return data
     unpacker = zlib.decompressobj(wbits=31)
@@ -123,65 +129,32 @@ def _about(annotation: dict) -> dict:
     return about
 
 
-def _parse_sa1b(data: bytes, path: Path, image_id: str | None) -> Masks:
-    content = parse_json(data, path)
+def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int, int] | None) -> Masks:
+    if path.suffix.lower() in ARRAYS:
+        value = decode_npy(data, path)
+        found = (
+            parse_masks(value, path, size) if isinstance(value, dict) else found_in_stack(stack_of(value, path, size))
+        )
+    else:
+        found = parse_masks(parse_json(_plain(data, path), path), path, size)
     try:
-        image, annotations = content["image"], content["annotations"]
-        height, width = int(image["height"]), int(image["width"])
-        segmentations = [annotation["segmentation"] for annotation in annotations]
-        codes = [segmentation["counts"] for segmentation in segmentations]
-        sizes = {tuple(segmentation["size"]) for segmentation in segmentations}
-        iou = [float(a.get("predicted_iou", np.nan)) for a in annotations]
-        stability = [float(a.get("stability_score", np.nan)) for a in annotations]
-        extra = [_about(annotation) for annotation in annotations]
-        owner = image.get("image_id")
-        file_name = image.get("file_name")
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        iou = [float(about.get("predicted_iou", np.nan)) for about in found.about]
+        stability = [float(about.get("stability_score", np.nan)) for about in found.about]
+        extra = [_about(about) for about in found.about]
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{path}: not in SA-1B's mask format ({type(error).__name__}: {error}); make it with generate_sam_masks.py"
         ) from None
-    if not 0 < height * width <= 2**31 - 1 or height < 0:
-        raise InputError(f"{path}: says the image is {width}x{height} pixels; the file is damaged, make it again")
-    if sizes - {(height, width)}:
-        others = ", ".join(sorted(map(str, sizes - {(height, width)})))[:200]
-        raise InputError(f"{path}: image {height}x{width}, but masks of {others}; make the file again")
-    # SA-1B itself numbers its images; there the file name tells.
-    names = {str(owner), Path(str(file_name)).stem}
-    if image_id is not None and (owner is not None or file_name) and image_id not in names:
-        raise InputError(f"{path}: holds the masks of {owner!r}, not of {image_id!r}; put each file under its own id")
+    # SA-1B itself numbers its images; there the file name decides.
+    own = image_id is None or not found.names or image_id in map(str, found.names)
+    if not own and image_id not in map(id_or_none, found.names):
+        raise InputError(
+            f"{path}: holds the masks of {found.names[0]!r}, not of {image_id!r}; put each file under its own id"
+        )
     try:
-        return Masks.from_counts((height, width), codes, iou, stability, extra)
+        return Masks.from_counts((found.height, found.width), found.codes, iou, stability, extra)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-
-
-def _read_folder(path: Path) -> Masks | None:
-    files = sorted((f for f in path.iterdir() if f.suffix == ".png"), key=lambda f: (len(f.stem), f.stem))
-    dense = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                dense.append(np.asarray(image.convert("L")) > 127)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{file}: not a readable mask ({error}); make it again") from None
-        if dense[-1].shape != dense[0].shape:
-            raise InputError(f"{file}: differs in size from {files[0].name}; make the folder again")
-    if not dense:
-        return None
-    scores = _amg_metadata(path / "metadata.csv")
-    known = [scores.get(file.stem, (np.nan, np.nan)) for file in files]
-    return Masks.from_dense(np.stack(dense), [k[0] for k in known], [k[1] for k in known])
-
-
-def _amg_metadata(path: Path) -> dict[str, tuple[float, float]]:
-    """id -> (predicted IoU, stability score), from the table that ``amg.py`` writes."""
-    if not path.is_file():
-        return {}
-    try:
-        rows = csv.DictReader(io.StringIO(read_bytes(path).decode()))
-        return {row["id"]: (float(row["predicted_iou"]), float(row["stability_score"])) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not the metadata.csv of amg.py ({error}); make it again") from None
 
 
 def write_masks(path: str | os.PathLike, masks: Masks, image_id: str, file_name: str) -> None:

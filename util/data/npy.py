@@ -177,15 +177,14 @@ def _read_archive(data: bytes) -> Any:
     return only if isinstance(only, dict) else values
 
 
-def load_npy(path: str | os.PathLike) -> Any:
-    """Read what ``numpy.save`` or ``numpy.savez`` wrote: an array, or a dict of arrays; nothing else is unpickled.
+def decode_npy(data: bytes, path: str | os.PathLike) -> Any:
+    """What ``numpy.save`` or ``numpy.savez`` wrote to ``path``: an array, or a dict of arrays; nothing else is unpickled.
 
     Tensors of torch in the dict, as IRN writes them, come as arrays.
 
     Raises:
         InputError: if the file is unreadable, or its pickle asks for anything but arrays.
     """
-    data = read_bytes(path)
     try:
         return _read_archive(data) if Path(path).suffix.lower() == ".npz" else _read_array(data)
     except InputError as error:
@@ -193,6 +192,11 @@ def load_npy(path: str | os.PathLike) -> Any:
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: not a readable .npy dict ({reason}); it may be damaged, make it again") from None
+
+
+def load_npy(path: str | os.PathLike) -> Any:
+    """As `decode_npy`, from the file."""
+    return decode_npy(read_bytes(path), path)
 
 
 def load_npy_dict(path: str | os.PathLike) -> dict:

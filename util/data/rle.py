@@ -24,10 +24,11 @@ def decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
         valid = isinstance(code, (list, np.ndarray)) and all(type(v) is int or isinstance(v, np.integer) for v in code)
         if not valid or any(not 0 <= v < 2**40 for v in code):
             raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
-        rows, odd = divmod(len(code), 2)
-        pairs = np.array(code[: 2 * rows], np.int64).reshape(-1, 2)
-        parts.append((*pairs.T, np.array([rows], np.int64), np.array([code[-1] if odd else 0], np.int64)))
-    return tuple(map(np.concatenate, zip(*parts, strict=True)))
+        half, odd = divmod(len(code), 2)
+        pairs = np.array(code[: 2 * half], np.int64).reshape(-1, 2)
+        parts.append((*pairs.T, np.array([half], np.int64), np.array([code[-1] if odd else 0], np.int64)))
+    off, on, rows, tails = map(np.concatenate, zip(*parts, strict=True))
+    return off, on, rows, tails
 
 
 def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
