@@ -15,3 +15,10 @@ def voc12() -> Path:
     if not folder.is_dir():
         pytest.skip("no PASCAL VOC data at hand: set WSSS_SHARED to a folder that holds voc12/")
     return folder
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")

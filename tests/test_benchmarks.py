@@ -15,6 +15,7 @@ def run_benchmark(name, *options):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_table():
     text = run_benchmark("run.py", "--short", "--count", 3)
     rows = ["merging", "masks as .json", "masks as .json.gz", "reading masks, areas", "evaluation",
@@ -26,6 +27,7 @@ def test_table():
     assert len(re.findall(r"^\d[\d,]* .* MiB", text, re.M)) == 6, "two sizes each of images, masks and classes"
 
 
+@pytest.mark.slow
 def test_scale():
     text = run_benchmark("scale.py", "--images", 30, "--masks", 8, "--distinct", 4, "--side", 96, "--workers", 1)
     assert "all 30 enhanced labels are there" in text
@@ -41,6 +43,7 @@ def test_every_dependency_has_a_lowest_and_a_highest_version(name):
             assert bounds == ["=="] or set(bounds) == {">=", "<"}, f"{name}: {line!r} leaves versions open"
 
 
+@pytest.mark.slow
 def test_the_whole_proof_tells_which_parts_passed():
     text = run_benchmark("prove.py", "--short", "--only", "scale")
     assert re.search(r"^part +minutes +outcome\nscale +\d+\.\d +passed$", text, re.M), text

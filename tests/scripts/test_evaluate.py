@@ -65,6 +65,7 @@ def evaluate_network(folder, out, *more):
             "--list", folder / "list.txt", "--workers", 1, "--device", "cpu", "--out", folder / out, *more]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_network_alone_and_shared_out(network, monkeypatch, capsys):
     """Scales, mirroring and post-processing change predictions; two processes score as one does."""
     rich = ["--scales", 0.5, 1, "--flip", "--postprocess", "pixel-adaptive"]

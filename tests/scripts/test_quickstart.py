@@ -39,6 +39,7 @@ def finished(tmp_path_factory):
     return out, text
 
 
+@pytest.mark.slow
 def test_ends_with_both_tables_and_a_checkpoint_that_opens(finished):
     out, text = finished
     summary = json.loads((out / "summary.json").read_text())
@@ -55,6 +56,7 @@ def test_ends_with_both_tables_and_a_checkpoint_that_opens(finished):
     assert (out / "merge_example.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_ground_truth_serves_for_scores_alone(finished):
     out, _ = finished
     summary = json.loads((out / "summary.json").read_text())
@@ -86,6 +88,7 @@ def kill_all(process):
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stages, made, moment",
     [
@@ -115,6 +118,7 @@ def is_result(path):
     return path.name == "metrics.json" or (path.suffix in (".png", ".npy", ".json") and path.stem.startswith("train_"))
 
 
+@pytest.mark.slow
 def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
     process = start(tmp_path / "run", "--only", "data", "cam", "--with", "cam=--epochs 1000")
     end = time.monotonic() + 400
@@ -164,6 +168,7 @@ def test_a_crash_does_not_pass_for_failed_images(tmp_path, monkeypatch):
         quickstart.run_script(SimpleNamespace(processes=1, failed=False), "stage.py", out=tmp_path)
 
 
+@pytest.mark.slow
 def test_a_voc_folder_with_masks_and_labels_for_some_ids(tmp_path):
     """--cam-labels and --sam-path: the ids that have both are used, and the others told; no CAM network is trained."""
     voc, out = tmp_path / "VOC", tmp_path / "run"

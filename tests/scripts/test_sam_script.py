@@ -137,6 +137,7 @@ def times(out: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in out.glob("p*.json")}
 
 
+@pytest.mark.slow
 def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
     write_pictures(folder / "images", 6)
     assert here(options(folder, "one")) == 0

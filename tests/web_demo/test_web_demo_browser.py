@@ -26,9 +26,10 @@ pytest.importorskip("streamlit")
 playwright = pytest.importorskip("playwright.sync_api", reason="no browser tests: pip install playwright")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no browser tests: no chromium is found; apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no browser tests: no chromium is found; apt-get install chromium"),
+]
 
 COPIED = ("Web_demo", "merge", "models", "util", "processor.py")
 PATIENCE = 120_000  # milliseconds; what is awaited takes about one second on a quiet machine

@@ -442,6 +442,7 @@ def test_mixed_precision_has_the_loss_of_single_precision(amp):
     assert tiny_steps(amp=amp)[1] == pytest.approx(tiny_steps()[1], rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_network_has_the_loss_of_the_plain_one():
     compiled, losses_compiled = tiny_steps(compiled=True)

@@ -93,6 +93,7 @@ def _train(script: Path, out: Path, batch: int, norm: str, processes: int) -> li
     return [torch.load(f"{out}{rank}", weights_only=True) for rank in range(processes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sync", "fixed"])
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path, norm):
     script = tmp_path / "steps.py"
