@@ -192,11 +192,11 @@ def test_what_was_worked_out_outlasts_a_click_meanwhile(demo, network):
     app, segment = demo("--checkpoint", network), inference.segment
     asked = []
 
-    def interrupted(segmenter, image, closely):
+    def interrupted(segmenter, image, high_quality):
         asked.append(image.shape)
         if len(asked) == 2:
             raise stops.StopException  # as a click does
-        return segment(segmenter, image, closely)
+        return segment(segmenter, image, high_quality)
 
     with patch.object(inference, "segment", interrupted):
         upload(app, ("one.jpg", encoded(photograph())), ("two.png", encoded(photograph(90, 70, 1), "PNG")))
@@ -224,13 +224,16 @@ def test_a_moved_slider_segments_nothing_again(demo, network):
 
 def test_segmentation_is_the_librarys(network):
     from models.segmentation.deeplabv3 import load_checkpoint
+    from models.segmentation.options import Prediction
     from models.segmentation.predict import segment
 
     segmenter, image = load_checkpoint(network), photograph()
-    for closely in (False, True):
-        scales = inference.CLOSE_SCALES if closely else (1.0,)
-        result = inference.segment(segmenter, image, closely)
-        np.testing.assert_array_equal(result.label, segment(segmenter, image, scales, closely))
+    for high_quality in (False, True):
+        scales = inference.HIGH_QUALITY_SCALES if high_quality else (1.0,)
+        result = inference.segment(segmenter, image, high_quality)
+        np.testing.assert_array_equal(
+            result.label, segment(segmenter, image, Prediction(scales=scales, flip=high_quality)).label
+        )
         assert sum(entry.share for entry in result.found) == pytest.approx(1)
         assert all(0 < entry.confidence <= 1 for entry in result.found)
         pixels = np.bincount(result.label.ravel(), minlength=len(NAMES))
@@ -255,6 +258,9 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
         ("bomb.png", lambda: png_header(20_000, 20_000), "too large"),
         ("moving.jpg", animated_gif, "but a GIF"),
         ("huge.png", lambda: encoded(NOISE, "PNG", compress_level=0), "too large"),
+        ("IMG_1.HEIC", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "but a HEIC image; convert it to JPEG"),
+        ("IMG_2.jpg", lambda: b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100), "but a HEIC image; convert it to JPEG"),
+        ("new.avif", lambda: b"\0\0\0\x1cftypavif\0\0\0\0" + bytes(100), "but an AVIF image"),
         ("page.png", lambda: b"<html><script>alert(1)</script></html>", "not a JPG or PNG"),
         ("drawing.png", lambda: b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "not a JPG or PNG"),
     ],
@@ -294,6 +300,46 @@ def test_an_exif_rotated_picture_is_turned():
     upright = uploads.read_upload("x.jpg", rotated()).image
     expected = np.rot90(np.asarray(Image.open(io.BytesIO(encoded(photograph())))), -1)
     assert np.abs(upright.astype(int) - expected).mean() < 2
+
+
+def odd_exif(entry):
+    """A JPEG whose EXIF data hold one entry, 12 bytes of a TIFF directory."""
+    body = b"II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+    plain_file = encoded(photograph())
+    segment = b"Exif\0\0" + body
+    return plain_file[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + plain_file[2:]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x12\x01\x03\0\x01\0\0\0\x63\0\0\0",  # orientation 99
+        b"\x12\x01\x02\0\x01\0\0\0six\0",  # orientation as text
+        b"\x12\x01\x0c\0\x01\0\0\0\xff\xff\0\0",  # a float64 beyond the end of the file
+        b"\x01\x02\x05\0\xff\xff\xff\xff\x01\0\0\0",  # more fractions than there are bytes
+        b"\x69\x87\x04\0\x01\0\0\0\x08\0\0\0",  # a directory that holds itself
+    ],
+)
+def test_odd_exif_data_are_passed_over(entry):
+    picture = uploads.read_upload("odd.jpg", odd_exif(entry))
+    assert picture.full_size == (120, 160) and picture.image.shape == (120, 160, 3)
+
+
+def test_a_photo_of_fifty_megapixels_is_decoded_in_little_memory():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(Image.new("RGB", (8192, 6144), (90, 120, 40)), exif=exif)
+    decoded, convert = [], np.array
+
+    def watched(image, *arguments):
+        decoded.append(image.size)
+        return convert(image, *arguments)
+
+    with patch("util.data.images.np.array", watched):
+        picture = uploads.read_upload("phone.jpg", data)
+    assert picture.full_size == (8192, 6144) and picture.is_scaled
+    assert decoded == [(1536, 2048)]  # a quarter of each side, turned upright
+    assert np.abs(picture.image.astype(int) - (90, 120, 40)).max() <= 3
 
 
 def test_fifty_uploads_are_too_many(demo, network):

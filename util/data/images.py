@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +36,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def find_image(folder: str | os.PathLike, image_id: str) -> Path:
@@ -143,16 +144,27 @@ def open_image(
 
 def _unknown(head: bytes, what: str) -> str:
     """What to say of a file, by its first bytes, that is of no format which Pillow reads."""
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC:
+    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return "a HEIC image, which is not read here; convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
     if head.startswith(b"version https://git-lfs"):
         return f"a pointer of Git LFS in the place of the {what}; run git lfs pull"
     return f"not a readable {what} (no format that is known here); it may be cut short, replace it"
 
 
-def decode_image(data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """As `read_image`, from the bytes of ``path``; ``max_pixels`` are the most that an image may have."""
+def decode_image(
+    data: bytes, path: str | os.PathLike, max_pixels: int = MAX_PIXELS, enough: int | None = None
+) -> np.ndarray:
+    """As `read_image`, from the bytes of ``path``.
+
+    Args:
+        max_pixels: the most that an image may have.
+        enough: pixels that suffice: a JPEG that has many more is decoded at 1/2, 1/4 or 1/8 of its size, in little memory.
+    """
     with open_image(data, path, max_pixels=max_pixels) as image:
+        if enough is not None and (factor := (enough / (image.width * image.height)) ** 0.5) < 1:
+            image.draft(
+                None, (math.ceil(image.width * factor), math.ceil(image.height * factor))
+            )  # a no-op but for JPEG
         image.load()
         turn = orientation(image)
         upright = image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image

@@ -1,4 +1,4 @@
-"""Pictures through a network: one at a time, whoever asks."""
+"""Images through a network: one at a time, whoever asks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import streamlit as st
 from util.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from models.segmentation.deeplabv3 import Segmenter
+    from models.segmentation.inference import Segmenter
 
-# The switch "look more closely": the sizes over which probabilities are averaged, mirrored pictures as well.
-CLOSE_SCALES = (0.75, 1.0, 1.25)
+# The switch "High quality": the sizes over which probabilities are averaged, mirrored images as well.
+HIGH_QUALITY_SCALES = (0.75, 1.0, 1.25)
 
 
 @dataclass(frozen=True)
 class Found:
-    """A class that a picture shows.
+    """A class that an image shows.
 
     Attributes:
         index: label value.
-        share: of the picture's pixels, 0 to 1.
+        share: of the image's pixels, 0 to 1.
         confidence: mean probability of the class over these pixels, 0 to 1.
     """
 
@@ -35,15 +35,15 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Segmentation:
-    """What the network says of a picture.
+class Result:
+    """What the network says of an image.
 
     Attributes:
         label: uint8 HxW, below the number of classes.
         confidence: uint8 HxW, probability of the chosen class, 255 for 1.
         found: the classes of the label, background included, largest first.
         seconds: from asking to answer.
-        waited: of these, seconds before other visitors' pictures were done.
+        waited: of these, seconds before other visitors' images were done.
     """
 
     label: np.ndarray
@@ -55,39 +55,34 @@ class Segmentation:
 
 @st.cache_resource(show_spinner=False)
 def _queue() -> ThreadPoolExecutor:
-    # One thread for all sessions: each picture gets every core, memory is bounded, and who comes first is served first.
+    # One thread for all sessions: each image gets every core, memory is bounded, and who comes first is served first.
     return ThreadPoolExecutor(1, thread_name_prefix="segmenting")
 
 
-def segment(segmenter: Segmenter, image: np.ndarray, closely: bool = False) -> Segmentation:
-    """Segment a picture.
+def segment(segmenter: Segmenter, image: np.ndarray, high_quality: bool = False) -> Result:
+    """Segment an image.
 
     Args:
         segmenter: a trained network.
         image: uint8 HxWx3.
-        closely: average over ``CLOSE_SCALES`` and mirrored pictures.
+        high_quality: average over ``HIGH_QUALITY_SCALES`` and mirrored images.
 
     Raises:
-        InputError: if the network cannot stand this picture.
+        InputError: if the network cannot process this image.
     """
     asked = time.perf_counter()
     try:
-        return _queue().submit(_segment, segmenter, image, closely, asked).result()
+        return _queue().submit(_segment, segmenter, image, high_quality, asked).result()
     except (RuntimeError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"the model could not segment this picture ({reason}); try a smaller one") from None
+        raise InputError(f"the network could not segment this image ({reason}); try a smaller one") from None
 
 
-def _segment(segmenter: Segmenter, image: np.ndarray, closely: bool, asked: float) -> Segmentation:
+def _segment(segmenter: Segmenter, image: np.ndarray, high_quality: bool, asked: float) -> Result:
+    from models.segmentation.outputs import class_shares
+
     begun = time.perf_counter()
-    options = {"scales": CLOSE_SCALES, "flip": True} if closely else {}
-    probabilities = segmenter.predict(image, **options)
-    label = probabilities.argmax(0).astype(np.uint8)
-    # A damaged network may answer with what is no number.
-    certainty = np.nan_to_num(probabilities.max(0)).clip(0, 1)
-    pixels = np.bincount(label.ravel(), minlength=len(segmenter.classes))
-    sums = np.bincount(label.ravel(), weights=certainty.ravel(), minlength=len(segmenter.classes))
-    found = [Found(int(c), float(pixels[c] / label.size), float(sums[c] / pixels[c])) for c in np.flatnonzero(pixels)]
+    answer = segmenter.segment(image, HIGH_QUALITY_SCALES, True) if high_quality else segmenter.segment(image)
+    found = [Found(*entry) for entry in class_shares(answer)]
     found.sort(key=lambda entry: -entry.share)
-    confidence = (255 * certainty).round().astype(np.uint8)
-    return Segmentation(label, confidence, tuple(found), time.perf_counter() - asked, begun - asked)
+    return Result(answer.label, answer.confidence, tuple(found), time.perf_counter() - asked, begun - asked)

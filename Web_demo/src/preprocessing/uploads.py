@@ -11,22 +11,31 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from util.data.images import decode_image
+from util.data.images import HEIC_BRANDS, decode_image, open_image, upright_size
 from util.runtime.errors import InputError
 from util.runtime.files import digest
 
 MAX_FILES = 20
 MAX_BYTES = 20 * 2**20  # as server.maxUploadSize in .streamlit/config.toml
-# Beyond these, decoding alone takes more memory than a demo should give to one visitor.
-MAX_PIXELS = 50_000_000
-# A network needs about half a kilobyte a pixel; larger pictures are scaled down for it.
+# Phones take photos of 50.3 million pixels (8192 x 6144). A PNG of this limit takes half a gigabyte to decode.
+MAX_PIXELS = 64_000_000
+# Enough for the screen and for a network; larger images are scaled down.
 MAX_WORK_PIXELS = 2_100_000
-_decoding = threading.Lock()  # one large picture in memory at a time, however many visitors there are
+_decoding = threading.Lock()  # one large image in memory at a time, however many visitors there are
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # JPEG, PNG
 _OTHERS = {
-    b"GIF8": "a GIF", b"RIFF": "a WebP picture or a recording", b"BM": "a BMP picture", b"II*\0": "a TIFF picture",
-    b"MM\0*": "a TIFF picture", b"%PDF": "a PDF document", b"PK": "a ZIP archive or an office document",
-}  # fmt: skip
+    b"GIF8": "a GIF",
+    b"RIFF": "a WebP image or a recording",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF image",
+    b"MM\0*": "a TIFF image",
+    b"%PDF": "a PDF document",
+    b"PK": "a ZIP archive or an office document",
+}
+_REMEDY = {
+    "a HEIC image": "convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)",
+    "an AVIF image": "convert it to JPEG or PNG",
+}
 
 
 @dataclass(frozen=True)
@@ -86,20 +95,33 @@ def read_upload(name: str, data: bytes) -> Picture:
             f"{name}: {len(data) / 2**20:.0f} MB is too large, at most {MAX_BYTES >> 20} MB; save it smaller"
         )
     if not data.startswith(_MAGIC):
-        found = next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "something else")
-        raise InputError(f"{name}: not a JPG or PNG picture but {found}; save it as JPG or PNG")
+        found = _kind_of(data)
+        raise InputError(f"{name}: not a JPG or PNG image but {found}; {_REMEDY.get(found, 'save it as JPG or PNG')}")
     with _decoding:
-        return as_picture(name, decode_image(data, name, MAX_PIXELS), digest(data))
+        with open_image(data, name, max_pixels=MAX_PIXELS) as header:
+            full_size = upright_size(header)
+        return as_picture(name, decode_image(data, name, MAX_PIXELS, MAX_WORK_PIXELS), digest(data), full_size)
 
 
-def as_picture(name: str, image: np.ndarray, key: str) -> Picture:
-    """A picture from uint8 HxWx3, scaled down where it is larger than the network should get."""
-    full_size = image.shape[:2]
-    factor = (MAX_WORK_PIXELS / (full_size[0] * full_size[1])) ** 0.5
+def _kind_of(data: bytes) -> str:
+    """What a file is that is not an image the demo reads, in words."""
+    if data[4:8] == b"ftyp":
+        return "a HEIC image" if data[8:12] in HEIC_BRANDS else "an AVIF image" if data[8:12] == b"avif" else "a video"
+    return next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "something else")
+
+
+def as_picture(name: str, image: np.ndarray, key: str, full_size: tuple[int, int] | None = None) -> Picture:
+    """A picture from uint8 HxWx3, scaled down where it is larger than the network should get.
+
+    Args:
+        name, key, full_size: see `Picture`; None: the image has its full size.
+    """
+    height, width = full_size or image.shape[:2]
+    factor = (MAX_WORK_PIXELS / (height * width)) ** 0.5
     if factor < 1:
-        width, height = (max(1, int(side * factor)) for side in full_size[::-1])
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    return Picture(name, key, image, full_size)
+        small = max(1, int(width * factor)), max(1, int(height * factor))
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    return Picture(name, key, image, (height, width))
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
