@@ -51,7 +51,7 @@ def load_batches(args) -> list:
     """As `make_batches`, from pictures."""
     from torch.utils.data import default_collate
 
-    from models.segmentation.data import StepOrder
+    from models.common.order import StepOrder
 
     data = pictures(args)
     return [
@@ -77,8 +77,9 @@ def make_batches(args) -> list:
     size = args.crop_size
     batches = []
     for _ in range(args.steps + 1):
-        images = torch.randn(args.batch_size, 3, size, size, generator=generator)
-        labels = torch.randint(0, 21, (args.batch_size, 4, 4), generator=generator)
+        shape = (args.batch_size, 3, size, size)
+        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, 21, (args.batch_size, 4, 4), generator=generator, dtype=torch.uint8)
         labels = labels.repeat_interleave(size // 4, 1).repeat_interleave(size // 4, 2).contiguous()
         labels[:, :8] = 255
         batches.append((torch.arange(args.batch_size), images, labels))
@@ -135,23 +136,32 @@ def plain_loop(args, device):
     return step
 
 
-def our_loop(args, device):
-    """The step of `models.segmentation.training`, with the same rates."""
-    from models.segmentation import deeplabv3
-    from models.segmentation.training import Recipe, Trainer
-    from util.runtime import distributed
+def our_trainer(net, args, data, dist, **recipe):
+    """The trainer of `models.segmentation.training`, with the plain loop's rates."""
+    from models.common.preprocessing import IMAGENET
+    from models.segmentation.recipe import SegmentationRecipe
+    from models.segmentation.training import SegmentationTask, trainer_of
+    from util.data.voc import load_classes
 
-    dist = distributed.init(args.device)
+    plain = {"lr": LR, "batch_size": args.batch_size, "warm_up": 0.0, "clip_norm": 0.0}
+    recipe = SegmentationRecipe(**plain, amp=args.amp, compile=args.compile, **recipe)
+    task = SegmentationTask(recipe, load_classes(), {}, IMAGENET, dist)
+    return trainer_of(net.to(dist.device), task, data, workers=args.workers)
+
+
+def our_loop(args, device):
+    """Our step."""
+    from models.segmentation import deeplabv3
+    from util.runtime import distributed
 
     net = without_dropout(deeplabv3.build(21, args.encoder))
     net.load_state_dict(fresh_net(args).state_dict())
-    recipe = Recipe(steps=1000, lr=LR, batch=args.batch_size, amp=args.amp, compiled=args.compile)
-    trainer = Trainer(net.to(dist.device), range(1), recipe, dist, workers=0)
+    trainer = our_trainer(net, args, range(1), distributed.init(args.device), steps=1000)
     trainer.net.train()
 
     def step(*batch) -> float:
         loss = trainer.step(*batch)
-        trainer.progress.step += 1
+        trainer.progress.count(loss)
         return loss
 
     return step
@@ -176,11 +186,14 @@ def take_steps(name: str, args, end) -> None:
     """Be the process of a loop: for each number of a batch that comes in, the seconds and the loss of the step go out."""
     import torch
 
+    from models.common.preprocessing import IMAGENET
     from util.runtime.distributed import choose_device
 
     set_threads(args)
     device = choose_device(args.device)
     batches = load_batches(args) if args.list else make_batches(args)
+    if name == "plain":  # its loader normalises; ours leaves that to the step
+        batches = [(numbers, IMAGENET(images), labels.long()) for numbers, images, labels in batches]
     step = {"plain": plain_loop, "ours": our_loop}[name](args, device)
     while True:
         try:
@@ -227,18 +240,14 @@ def report(timings: dict, args) -> None:
 def measure_loading(args) -> None:
     """Images a second, and the share of time waiting for data, of whole training steps on real pictures."""
     from models.segmentation import deeplabv3
-    from models.segmentation.training import Recipe, Trainer
     from util.runtime import distributed
 
     dist = distributed.init(args.device)
-    data = pictures(args)
-    recipe = Recipe(steps=args.steps + 2, batch=args.batch_size, amp=args.amp, compiled=args.compile)
-    net = deeplabv3.build(21, args.encoder).to(dist.device)
-    trainer = Trainer(net, data, recipe, dist, workers=args.workers)
+    trainer = our_trainer(deeplabv3.build(21, args.encoder), args, pictures(args), dist, steps=args.steps + 2)
     start = time.perf_counter()
     trainer.run(lambda best: None)
     seconds = time.perf_counter() - start
-    print(f"with loading, {args.workers} workers: {recipe.steps * args.batch_size / seconds:.2f} images/s, "
+    print(f"with loading, {args.workers} workers: {trainer.recipe.steps * args.batch_size / seconds:.2f} images/s, "
           f"{100 * trainer.waited / seconds:.1f} % of the time waiting for data (start included)")  # fmt: skip
 
 

@@ -65,19 +65,24 @@ def training_step(args, net, dist, dtype):
     """One optimiser step of `models.cam.training` on a batch of noise."""
     import torch
 
-    from models.cam.training import Trainer
+    from models.cam.training import ClassificationTask
+    from models.common.precision import DTYPES
+    from models.common.preprocessing import IMAGENET
+    from models.common.recipe import Recipe
+    from models.common.training import Trainer
+    from util.data.voc import load_classes
 
     size, batch = args.crop_size, args.batch_size
-    trainer = Trainer(
-        net, range(batch), None, dist, epochs=1, batch=batch, lr=5e-5, weight_decay=5e-4, poly=False, amp=dtype,
-        workers=0, seed=0,
-    )  # fmt: skip
-    images, targets = torch.randn(batch, 3, size, size), torch.zeros(batch, 20)
+    amp = next(name for name, value in DTYPES.items() if value == dtype)
+    recipe = Recipe(steps=1000, batch_size=batch, lr=5e-5, weight_decay=5e-4, schedule="constant", amp=amp)
+    task = ClassificationTask(recipe, load_classes(), IMAGENET, dist)
+    trainer = Trainer(net, task, range(batch), recipe, dist, workers=0)
+    images, targets = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8), torch.zeros(batch, 20)
     targets[:, 7] = 1
 
     def step() -> None:
         net.train()
-        trainer.step(net, images, targets, torch.ones(batch))
+        trainer.step(torch.arange(batch), images, targets, torch.ones(batch), [])
 
     return step
 
@@ -89,7 +94,7 @@ def inference(args, net, device, dtype):
     from models.cam.inference import multi_scale_cams
 
     count, largest = args.batch_size, max(args.sizes)
-    inputs = [[torch.randn(3, size, size) for size in args.sizes] for _ in range(count)]
+    inputs = [[torch.randint(0, 256, (3, size, size), dtype=torch.uint8) for size in args.sizes] for _ in range(count)]
 
     def infer() -> None:
         net.eval()

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from models.cam.plain_cam import PlainCAM
 from models.cam.transcam import SIZES, TransCAM
-from models.common.weights import check_state
+from models.common.preprocessing import Normalization, normalization_of
+from models.common.weights import check_state, described, is_own, names_file, plain_state
 from util.data.voc import ClassTable, load_classes
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
 
+KIND = "classifier"
 METHODS = {"transcam": TransCAM, "cam": PlainCAM}
 
 
-def build(config: Mapping) -> nn.Module:
+def build(config: Mapping[str, Any]) -> nn.Module:
     """The network that a ``config`` property describes, with random weights.
 
     Raises:
@@ -33,34 +36,48 @@ def build(config: Mapping) -> nn.Module:
         raise InputError(f"the configuration {dict(config)} does not fit {method} ({error}); train again") from None
 
 
-def plain_state(content: Mapping) -> dict[str, Tensor]:
-    """The parameters inside a checkpoint: bare, or under ``model`` or ``state_dict``; ``module.`` is taken off."""
-    for name in ("model", "state_dict"):
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+def new(
+    method: str, num_classes: int, arch: str, weights: str | None, encoder: str, encoder_weights: str, pretrained: bool
+) -> nn.Module:
+    """A network to train.
+
+    Args:
+        method: a key of ``METHODS``.
+        arch, weights: TransCAM's size, and a file of a pretrained Conformer or ``none``.
+        encoder, encoder_weights: plain CAM's, and a file, the name of published weights or ``none``.
+        pretrained: whether to load weights; False where a checkpoint follows.
+
+    Raises:
+        InputError: for an unknown encoder, or weights that cannot be read or belong to another network.
+    """
+    if method == "transcam":
+        net = TransCAM(num_classes, arch)
+        if pretrained and weights not in (None, "none"):
+            load_backbone(net, str(weights))
+        return net
+    wanted = encoder_weights if pretrained and encoder_weights != "none" else None
+    file = wanted if wanted is not None and names_file(wanted) else None
+    plain = PlainCAM(num_classes, encoder, None if file else wanted, frozen=encoder_weights != "none")
+    if file:
+        plain.load_encoder(file)
+    return plain
 
 
-def load_backbone(net: nn.Module, path: str | os.PathLike) -> None:
-    """Load pretrained weights except the class heads, see the networks' ``load_backbone``."""
+def load_backbone(net: TransCAM, path: str | os.PathLike) -> None:
+    """Load a pretrained Conformer except its class heads, see `TransCAM.load_backbone`."""
     net.load_backbone(plain_state(checkpoint.load(path)), os.fspath(path))
 
 
-def classifier_content(net: nn.Module, classes: ClassTable) -> dict:
-    """What a checkpoint needs, so that `load_classifier` can make the network from the file alone."""
-    return {
-        "config": net.config,
-        "classes": list(classes.names),
-        "colors": [list(color) for color in classes.colors],
-        "model": net.state_dict(),
-    }
+def classifier_content(net: nn.Module, classes: ClassTable, score: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What `load_classifier` needs, see `models.common.weights.described`."""
+    return described(KIND, net.config, net.state_dict(), classes, normalization_of(net), score)
 
 
 def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) -> tuple[nn.Module, ClassTable]:
     """Load a trained classifier, in evaluation mode on the CPU.
 
     Args:
-        path: a checkpoint of ``train_transcam.py``, or bare parameters of the published TransCAM network.
+        path: a checkpoint of ``train_transcam.py``, also of older versions, or parameters of the published TransCAM network.
         classes: the classes of bare parameters, and a check of the others; None takes what the file says, or VOC.
 
     Raises:
@@ -68,9 +85,11 @@ def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) 
     """
     content = checkpoint.load(path)
     source = Path(path).name
-    if "config" in content:
+    if is_own(content):
         net = build(content["config"])
-        table = ClassTable(tuple(content["classes"]), tuple(tuple(color) for color in content["colors"]))
+        net.normalization = Normalization.from_content(content, source)
+        colors = content["palette"] if "palette" in content else content.get("colors", ())  # as it was called first
+        table = ClassTable(tuple(content["classes"]), tuple(tuple(color) for color in colors))
         if classes is not None and classes.names != table.names:
             raise InputError(
                 f"{path}: trained on {', '.join(table.names)}; the command asks for {', '.join(classes.names)}. "
@@ -86,7 +105,7 @@ def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) 
 
 
 def _size_of(state: Mapping[str, Tensor]) -> str:
-    # Bare parameters carry no config: the width of the tokens tells the published sizes apart.
+    # Bare parameters carry no config: the width of the tokens shows which of the published sizes it is.
     token = state.get("cls_token")
     width = token.shape[-1] if hasattr(token, "shape") else None
     return next((name for name, size in SIZES.items() if size.embed_dim == width), "small")

@@ -1,9 +1,8 @@
-"""Pictures for the classifiers: normalisation, augmentation, and an order that a resumed run repeats."""
+"""Images with image-level labels for the classifiers, and their augmentation."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +10,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
+from models.common.preprocessing import IMAGENET
 from util.data.images import find_image, read_image
 from util.runtime.errors import InputError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-
-
-def normalize(image: np.ndarray | Image.Image) -> Tensor:
-    """uint8 HxWx3 RGB to float32 3xHxW with ImageNet's mean and deviation."""
-    pixels = np.asarray(image, np.float32) / 255
-    pixels = (pixels - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_DEVIATION)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 @dataclass(frozen=True)
@@ -33,31 +23,28 @@ class Augmentation:
 
     Attributes:
         crop: side of the square crop in pixels.
-        long_side: smallest and largest length that the picture's long side is scaled to.
+        long_side: smallest and largest length that the image's long side is scaled to.
         jitter: brightness, contrast and saturation change by up to this factor, hue by a third of it
             (of the colour circle).
+        padding: the colour beyond the image.
     """
 
     crop: int
     long_side: tuple[int, int]
     jitter: float = 0.3
+    padding: tuple[int, int, int] = IMAGENET.padding
 
-    def __call__(self, image: np.ndarray, generator: random.Random) -> Tensor:
-        """uint8 HxWx3 to float32 3x``crop``x``crop``."""
+    def __call__(self, image: np.ndarray, generator: random.Random) -> np.ndarray:
+        """uint8 HxWx3 to ``crop``x``crop``x3."""
         picture = resize_long_side(Image.fromarray(image), generator.randint(*self.long_side))
         if generator.random() < 0.5:
             picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = normalize(self._jittered(picture, generator))
-        height, width = pixels.shape[1:]
-        kept_height, kept_width = min(height, self.crop), min(width, self.crop)
-        top, left = generator.randint(0, height - kept_height), generator.randint(0, width - kept_width)
-        to_top = generator.randint(0, self.crop - kept_height)
-        to_left = generator.randint(0, self.crop - kept_width)
-        crop = torch.zeros(3, self.crop, self.crop)
-        crop[:, to_top : to_top + kept_height, to_left : to_left + kept_width] = pixels[
-            :, top : top + kept_height, left : left + kept_width
-        ]
-        return crop
+        pixels = np.asarray(self._jittered(picture, generator))
+        height, width = pixels.shape[:2]
+        top, left = (generator.randint(0, max(0, side - self.crop)) for side in (height, width))
+        part = pixels[top : top + self.crop, left : left + self.crop]
+        down, right = (generator.randint(0, self.crop - side) for side in part.shape[:2])
+        return _padded(part, self.crop, self.padding, down, right)
 
     def _jittered(self, picture: Image.Image, generator: random.Random) -> Image.Image:
         if not self.jitter:
@@ -75,26 +62,33 @@ class Augmentation:
         return picture
 
 
-def resize_long_side(picture: Image.Image, length: int) -> Image.Image:
-    """Scale a picture, keeping its proportions, until its long side is ``length`` pixels."""
-    scale = length / max(picture.size)
-    size = [max(1, round(side * scale)) for side in picture.size]
-    return picture.resize(size, Image.Resampling.BICUBIC)
+def _padded(image: np.ndarray, side: int, color: tuple[int, int, int], top: int = 0, left: int = 0) -> np.ndarray:
+    """A square of one colour with an image in it: uint8 hxwx3 to ``side``x``side``x3."""
+    square = np.full((side, side, 3), color, np.uint8)
+    square[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return square
+
+
+def resize_long_side(image: Image.Image, length: int) -> Image.Image:
+    """Scale an image, keeping its proportions, until its long side is ``length`` pixels."""
+    scale = length / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 class TaggedImages(Dataset):
-    """Pictures with image-level labels.
+    """Images with image-level labels.
 
-    An item is ``(image, target, weight, message)``: float32 3xHxW, float32 C-1, and 1.0 with an empty message; a
-    picture that cannot be read gives zeros with weight 0.0 and the reason, so that the run goes on.
+    An item is ``(number, image, target, weight, message)``: int, uint8 3xSxS, float32 C-1, and 1.0 with an empty message;
+    an image that cannot be read gives zeros with weight 0.0 and the reason, so that the run continues.
 
     Args:
-        ids, folder: the pictures ``folder/<id>.jpg`` or similar.
+        ids, folder: the images ``folder/<id>.jpg`` or similar.
         tags: id -> label-map values from 1.
         num_classes: with the background.
-        augmentation: None scales and pads to ``crop`` without randomness, for held-out pictures.
-        crop: side of what comes out, in pixels.
-        seed: what an item looks like depends on the seed, the epoch and its number alone.
+        augmentation: also without randomness it sets the size, and the colour of padding.
+        seed: what an item looks like depends on the seed, the epoch and its number alone; None scales and pads without
+            randomness, for held-out images.
     """
 
     def __init__(
@@ -103,58 +97,27 @@ class TaggedImages(Dataset):
         folder: Path,
         tags: dict[str, tuple[int, ...]],
         num_classes: int,
-        crop: int,
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
+        augmentation: Augmentation,
+        seed: int | None,
     ):
         self.ids, self.folder, self.tags, self.num_classes = ids, folder, tags, num_classes
-        self.crop, self.augmentation, self.seed = crop, augmentation, seed
+        self.augmentation, self.seed = augmentation, seed
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, str]:
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[int, Tensor, Tensor, Tensor, str]:
         number, epoch = item if isinstance(item, tuple) else (item, 0)
-        image_id = self.ids[number]
+        image_id, side = self.ids[number], self.augmentation.crop
         target = torch.zeros(self.num_classes - 1)
         target[[tag - 1 for tag in self.tags[image_id]]] = 1
         try:
             image = read_image(find_image(self.folder, image_id))
         except InputError as error:
-            return torch.zeros(3, self.crop, self.crop), target, torch.tensor(0.0), f"{image_id}: {error}"
-        if self.augmentation is None:
-            return self._whole(image), target, torch.tensor(1.0), ""
-        generator = random.Random(f"{self.seed} {epoch} {number}")
-        return self.augmentation(image, generator), target, torch.tensor(1.0), ""
-
-    def _whole(self, image: np.ndarray) -> Tensor:
-        pixels = normalize(resize_long_side(Image.fromarray(image), self.crop))
-        whole = torch.zeros(3, self.crop, self.crop)
-        whole[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-        return whole
-
-
-class EpochOrder(Sampler):
-    """A shuffled order that depends on the seed and the epoch alone, shared out over processes, from a given step on.
-
-    Yields ``(number, epoch)`` for `TaggedImages`; incomplete last batches are dropped.
-    """
-
-    def __init__(self, count: int, batch: int, seed: int, rank: int = 0, world: int = 1):
-        self.count, self.batch, self.seed, self.rank, self.world = count, batch, seed, rank, world
-        self.epoch = self.start = 0
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps an epoch; ``batch`` is that of one process."""
-        return self.count // (self.batch * self.world)
-
-    def __len__(self) -> int:
-        return (self.steps - self.start) * self.batch
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = list(range(self.count))
-        random.Random(f"{self.seed} {self.epoch}").shuffle(order)
-        order = order[: self.steps * self.batch * self.world]
-        mine = order[self.rank :: self.world][self.start * self.batch :]
-        return iter([(number, self.epoch) for number in mine])
+            return number, torch.zeros(3, side, side, dtype=torch.uint8), target, torch.tensor(0.0), str(error)
+        if self.seed is None:
+            whole = np.asarray(resize_long_side(Image.fromarray(image), side))
+            square = _padded(whole, side, self.augmentation.padding)
+        else:
+            square = self.augmentation(image, random.Random(f"{self.seed} {epoch} {number}"))
+        return number, torch.from_numpy(square).permute(2, 0, 1), target, torch.tensor(1.0), ""

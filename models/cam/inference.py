@@ -1,4 +1,4 @@
-"""Class activation maps of whole pictures: several sizes, flips, sums and normalisation."""
+"""Class activation maps of whole images: several sizes, flips, sums and normalisation."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from models.cam.data import normalize, resize_long_side
+from models.cam.data import resize_long_side
 from models.cam.plain_cam import STRIDE
-from models.common.weights import pad_to_multiple
+from models.common.preprocessing import normalization_of, pad_to_multiple
 from util.data.images import find_image, read_image
 from util.runtime.errors import InputError
 
 
 class ScaledImages(Dataset):
-    """Pictures in several sizes for inference.
+    """Images in several sizes for inference.
 
-    An item is ``(id, (H, W), inputs, message)`` with one float32 3xhxw a size; when the picture cannot be read,
+    An item is ``(id, (H, W), inputs, message)`` with one uint8 3xhxw per size; when the image cannot be read,
     ``inputs`` is empty and the message says why.
 
     Args:
-        ids, folder: the pictures.
+        ids, folder: the images.
         sizes: in pixels.
-        square: whether a picture is squeezed into squares of these sizes, as TransCAM does, or keeps its
+        square: whether an image is squeezed into squares of these sizes, as TransCAM does, or keeps its
             proportions with its long side at these sizes.
     """
 
@@ -41,14 +41,18 @@ class ScaledImages(Dataset):
             image = read_image(find_image(self.folder, image_id))
         except InputError as error:
             return image_id, (0, 0), [], str(error)
-        picture = Image.fromarray(image)
-        inputs = [normalize(self._resized(picture, size)) for size in self.sizes]
+        whole = Image.fromarray(image)
+        inputs = [_tensor(self._resized(whole, size)) for size in self.sizes]
         return image_id, image.shape[:2], inputs, ""
 
-    def _resized(self, picture: Image.Image, size: int) -> Image.Image:
+    def _resized(self, image: Image.Image, size: int) -> Image.Image:
         if self.square:
-            return picture.resize((size, size), Image.Resampling.BICUBIC)
-        return resize_long_side(picture, size)
+            return image.resize((size, size), Image.Resampling.BICUBIC)
+        return resize_long_side(image, size)
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)))
 
 
 @torch.inference_mode()
@@ -62,27 +66,28 @@ def multi_scale_cams(
     autocast_dtype: torch.dtype | None = None,
     raw: bool = False,
 ) -> list[dict[int, np.ndarray]]:
-    """Soft class activation maps of some pictures.
+    """Soft class activation maps of some images.
 
-    A map is the sum over sizes and flips at the picture's own size, clipped at 0, and stretched to reach from 0 to
-    1. Pictures of one input size go through the network together; what comes out does not depend on the company.
+    A map is the sum over sizes and flips at the image's own size, clipped at 0, and stretched to reach from 0 to
+    1. Images of one input size go through the network together; what comes out does not depend on the company.
 
     Args:
-        net: a classifier whose output has ``cam`` and ``raw_cam`` (Bx(C-1)xhxw).
-        inputs: for each picture its sizes, see `ScaledImages`.
-        shapes: for each picture (H, W).
-        tags: for each picture its classes, label-map values from 1; other classes get no map.
-        flip: whether to add the mirrored picture.
+        net: a classifier with its ``normalization``, whose output has ``cam`` and ``raw_cam`` (Bx(C-1)xhxw).
+        inputs: for each image its sizes, see `ScaledImages`.
+        shapes: for each image (H, W).
+        tags: for each image its classes, label-map values from 1; other classes get no map.
+        flip: whether to add the mirrored image.
         autocast_dtype: for mixed precision; None computes in float32.
         raw: take the class convolution's maps as they are, without attention (TransCAM) or random walk (plain CAM).
 
     Returns:
-        for each picture class -> float32 HxW in [0, 1].
+        for each image class -> float32 HxW in [0, 1].
     """
     sums = [torch.zeros(len(tag), *shape, device=device) for tag, shape in zip(tags, shapes, strict=True)]
     for size in range(len(inputs[0])):
         for numbers in _same_size([sizes[size] for sizes in inputs]):
-            batch = torch.stack([inputs[number][size] for number in numbers]).to(device, non_blocking=True)
+            pixels = torch.stack([inputs[number][size] for number in numbers]).to(device, non_blocking=True)
+            batch = normalization_of(net)(pixels)
             for mirrored in (False, True) if flip else (False,):
                 images = pad_to_multiple(batch.flip(-1) if mirrored else batch, STRIDE)
                 with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
@@ -111,7 +116,7 @@ def _same_size(images: list[Tensor]) -> list[list[int]]:
 
 
 def _enlarge(cam: Tensor, padded: tuple[int, int], inner: tuple[int, int], shape: tuple[int, int]) -> Tensor:
-    # The maps cover the padded input: enlarge them by what takes the input to the picture, then cut the padding off.
+    # The maps cover the padded input: enlarge them by what takes the input to the image, then cut the padding off.
     size = [round(side * whole / part) for side, whole, part in zip(shape, padded, inner, strict=True)]
     enlarged = F.interpolate(cam[None], size=size, mode="bilinear", align_corners=False)[0]
     return enlarged[:, : shape[0], : shape[1]]

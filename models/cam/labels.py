@@ -36,7 +36,7 @@ def _strongest(cam: dict[int, np.ndarray], shape: tuple[int, int]) -> tuple[np.n
         if cam[value].shape != shape:
             height, width = cam[value].shape
             raise InputError(
-                f"the soft CAM is {width}x{height} pixels, the picture {shape[1]}x{shape[0]}; make the CAMs again"
+                f"the soft CAM is {width}x{height} pixels, the image {shape[1]}x{shape[0]}; make the CAMs again"
             )
         higher = cam[value] > score
         label[higher], score[higher] = value, cam[value][higher]
@@ -44,7 +44,7 @@ def _strongest(cam: dict[int, np.ndarray], shape: tuple[int, int]) -> tuple[np.n
 
 
 class ThresholdSweep:
-    """Scores of the label maps at many thresholds, in one pass over the pictures."""
+    """Scores of the label maps at many thresholds, in one pass over the images."""
 
     def __init__(self, num_classes: int, thresholds: tuple[float, ...] = THRESHOLDS):
         self.thresholds = np.float32(sorted(thresholds))
@@ -53,13 +53,13 @@ class ThresholdSweep:
         self.images = 0
 
     def update(self, cam: dict[int, np.ndarray], truth: np.ndarray) -> None:
-        """Add a picture: its maps (see `label_from_cams`) and its ground truth, uint8 HxW."""
+        """Add an image: its maps (see `label_from_cams`) and its ground truth, uint8 HxW."""
         label, score = _strongest(cam, truth.shape)
         wrong = np.unique(truth[(truth >= self.num_classes) & (truth != VOID)])
         if wrong.size:
             raise InputError(
                 f"the ground truth holds {', '.join(map(str, wrong[:8]))} with {self.num_classes} classes; "
-                "set the number of classes or mend the file"
+                "set the number of classes or fix the file"
             )
         # A pixel is foreground at the thresholds below its score: the first `above` of them.
         above = np.searchsorted(self.thresholds, score, side="left")

@@ -16,21 +16,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.common.convolution import use_own_convolutions
-from models.common.weights import check_state, pad_to_multiple
+from models.common.preprocessing import Normalization, encoder_normalization, pad_to_multiple
+from models.common.weights import is_own, load_encoder_file
 from util.runtime.errors import InputError
 
 STRIDE = 16
 
-# Chosen on 100 photographs of VOC's train list with a MobileNetV2; see README for what the walk brings.
+# Chosen on 100 images of VOC's train list with a MobileNetV2; see README for what the walk brings.
 AFFINITY_POWER = 4
 WALK_STEPS = 16
 
 
 class PlainCAMOutput(NamedTuple):
-    """What `PlainCAM` returns; C-1 classes, the background is not counted; h and w are a 16th of the picture's.
+    """What `PlainCAM` returns; C-1 classes, the background is not counted; h and w are a 16th of the image's.
 
     Attributes:
-        logits: float Bx(C-1), the mean of ``conv_cam`` over the picture.
+        logits: float Bx(C-1), the mean of ``conv_cam`` over the image.
         conv_cam: float Bx(C-1)xhxw, class maps, signed.
         affinity: float32 BxNxN with N = h*w, see `feature_affinity`. None if it was not asked for.
     """
@@ -51,9 +52,9 @@ class PlainCAMOutput(NamedTuple):
 
 
 def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Tensor:
-    """How alike two places of a picture look to the encoder.
+    """How alike two places of an image look to the encoder.
 
-    Every stage's features are brought to the grid of the last, freed of their mean over the picture and scaled to
+    Every stage's features are brought to the grid of the last, freed of their mean over the image and scaled to
     length 1; the affinity is the mean of the stages' cosines, negative ones cut off, to the given power.
 
     Args:
@@ -63,20 +64,21 @@ def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Ten
         float32 BxNxN with N = h*w; rows sum to 1.
     """
     grid = features[-1].shape[2:]
-    stages = [F.adaptive_avg_pool2d(stage.float(), grid) for stage in features]
-    stages = [F.normalize(stage - stage.mean(dim=(2, 3), keepdim=True), dim=1) for stage in stages]
-    places = torch.cat(stages, dim=1).flatten(2)
-    cosines = torch.einsum("bci,bcj->bij", places, places) / len(stages)
-    affinity = cosines.clamp(min=0) ** power
-    # A picture of one colour has no features left after its mean: every place is then alike.
-    affinity = affinity + 1e-12
-    return affinity / affinity.sum(dim=2, keepdim=True)
+    with torch.autocast(features[-1].device.type, enabled=False):  # in bfloat16 rows would not sum to 1
+        stages = [F.adaptive_avg_pool2d(stage.float(), grid) for stage in features]
+        stages = [F.normalize(stage - stage.mean(dim=(2, 3), keepdim=True), dim=1) for stage in stages]
+        places = torch.cat(stages, dim=1).flatten(2)
+        cosines = torch.einsum("bci,bcj->bij", places, places) / len(stages)
+        affinity = cosines.clamp(min=0) ** power
+        # An image of one colour has no features left after its mean: every place is then alike.
+        affinity = affinity + 1e-12
+        return affinity / affinity.sum(dim=2, keepdim=True)
 
 
 def random_walk(cam: Tensor, affinity: Tensor, steps: int = WALK_STEPS) -> Tensor:
     """Spread the positive part of class maps over places that look alike.
 
-    A random walk on a picture's affinities comes from Ahn and Kwak, "Learning Pixel-level Semantic Affinity",
+    A random walk on an image's affinities comes from Ahn and Kwak, "Learning Pixel-level Semantic Affinity",
     arXiv 1803.10464; taking the affinities from a classifier's features, without training for them, from Wang
     et al., "Self-supervised Equivariant Attention Mechanism", arXiv 2004.04581.
 
@@ -89,8 +91,9 @@ def random_walk(cam: Tensor, affinity: Tensor, steps: int = WALK_STEPS) -> Tenso
         float32 BxKxhxw.
     """
     maps = cam.float().clamp(min=0).flatten(2)
-    for _ in range(steps):
-        maps = torch.einsum("bij,bkj->bki", affinity, maps)
+    with torch.autocast(cam.device.type, enabled=False):
+        for _ in range(steps):
+            maps = torch.einsum("bij,bkj->bki", affinity, maps)
     return maps.reshape(cam.shape)
 
 
@@ -125,6 +128,7 @@ class PlainCAM(nn.Module):
                 "segmentation-models-pytorch that supports an output stride of 16, and weights that it has"
             ) from None
         self.encoder = use_own_convolutions(encoder_net)
+        self.normalization = encoder_normalization(encoder, encoder_weights)
         if frozen:
             self._freeze_early_stages()
         self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes - 1, 1, bias=False)
@@ -161,9 +165,9 @@ class PlainCAM(nn.Module):
         return self
 
     def forward(self, images: Tensor, with_attention: bool = True) -> PlainCAMOutput:
-        """Class logits and maps of float images Bx3xHxW (ImageNet mean and deviation).
+        """Class logits and maps of float images Bx3xHxW, normalised by ``normalization``.
 
-        Sides that are no multiple of 16 are padded as in `TransCAM`. ``with_attention=False`` leaves out the
+        Sides that are not multiples of 16 are padded as in `TransCAM`. ``with_attention=False`` leaves out the
         affinities, which training does not need.
         """
         features = self.encoder(pad_to_multiple(images, STRIDE))
@@ -178,12 +182,12 @@ class PlainCAM(nn.Module):
             {"params": list(self.classifier.parameters()), "lr": 10 * lr},
         ]
 
-    def load_backbone(self, state: Mapping[str, Tensor], source: str) -> None:
-        """Load encoder weights in the encoder's own names; torchvision's classifier on top is left out.
+    def load_encoder(self, file: str) -> None:
+        """Load the encoder's weights from a file, see `models.common.weights.load_encoder`.
 
         Raises:
-            InputError: if anything is missing, over, or of another shape.
+            InputError: if the file cannot be read, or anything is missing, over, or of another shape.
         """
-        body = {n: v for n, v in state.items() if not n.startswith(("classifier.", "fc.", "last_linear."))}
-        check_state(body, self.encoder.state_dict(), source)
-        nn.Module.load_state_dict(self.encoder, body)
+        content = load_encoder_file(self.encoder, file, self.encoder_name)
+        if is_own(content):
+            self.normalization = Normalization.from_content(content, file)

@@ -1,267 +1,121 @@
-"""Training of the classifiers: the loop, its checkpoints, and the held-out average precision."""
+"""Training of the classifiers: their task for the loop, the held-out average precision, and the run of the script."""
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import argparse
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch.utils.tensorboard import SummaryWriter
 
-from models.cam.data import EpochOrder, TaggedImages
-from models.common.convolution import check_mixed_precision
+from models.cam import classifier
+from models.cam.data import Augmentation, TaggedImages
+from models.cam.recipe import DEFAULTS
+from models.common.precision import DTYPES
+from models.common.preprocessing import Normalization, normalization_of
+from models.common.recipe import Recipe
+from models.common.run import digest_of, resolve, resume_options, say, train_into
+from models.common.task import Task
+from models.common.training import Trainer
+from util.data.classes import classes_of
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
 from util.data.voc import ClassTable
+from util.runtime import distributed
+from util.runtime.distributed import Dist
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder
 from util.runtime.parallel import batches_of, start_worker
 
 
 @dataclass
-class Progress:
-    """Where a run stands; what a checkpoint holds beside the network and the optimiser.
+class ClassificationTask(Task):
+    """What the loop needs to know of a classifier: the multi-label soft margin loss of its ``logits``.
 
     Attributes:
-        epoch, step: the next step to take; ``step`` counts within the epoch.
-        loss_sum, loss_count: of the steps of this epoch so far.
-        history: one entry an epoch: ``epoch``, ``loss``, ``lr``, and ``map`` and ``ap`` when pictures are held out.
-        best: highest mean average precision so far, or None.
+        recipe, classes: how to train, and on what.
+        normalization: of the encoder.
+        dist: the processes that share the measuring.
+        held_out: what to measure average precision on, or None.
+        workers: processes that load it.
+        failures: id -> message for images that could not be read.
     """
 
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    history: list[dict] = field(default_factory=list)
-    best: float | None = None
+    recipe: Recipe
+    classes: ClassTable
+    normalization: Normalization
+    dist: Dist
+    held_out: TaggedImages | None = None
+    workers: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    metric = "map"
 
+    def parameter_groups(self, net: Any) -> list[dict[str, Any]]:
+        return net.parameter_groups(self.recipe.lr)
 
-class Trainer:
-    """Trains a classifier on image-level labels by the multi-label soft margin loss of its ``logits``.
+    def forward(self, net: nn.Module, images: Tensor) -> Tensor:
+        return net(images, with_attention=False).logits
 
-    Everything random is a function of the seed, the step and the process, so a run that was stopped and resumed
-    at any step takes the same steps as one that was not.
-
-    Args:
-        net: on ``dist.device``; its output has ``logits`` (Bx(C-1)).
-        data: training pictures with augmentation.
-        held_out: pictures to measure average precision on, or None.
-        dist: from `util.runtime.distributed.init`.
-        epochs, batch: passes over the data, and pictures a step of one process.
-        lr, weight_decay, poly: AdamW's; the learning rate falls as (1 - t)^0.9 if ``poly``, else it is constant.
-        amp: dtype of mixed precision, or None.
-        workers: processes that load pictures.
-        seed: of everything random.
-
-    Raises:
-        InputError: for a precision that the network cannot be trained in.
-    """
-
-    def __init__(
-        self,
-        net: nn.Module,
-        data: TaggedImages,
-        held_out: TaggedImages | None,
-        dist,
-        *,
-        epochs: int,
-        batch: int,
-        lr: float,
-        weight_decay: float,
-        poly: bool,
-        amp: torch.dtype | None,
-        workers: int,
-        seed: int,
-    ):
-        check_mixed_precision(net, dist.device, amp)
-        self.net, self.held_out, self.dist = net, held_out, dist
-        self.epochs, self.batch, self.poly, self.amp, self.seed = epochs, batch, poly, amp, seed
-        self.order = EpochOrder(len(data), batch, seed, dist.rank, dist.world)
-        self.loader = self._loader(data, self.order, workers)
-        self.workers = workers
-        self.optimizer = torch.optim.AdamW(net.parameter_groups(lr), lr=lr, weight_decay=weight_decay)
-        self.start_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        # Only float16 needs its gradients scaled: bfloat16 has the range of float32.
-        self.scaler = torch.amp.GradScaler(dist.device.type, enabled=amp is torch.float16)
-        self.progress = Progress()
-        self.failures: set[str] = set()
-
-    def _loader(self, data: TaggedImages, sampler, workers: int) -> DataLoader:
-        return DataLoader(
-            data,
-            batch_size=self.batch,
-            sampler=sampler,
-            num_workers=workers,
-            pin_memory=self.dist.device.type == "cuda",
-            worker_init_fn=start_worker,
-            persistent_workers=workers > 0 and isinstance(sampler, EpochOrder),
-        )
-
-    def state(self) -> dict:
-        """Everything but the network that a resumed run needs."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "progress": vars(self.progress).copy(),
-        }
-
-    def load_state(self, state: dict) -> None:
-        """Continue where `state` was taken; the network is loaded by the caller."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
-
-    def run(self, save: Callable[[bool], None], save_seconds: float, log: Callable[[str, float, int], None]) -> None:
-        """Train to the end.
-
-        Args:
-            save: called with whether the epoch just ended is the best so far; at the end of every epoch, in between
-                every ``save_seconds``, and when interrupted.
-            log: called with a name, a value and the number of steps taken so far.
-        """
-        net = self._distributed()
-        while self.progress.epoch < self.epochs:
-            self._epoch(net, save, save_seconds, log)
-            if self.held_out is not None:
-                save(False)  # a run that ends while it measures need not repeat the epoch
-            save(self._end_epoch(log))
-
-    def _distributed(self) -> nn.Module:
-        if self.dist.world == 1:
-            return self.net
-        if self.dist.device.type != "cuda":
-            return nn.parallel.DistributedDataParallel(self.net)
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)  # swaps layers inside self.net; names stay
-        return nn.parallel.DistributedDataParallel(net, device_ids=[self.dist.device])
-
-    def _epoch(self, net: nn.Module, save, save_seconds: float, log) -> None:
-        progress = self.progress
-        self.net.train()
-        self.order.epoch, self.order.start = progress.epoch, progress.step
-        saved = time.monotonic()
-        with (
-            _Interrupts() as interrupted,
-            tqdm(
-                total=self.order.steps,
-                initial=progress.step,
-                desc=f"epoch {progress.epoch + 1}/{self.epochs}",
-                unit="step",
-                disable=self.dist.rank > 0,
-                dynamic_ncols=True,
-            ) as bar,
-        ):
-            for images, targets, weights, messages in batches_of(self.loader):
-                self._report(messages)
-                loss = self.step(net, images, targets, weights)
-                progress.step += 1
-                progress.loss_sum += loss
-                progress.loss_count += 1
-                bar.set_postfix(loss=f"{progress.loss_sum / progress.loss_count:.4f}")
-                bar.update()
-                if progress.step % 20 == 0:
-                    log("loss", loss, self._steps_taken())
-                if interrupted.asked:
-                    save(False)
-                    raise KeyboardInterrupt
-                if save_seconds and time.monotonic() - saved > save_seconds and progress.step < self.order.steps:
-                    save(False)
-                    saved = time.monotonic()
-
-    def step(self, net: nn.Module, images: Tensor, targets: Tensor, weights: Tensor) -> float:
-        """One optimiser step.
-
-        Args:
-            net: the network, bare or as one of several processes has it, in training mode.
-            images, targets, weights: float Bx3xHxW, Bx(C-1) in {0, 1}, and B, 0 for pictures that could not be read.
-
-        Returns:
-            the loss of this batch.
-        """
-        device = self.dist.device
-        steps = self._steps_taken()
-        torch.manual_seed((self.seed * 1_000_003 + steps) * 1_009 + self.dist.rank)
-        rate = (1 - steps / (self.epochs * self.order.steps)) ** 0.9 if self.poly else 1.0
-        for group, lr in zip(self.optimizer.param_groups, self.start_lrs, strict=True):
-            group["lr"] = lr * rate
-        images, targets, weights = (x.to(device, non_blocking=True) for x in (images, targets, weights))
-        with torch.autocast(device.type, self.amp, enabled=self.amp is not None):
-            logits = net(images, with_attention=False).logits
-        each = F.multilabel_soft_margin_loss(logits.float(), targets, reduction="none")
-        loss = (each * weights).sum() / weights.sum().clamp(min=1)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return loss.item()
-
-    def _steps_taken(self) -> int:
-        return self.progress.epoch * self.order.steps + self.progress.step
-
-    def _end_epoch(self, log) -> bool:
-        progress = self.progress
-        entry = {
-            "epoch": progress.epoch + 1,
-            "loss": progress.loss_sum / max(progress.loss_count, 1),
-            "lr": self.optimizer.param_groups[0]["lr"],
-        }
-        log("epoch_loss", entry["loss"], self._steps_taken())
-        best = False
-        if self.held_out is not None:
-            ap = self.average_precision()
-            entry["ap"] = [None if np.isnan(value) else float(value) for value in ap]
-            entry["map"] = float(np.nanmean(ap)) if not np.isnan(ap).all() else 0.0
-            log("held_out_map", entry["map"], self._steps_taken())
-            best = progress.best is None or entry["map"] > progress.best
-            progress.best = entry["map"] if best else progress.best
-        progress.history.append(entry)
-        progress.epoch, progress.step, progress.loss_sum, progress.loss_count = progress.epoch + 1, 0, 0.0, 0
-        return best
+    def loss(self, output: Tensor, *targets: Any) -> tuple[Tensor, Tensor]:
+        target, weights, messages = targets
+        self._report(messages)
+        each = F.multilabel_soft_margin_loss(output, target, reduction="none")
+        return (each * weights).sum(), weights.sum()
 
     @torch.inference_mode()
-    def average_precision(self) -> np.ndarray:
-        """Average precision of every class on the held-out pictures: float64 C-1, NaN where a class never occurs."""
-        self.net.eval()
-        sampler = range(self.dist.rank, len(self.held_out), self.dist.world)
-        scores, truth = [], []
-        for images, targets, weights, messages in batches_of(self._loader(self.held_out, sampler, self.workers)):
+    def measure(self, net: nn.Module) -> dict[str, Any]:
+        if self.held_out is None:
+            return {}
+        ap = self._average_precision(net, self.held_out)
+        known = ap[~np.isnan(ap)]
+        return {
+            "map": float(known.mean()) if len(known) else 0.0,
+            "ap": [None if np.isnan(value) else float(value) for value in ap],
+        }
+
+    def _average_precision(self, net: nn.Module, held_out: TaggedImages) -> np.ndarray:
+        """Average precision of every class on the held-out images: float64 C-1, NaN where a class never occurs."""
+        loader = DataLoader(
+            held_out,
+            batch_size=self.recipe.batch_size,
+            sampler=range(self.dist.rank, len(held_out), self.dist.world),
+            num_workers=self.workers,
+            pin_memory=self.dist.device.type == "cuda",
+            worker_init_fn=start_worker,
+        )
+        amp, device = DTYPES[self.recipe.amp], self.dist.device
+        empty = np.zeros((0, len(self.classes) - 1), np.float32)  # a process may have no image at all
+        scores, truth = [empty], [empty]
+        for _, images, targets, weights, messages in batches_of(loader):
             self._report(messages)
-            with torch.autocast(self.dist.device.type, self.amp, enabled=self.amp is not None):
-                logits = self.net(images.to(self.dist.device), with_attention=False).logits
-            scores.append(logits.float().cpu()[weights > 0])
-            truth.append(targets[weights > 0])
-        found = (torch.cat(scores).numpy(), torch.cat(truth).numpy())
-        if self.dist.world > 1:
-            gathered = [None] * self.dist.world
-            torch.distributed.all_gather_object(gathered, found)
-            found = tuple(np.concatenate([part[index] for part in gathered]) for index in (0, 1))
-        return average_precision(*found)
+            with torch.autocast(device.type, amp, enabled=amp is not None):
+                logits = self.forward(net, self.normalization(images.to(device, non_blocking=True)))
+            scores.append(logits.float().cpu()[weights > 0].numpy())
+            truth.append(targets[weights > 0].numpy())
+        parts = self.dist.gather((np.concatenate(scores), np.concatenate(truth)))
+        return average_precision(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    def content(self, net: nn.Module, score: dict[str, Any] | None) -> dict[str, Any]:
+        return classifier.classifier_content(net, self.classes, score)
+
+    def show(self, net: nn.Module, entry: dict[str, Any], writer: SummaryWriter) -> None:
+        held_out = f"   held-out mAP {100 * entry['map']:.2f}" if "map" in entry else ""
+        print(f"epoch {entry['epoch']:g}: loss {entry['loss']:.4f}{held_out}", flush=True)
 
     def _report(self, messages: list[str]) -> None:
         for message in messages:
             if message and message not in self.failures:
-                self.failures.add(message)
-                tqdm.write(message)
-
-
-class _Interrupts:
-    """Puts Ctrl-C and SIGTERM off until the step under way is done; a second one stops at once."""
-
-    def __enter__(self) -> _Interrupts:
-        self.asked = False
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _ask(self, number, frame) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *exception) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+                self.failures[message] = message
+                print(message, file=sys.stderr, flush=True)
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -282,11 +136,120 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return result
 
 
-def ap_table(entry: dict, classes: ClassTable) -> str:
-    """A line an occurring class with its average precision in per cent, and their mean."""
+def ap_table(entry: dict[str, Any], classes: ClassTable) -> str:
+    """One line per class that occurs, with its average precision in per cent, and their mean."""
     lines = [
         f"{name:<22} {100 * value:7.2f}"
         for name, value in zip(classes.names[1:], entry["ap"], strict=True)
         if value is not None
     ]
     return "\n".join([f"{'class':<22} {'AP':>7}", *lines, f"{'mean':<22} {100 * entry['map']:7.2f}"])
+
+
+# --- the run of the script ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """What the options of the script ask for, read and checked."""
+
+    args: argparse.Namespace
+    dist: Dist
+    classes: ClassTable
+    recipe: Recipe
+    data: TaggedImages
+    held_out: TaggedImages | None
+
+    def options(self) -> dict[str, Any]:
+        """Everything that the result depends on."""
+        parts = {"data_digest": self.data, "val_digest": self.held_out}
+        digests = {
+            name: digest_of((image_id, part.tags[image_id]) for image_id in part.ids)
+            for name, part in parts.items()
+            if part is not None
+        }
+        return resume_options(self.args, self.recipe, self.dist, __file__, classes=self.classes.names, **digests)
+
+    def trainer(self, resumed: dict[str, Any] | None) -> Trainer:
+        """The trainer of a new network, or of that of a checkpoint, whose state is not loaded yet."""
+        args = self.args
+        net = classifier.new(
+            args.method, len(self.classes), args.arch, args.weights, args.encoder, args.encoder_weights, resumed is None
+        )
+        if resumed:
+            net.normalization = Normalization.from_content(resumed, "last.pth")
+        found = normalization_of(net)
+        for part in (self.data, self.held_out):
+            if part is not None:
+                part.augmentation = replace(part.augmentation, padding=found.padding)
+        # Channels last: a third less time per step in float32 and half in bfloat16 on a CPU, and what tensor cores want.
+        net = net.to(self.dist.device, memory_format=torch.channels_last)
+        task = ClassificationTask(self.recipe, self.classes, found, self.dist, self.held_out, args.workers)
+        return Trainer(net, task, self.data, self.recipe, self.dist, workers=args.workers)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train as the options of ``train_transcam.py`` say.
+
+    Returns:
+        the exit code: 0, or 1 if images could not be read.
+
+    Raises:
+        InputError: for what cannot be trained or read, see `train_into`.
+    """
+    with distributed.init(args.device) as dist:
+        job = read_job(args, dist)
+        minutes = args.save_minutes or math.inf  # 0: only at the end of an epoch
+        trainer = train_into(args, dist, job.options(), job.trainer, 60 * minutes)
+        entry = trainer.progress.history[-1]
+        if "ap" in entry:
+            say(dist, ap_table(entry, job.classes))
+        say(dist, f"next: generate_cams.py --checkpoint {args.out / 'last.pth'}")
+        task = trainer.task
+        assert isinstance(task, ClassificationTask)
+        failures = set().union(*dist.gather(set(task.failures)))
+        if failures and dist.is_main:
+            print(f"{len(failures)} image(s) could not be read and were left out; see above", file=sys.stderr)
+        return 1 if failures else 0
+
+
+def read_job(args: argparse.Namespace, dist: Dist) -> Job:
+    """Read the lists and the image-level labels.
+
+    Raises:
+        InputError: if an id has no image-level label, or a folder or file is missing.
+    """
+    classes = classes_of((args.image_labels, args.images), args.class_names, args.num_classes)
+    val_images = args.val_images or args.images
+    for folder in {args.images, val_images}:
+        check_folder(folder, "images")
+    ids = read_id_list(args.list, args.images)
+    val_ids = [] if args.val_list is None else read_id_list(args.val_list, val_images)
+    tags = read_image_labels(args.image_labels, classes, [*ids, *val_ids])
+    for path, listed in ((args.list, ids), (args.val_list, val_ids)):
+        _check_tagged(listed, path, args.image_labels, tags)
+    augmentation = Augmentation(args.crop_size, tuple(args.long_side), args.jitter)
+    data = TaggedImages(ids, args.images, tags, len(classes), augmentation, args.seed)
+    held_out = TaggedImages(val_ids, val_images, tags, len(classes), augmentation, None) if val_ids else None
+    defaults, epoch = DEFAULTS[args.method], len(ids) / (args.batch_size * dist.world)
+    given = {name: getattr(args, name) for name in vars(defaults)}
+    chosen = {**vars(defaults), **{name: value for name, value in given.items() if value is not None}}
+    recipe = Recipe(
+        steps=max(1, round(args.epochs * epoch)),
+        batch_size=args.batch_size,
+        measure_every=epoch,
+        amp=args.amp,
+        deterministic=args.deterministic,
+        seed=args.seed,
+        **chosen,
+    )
+    return Job(args, dist, classes, resolve(recipe, dist), data, held_out)
+
+
+def _check_tagged(ids: list[str], path: Path, labels: Path, tags: Mapping[str, tuple[int, ...]]) -> None:
+    untagged = [image_id for image_id in ids if image_id not in tags]
+    if untagged:
+        raise InputError(
+            f"{labels}: no image-level label for {len(untagged)} of the {len(ids)} ids of {path}, "
+            f"the first: {untagged[0]}; add them or take them off the list"
+        )

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from models.common.weights import check_state, pad_to_multiple
+from models.common.preprocessing import IMAGENET, pad_to_multiple
+from models.common.weights import check_state
 
 STRIDE = 16
 # The published network normalises with 1e-6 everywhere but in its stem and its last LayerNorm.
@@ -26,7 +27,7 @@ HEADS = ("trans_cls_head.", "conv_cls_head.")
 
 @dataclass(frozen=True)
 class ConformerSize:
-    """What sets one Conformer apart from another.
+    """What one Conformer differs from another in.
 
     Attributes:
         base_channels: width of the first CNN stage; the second and third have 2 and 4 times as many channels.
@@ -43,7 +44,7 @@ class ConformerSize:
     drop_path: float = 0.1
 
 
-# "tiny" is for tests and generated pictures; it is smaller than the published Conformer-Ti.
+# "tiny" is for tests and generated images; it is smaller than the published Conformer-Ti.
 SIZES = {
     "tiny": ConformerSize(base_channels=64, embed_dim=96, depth=6, heads=3, drop_path=0.0),
     "small": ConformerSize(base_channels=256, embed_dim=384, depth=12, heads=6),
@@ -55,7 +56,7 @@ class TransCAMOutput(NamedTuple):
     """What `TransCAM` returns for float images Bx3xHxW; C counts the background at 0, h and w are H/16 and W/16.
 
     Attributes:
-        conv_logits: float BxC, the mean of ``conv_cam`` over the picture.
+        conv_logits: float BxC, the mean of ``conv_cam`` over the image.
         trans_logits: float BxC, from the class token.
         conv_cam: float BxCxhxw, class maps of the CNN branch, signed.
         attention: float32 BxNxN with N = 1 + h*w (class token first), averaged over heads and summed over
@@ -97,7 +98,8 @@ def refine_by_attention(cam: Tensor, attention: Tensor) -> Tensor:
         BxCxhxw in the attention's dtype.
     """
     patches = attention[:, 1:, 1:]
-    refined = torch.einsum("bij,bcj->bci", patches, cam.flatten(2).to(patches.dtype))
+    with torch.autocast(cam.device.type, enabled=False):
+        refined = torch.einsum("bij,bcj->bci", patches, cam.flatten(2).to(patches.dtype))
     return refined.reshape(cam.shape)
 
 
@@ -177,7 +179,7 @@ class ConvBlock(nn.Module):
 
 
 class SqueezeBlock(nn.Module):
-    """Feature-coupling unit, CNN to transformer: a 1x1 convolution and average pooling make one vector a patch."""
+    """Feature-coupling unit, CNN to transformer: a 1x1 convolution and average pooling make one vector per patch."""
 
     def __init__(self, channels: int, dim: int, cell: int):
         super().__init__()
@@ -248,8 +250,9 @@ class TransCAM(nn.Module):
         super().__init__()
         size = SIZES[size] if isinstance(size, str) else size
         if size.depth % 3 or size.depth < 6:
-            raise ValueError(f"a Conformer's depth is a multiple of 3 from 6 on, not {size.depth}")
+            raise ValueError(f"a Conformer's depth is a multiple of 3 and at least 6, not {size.depth}")
         self.num_classes, self.size, self.last_block = num_classes, size, size.depth
+        self.normalization = IMAGENET
         self.cls_token = nn.Parameter(torch.zeros(1, 1, size.embed_dim))
         self.trans_norm = nn.LayerNorm(size.embed_dim)
         self.trans_cls_head = nn.Linear(size.embed_dim, num_classes)
@@ -290,10 +293,10 @@ class TransCAM(nn.Module):
         return cls(config["num_classes"], ConformerSize(**config["size"]))
 
     def forward(self, images: Tensor, with_attention: bool = True) -> TransCAMOutput:
-        """Class logits and maps of float images Bx3xHxW (ImageNet mean and deviation).
+        """Class logits and maps of float images Bx3xHxW, normalised by ``normalization``.
 
-        Sides that are no multiple of 16 are padded with zeros at the right and bottom; the maps then cover the
-        padded picture. ``with_attention=False`` saves the memory of the attention weights, for training.
+        Sides that are not multiples of 16 are padded with zeros at the right and bottom; the maps then cover the
+        padded image. ``with_attention=False`` saves the memory of the attention weights, for training.
         """
         images = pad_to_multiple(images, STRIDE)
         stem = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)

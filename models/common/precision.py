@@ -24,7 +24,7 @@ def choose_precision(option: str, name: str, dist: Dist) -> str:
     if name == "auto":
         if dist.device.type != "cuda":
             return "off"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if dist.is_main and not has_kernels(DTYPES[name], dist.device):
         print(f"{option} {name}: this processor does not compute in it; float32 is faster here", file=sys.stderr)
     return name

@@ -1,20 +1,137 @@
-"""What the classifiers that give class activation maps share."""
+"""Parameters of networks from whatever file they came in: where they are nested, what they are called, whether they fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.common.preprocessing import Normalization
+from util.data.voc import ClassTable
+from util.runtime import checkpoint
 from util.runtime.errors import InputError
 
+State = dict[str, Tensor]
+_NESTS = ("model", "state_dict", "model_state_dict", "net", "network")
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
-def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Pad BxCxHxW with zeros at the right and bottom until both sides are multiples of ``multiple``."""
-    height, width = images.shape[2:]
-    right, bottom = -width % multiple, -height % multiple
-    return F.pad(images, (0, right, 0, bottom)) if right or bottom else images
+
+def names_file(weights: str) -> bool:
+    """Whether ``--encoder-weights`` is a file, and not the name of published weights such as ``imagenet``."""
+    path = Path(weights)
+    return bool(path.suffix) or len(path.parts) > 1 or path.is_file()
+
+
+def is_own(content: Mapping[str, Any]) -> bool:
+    """Whether a file's content is a checkpoint of this project, of any version."""
+    return {"config", "classes", "model"} <= content.keys()
+
+
+def described(
+    kind: str,
+    config: Mapping[str, Any],
+    model: Mapping[str, Tensor],
+    classes: ClassTable,
+    normalization: Normalization,
+    score: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What a checkpoint holds of a network, so that it can be used from the file alone.
+
+    Args:
+        kind, config: of the network, and what it is built from.
+        model: its state dict.
+        classes, normalization: what it was trained on.
+        score: of the held-out images, or None.
+    """
+    return {
+        "schema": checkpoint.SCHEMA,
+        "kind": kind,
+        "config": dict(config),
+        "classes": list(classes.names),
+        "palette": [list(color) for color in classes.colors],
+        "normalization": normalization.content,
+        "score": score,
+        "model": dict(model),
+    }
+
+
+def plain_state(content: Mapping[Any, Any]) -> State:
+    """The parameters inside a checkpoint: bare, or nested under ``model``, ``state_dict`` and the like."""
+    nests = [name for name in _NESTS if isinstance(content.get(name), Mapping)]
+    if nests:
+        return plain_state(content[nests[0]])
+    state = {str(name): value for name, value in content.items()}
+    for wrapper in _WRAPPERS * 2:
+        if state and all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    return state
+
+
+def load_encoder(encoder: nn.Module, content: Mapping[str, Any], source: str) -> None:
+    """Load the parameters of an encoder from a file's content, under whatever name it has there.
+
+    It may be bare or a part of a larger network (``encoder.``, ``backbone.``); a timm network may lack the ``model.`` that
+    the wrapper of ``tu-`` encoders adds, and have ``stages.0`` where that has ``stages_0``. Heads are left out.
+
+    Args:
+        source: what to call the file in messages.
+
+    Raises:
+        InputError: if parameters are missing, of another shape, or if some of the encoder's modules have more than it has.
+    """
+    expected = encoder.state_dict()
+    state = _renamed(plain_state(content), expected)
+    # Old files lack the counters, which nothing uses.
+    counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
+    state = {**counters, **state}
+    check_state(state, expected, source)
+    nn.Module.load_state_dict(encoder, state)
+
+
+def _renamed(state: State, expected: Mapping[str, Tensor]) -> State:
+    """The part of a state that belongs to an encoder, under the encoder's names."""
+    wrapped = all(name.startswith("model.") for name in expected)
+    best: State = {}
+    most = -1
+    for own_prefix in ("", "model.") if wrapped else ("",):
+        wanted = {_canonical(name.removeprefix(own_prefix)): name for name in expected}
+        modules = {name.partition(".")[0] for name in wanted}
+        for prefix in _prefixes(state):
+            part = {_canonical(name.removeprefix(prefix)): name for name in state if name.startswith(prefix)}
+            hits = len(part.keys() & wanted.keys())
+            if hits > most:
+                # What is over inside of a module that both have is a sign of another network; other modules are heads.
+                kept = [name for name in part if name in wanted or name.partition(".")[0] in modules]
+                best, most = {wanted.get(name, name): state[part[name]] for name in kept}, hits
+    return best if most else state
+
+
+def _canonical(name: str) -> str:
+    # timm's features_only networks say stages_0 for stages.0.
+    return re.sub(r"_(\d+)(?=\.)", r".\1", name)
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """Leading parts of names, up to three deep, the shortest first."""
+    found = {""}
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:depth]) + "." for depth in range(1, min(4, len(parts)))}
+    return sorted(found, key=lambda prefix: (prefix.count("."), prefix))
+
+
+def load_encoder_file(encoder: nn.Module, path: str, name: str) -> Mapping[str, Any]:
+    """`load_encoder` from a file, whose content is returned.
+
+    Raises:
+        InputError: as `load_encoder`, or if the file cannot be read.
+    """
+    content = checkpoint.load(path)
+    load_encoder(encoder, content, f"{path} for the encoder {name}")
+    return content
 
 
 def check_state(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:

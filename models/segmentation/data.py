@@ -1,9 +1,8 @@
-"""Pictures with label maps: checking them, augmentation, and an order that a resumed run repeats."""
+"""Images with label maps: checking them, and augmentation."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from models.cam.data import IMAGENET_MEAN, normalize
+from models.common.preprocessing import IMAGENET
 from util.data.images import decode_image, find_image
 from util.data.labels import decode_label, label_path
 from util.data.voc import VOID
@@ -22,11 +21,9 @@ from util.runtime.errors import InputError
 from util.runtime.files import digest, read_bytes
 from util.runtime.parallel import run_parallel
 
-PADDING = tuple(round(255 * value) for value in IMAGENET_MEAN)
-
 
 def read_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """A picture, its label map, and the digest of both files.
+    """An image, its label map, and the digest of both files.
 
     Returns:
         uint8 HxWx3, uint8 HxW, and a hexadecimal string.
@@ -41,8 +38,8 @@ def read_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> tu
     if image.shape[:2] != label.shape:
         (height, width), (label_height, label_width) = image.shape[:2], label.shape
         raise InputError(
-            f"{label_file}: the label is {label_width}x{label_height} pixels, its picture {width}x{height}; "
-            "make the label at the size of the picture"
+            f"{label_file}: the label is {label_width}x{label_height} pixels, its image {width}x{height}; "
+            "make the label at the size of the image"
         )
     return image, label, digest(image_bytes, label_bytes)
 
@@ -50,7 +47,7 @@ def read_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> tu
 def check_pairs(
     ids: list[str], images: Path, labels: Path, num_classes: int, workers: int
 ) -> tuple[list[str], dict[str, str], str]:
-    """Read every picture and label once, before hours are spent on them.
+    """Read every image and label once, before hours are spent on them.
 
     Returns:
         the ids that are fit for use, in their order; id -> message for the others; and the digest of all files.
@@ -67,7 +64,7 @@ def check_pairs(
     failures = {image_id: results[image_id][1] for image_id in ids if not results[image_id][0]}
     if not good:
         first, message = next(iter(failures.items()))
-        raise InputError(f"none of the {len(ids)} listed pictures can be used; the first, {first}: {message}")
+        raise InputError(f"none of the {len(ids)} listed images can be used; the first, {first}: {message}")
     return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id][0])))
 
 
@@ -80,17 +77,19 @@ def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> 
 
 @dataclass(frozen=True)
 class CropAugmentation:
-    """Random scale, crop, mirroring and colour. What reaches over the picture is its mean colour, labelled void.
+    """Random scale, crop, mirroring and colour. What reaches over the image has the mean colour, labelled void.
 
     Attributes:
         crop: side of the square crop in pixels.
         scale: smallest and largest factor.
         jitter: brightness, contrast and saturation change by up to this share.
+        padding: the colour beyond the image.
     """
 
     crop: int
     scale: tuple[float, float] = (0.5, 2.0)
     jitter: float = 0.3
+    padding: tuple[int, int, int] = IMAGENET.padding
 
     def __call__(self, image: np.ndarray, label: np.ndarray, generator: random.Random) -> tuple[np.ndarray, np.ndarray]:
         """uint8 HxWx3 and HxW to ``crop`` x ``crop``."""
@@ -100,9 +99,9 @@ class CropAugmentation:
         label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
         top = generator.randint(min(0, height - self.crop), max(0, height - self.crop))
         left = generator.randint(min(0, width - self.crop), max(0, width - self.crop))
-        image_crop = np.full((self.crop, self.crop, 3), PADDING, np.uint8)
+        image_crop = np.full((self.crop, self.crop, 3), self.padding, np.uint8)
         label_crop = np.full((self.crop, self.crop), VOID, np.uint8)
-        # A negative corner puts the whole side of a small picture inside the crop.
+        # A negative corner puts the whole side of a small image inside the crop.
         source = np.s_[max(0, top) : top + self.crop, max(0, left) : left + self.crop]
         part = label[source]
         target = np.s_[max(0, -top) : max(0, -top) + part.shape[0], max(0, -left) : max(0, -left) + part.shape[1]]
@@ -126,10 +125,10 @@ class CropAugmentation:
 
 
 class LabelledImages(Dataset):
-    """Augmented crops. An item is ``(number, image, label)``: int, float32 3xSxS, int64 SxS.
+    """Augmented crops. An item is ``(number, image, label)``: int, uint8 3xSxS, uint8 SxS.
 
     Args:
-        ids: of pictures that `check_pairs` found fit.
+        ids: of images that `check_pairs` found fit.
         images, labels: folders.
         num_classes: with the background.
         augmentation: makes the crop.
@@ -150,38 +149,4 @@ class LabelledImages(Dataset):
         image, label, _ = read_pair(self.images, self.labels, self.num_classes, self.ids[number])
         generator = random.Random(f"{self.seed} {epoch} {number}")
         image, label = self.augmentation(image, label, generator)
-        return number, normalize(image), torch.from_numpy(label.astype(np.int64))
-
-
-class StepOrder(Sampler):
-    """The batches of all steps from ``start`` on: shuffled epochs, one after the other, without a remainder.
-
-    Batches run over the end of an epoch, so that every one is full, and small sets work with large batches. A step
-    takes the same pictures whatever number of processes shares it. Yields lists of ``(number, epoch)``.
-
-    Args:
-        count: number of pictures.
-        batch: pictures a step of one process.
-        steps: how many steps there are.
-        seed, rank, world: of the run, this process, and how many there are.
-    """
-
-    def __init__(self, count: int, batch: int, steps: int, seed: int, rank: int = 0, world: int = 1):
-        self.count, self.batch, self.steps, self.seed, self.rank, self.world = count, batch, steps, seed, rank, world
-        self.start = 0
-        self._epoch, self._order = -1, []
-
-    def __len__(self) -> int:
-        return self.steps - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.start, self.steps):
-            first = (step * self.world + self.rank) * self.batch
-            yield [self._at(position) for position in range(first, first + self.batch)]
-
-    def _at(self, position: int) -> tuple[int, int]:
-        epoch, place = divmod(position, self.count)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, list(range(self.count))
-            random.Random(f"{self.seed} order {epoch}").shuffle(self._order)
-        return self._order[place], epoch
+        return number, torch.from_numpy(image.copy()).permute(2, 0, 1), torch.from_numpy(label.copy())

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import segmentation_models_pytorch as smp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.common.convolution import use_own_convolutions
-from models.common.weights import check_state
+from models.common.preprocessing import IMAGENET, Normalization, encoder_normalization
+from models.common.weights import check_state, described, is_own, load_encoder_file, names_file, plain_state
 from models.segmentation.inference import PixelNetwork, Segmenter
-from util.data.voc import MAX_CLASSES, ClassTable
+from util.data.voc import MAX_CLASSES, ClassTable, load_classes
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
 
 KIND = "deeplabv3plus"
 # The paper's rates: 6, 12, 18 at output stride 16, doubled at 8.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
-WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".bin")
+# The rates of segmentation-models-pytorch, which whoever builds the network without a word about them gets.
+LIBRARY_RATES = (12, 24, 36)
+HEAD = "segmentation_head.0.weight"
 
 
 def build(
@@ -31,35 +36,37 @@ def build(
     encoder: str = "mobilenet_v2",
     encoder_weights: str | None = None,
     output_stride: int = 16,
-) -> nn.Module:
+    atrous_rates: Sequence[int] | None = None,
+) -> Any:
     """DeepLabV3+ with an encoder of segmentation-models-pytorch, channels last.
 
     Args:
         num_classes: with the background.
         encoder: any that DeepLabV3+ takes, for instance ``mobilenet_v2``, ``resnet101``, ``tu-convnext_tiny``.
-        encoder_weights: a file (``*.pth`` of torchvision or timm), the name of published weights to download
-            (``imagenet``), or None.
+        encoder_weights: a file (of torchvision, timm, or a checkpoint that holds such an encoder), the name of published
+            weights to download (``imagenet``), or None.
         output_stride: 8 or 16; 8 is finer and costs about three times as much.
+        atrous_rates: of the decoder; None takes the paper's.
 
     Returns:
-        a module: float Bx3xHxW, normalised as ImageNet is, sides multiples of 16 -> logits float BxCxHxW.
+        a module: float Bx3xHxW, normalised by its ``normalization``, sides multiples of 16 -> logits float BxCxHxW.
 
     Raises:
         InputError: for an unknown encoder, output stride or set of weights, or weights of another encoder.
     """
-    import segmentation_models_pytorch as smp
-
     if output_stride not in ATROUS_RATES:
         raise InputError(f"output stride {output_stride}: DeepLabV3+ has 8 or 16")
-    from_file = encoder_weights is not None and encoder_weights.endswith(WEIGHT_SUFFIXES)
+    file = encoder_weights if encoder_weights is not None and names_file(encoder_weights) else None
+    published = None if file else encoder_weights
     try:
         net = smp.DeepLabV3Plus(
             encoder,
-            encoder_weights=None if from_file else encoder_weights,
+            encoder_weights=published,
             encoder_output_stride=output_stride,
-            decoder_atrous_rates=ATROUS_RATES[output_stride],
+            decoder_atrous_rates=tuple(atrous_rates or ATROUS_RATES[output_stride]),
             classes=num_classes,
         )
+        net.normalization = encoder_normalization(encoder, published)
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()[0][:200]
         raise InputError(
@@ -71,73 +78,109 @@ def build(
             f"weights {encoder_weights!r} of {encoder} cannot be downloaded ({error}); "
             "download them yourself and give the file"
         ) from None
-    if from_file:
-        _load_encoder(net.encoder, encoder_weights, encoder)
+    if file:
+        content = load_encoder_file(net.encoder, file, encoder)
+        if is_own(content):  # a classifier of this project may have trained its encoder with another normalisation
+            net.normalization = Normalization.from_content(content, file)
     return use_own_convolutions(net).to(memory_format=torch.channels_last)
 
 
-def _load_encoder(encoder: nn.Module, path: str, name: str) -> None:
-    state = checkpoint.load(path)
-    for key in ("state_dict", "model"):
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    # "encoder." stands before the names in a checkpoint of train_transcam.py --method cam.
-    state = {str(key).removeprefix("module.").removeprefix("encoder."): value for key, value in state.items()}
-    expected = encoder.state_dict()
-    # A classifier's head is no part of the encoder.
-    state = {key: value for key, value in state.items() if key.split(".")[0] not in ("classifier", "fc", "head")}
-    # Old files lack the counters, which nothing uses.
-    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
-    state = {**counters, **state}
-    check_state(state, expected, f"{path} for the encoder {name}")
-    encoder.load_state_dict(state)
-
-
-def checkpoint_content(model: Mapping[str, Tensor], config: dict, classes: ClassTable, score: dict | None) -> dict:
+def checkpoint_content(
+    model: Mapping[str, Tensor],
+    config: dict[str, Any],
+    classes: ClassTable,
+    score: dict[str, Any] | None,
+    normalization: Normalization = IMAGENET,
+) -> dict[str, Any]:
     """What `load_checkpoint` needs.
 
     Args:
         model: state dict.
-        config: ``encoder`` and ``output_stride``, and ``working_size`` (pixels, see `Segmenter`); other plain values are
-            kept as a record.
-        classes: the classes that it was trained on.
-        score: of the held-out pictures, or None.
+        config: ``encoder`` and ``output_stride``; ``working_size`` (pixels, see `Segmenter`) and ``atrous_rates`` where
+            they are known.
+        classes, score, normalization: see `models.common.weights.described`.
     """
-    return {
-        "kind": KIND,
-        "config": config,
-        "classes": list(classes.names),
-        "palette": [list(color) for color in classes.colors],
-        "score": score,
-        "model": dict(model),
-    }
+    return described(KIND, config, model, classes, normalization, score)
 
 
-def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu") -> Segmenter:
-    """Load a checkpoint of ``train_deeplabv3.py``.
+def load_checkpoint(
+    path: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    encoder: str | None = None,
+    classes: ClassTable | None = None,
+) -> Segmenter:
+    """Load a trained DeepLabV3+.
+
+    Args:
+        path: a checkpoint of ``train_deeplabv3.py``; or parameters of a DeepLabV3+ of segmentation-models-pytorch alone or
+            in the checkpoint of another training, in any of the formats of `util.runtime.checkpoint.load`.
+        device: where it computes.
+        encoder: of the latter, which do not name theirs.
+        classes: of the latter; None: VOC's where the number fits.
 
     Raises:
-        InputError: if it is missing, damaged, of another kind of network, or its parameters do not fit its config.
+        InputError: if it is missing, damaged, of another kind of network, or its parameters do not fit its encoder.
     """
-    return segmenter_of(checkpoint.load(path), os.fspath(path), device)
+    return segmenter_of(checkpoint.load(path), os.fspath(path), device, encoder, classes)
 
 
-def segmenter_of(content: dict, source: str, device: torch.device | str = "cpu") -> Segmenter:
+def segmenter_of(
+    content: dict[str, Any],
+    source: str,
+    device: torch.device | str = "cpu",
+    encoder: str | None = None,
+    classes: ClassTable | None = None,
+) -> Segmenter:
     """As `load_checkpoint`, from what the file ``source`` held."""
     if content.get("kind") != KIND:
-        raise InputError(
-            f"{source}: no checkpoint of DeepLabV3+ (kind {content.get('kind')!r}); "
-            "give one that train_deeplabv3.py wrote"
-        )
-    classes, config, state = _checked_parts(content, source)
-    net = build(len(classes), config["encoder"], None, config["output_stride"])
+        content = _foreign_content(content, source, encoder, classes)
+    table, config, state = _checked_parts(content, source)
+    rates = config.get("atrous_rates")
+    net = build(len(table), config["encoder"], None, config["output_stride"], rates)
     check_state(state, net.state_dict(), source)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()[:200]
         raise InputError(f"{source}: its parameters cannot be used ({reason}); train again") from None
-    return Segmenter(PixelNetwork(net), classes, config, content.get("score"), torch.device(device))
+    net.normalization = Normalization.from_content(content, source)
+    return Segmenter(PixelNetwork(net, net.normalization), table, config, content.get("score"), torch.device(device))
+
+
+def _foreign_content(
+    content: dict[str, Any], source: str, encoder: str | None, classes: ClassTable | None
+) -> dict[str, Any]:
+    """A checkpoint as ours of the parameters of a DeepLabV3+ that another project built with the library's defaults."""
+    state = plain_state(content)
+    starts = {name.partition("encoder.")[0] for name in state if "encoder." in name}
+    prefix = min(starts, key=len, default="")  # such as "model." of Lightning's modules
+    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    head = state.get(HEAD)
+    if (
+        "config" in content
+        or not isinstance(head, Tensor)
+        or head.ndim != 4
+        or not any(name.startswith("decoder.aspp.") for name in state)
+    ):
+        raise InputError(
+            f"{source}: no checkpoint of DeepLabV3+ (kind {content.get('kind')!r}); give one that train_deeplabv3.py wrote"
+        )
+    if encoder is None:
+        raise InputError(
+            f"{source}: parameters of a DeepLabV3+ that do not name its encoder; give it, such as --encoder resnet101"
+        )
+    table = classes or load_classes(num_classes=len(head))
+    if len(table) != len(head):
+        raise InputError(
+            f"{source}: it has {len(head)} classes, the command names {len(table)}; give --class-names FILE"
+        )
+    return {
+        "classes": list(table.names),
+        "palette": [list(color) for color in table.colors],
+        "normalization": encoder_normalization(encoder).content,
+        "config": {"encoder": encoder, "output_stride": 16, "atrous_rates": list(LIBRARY_RATES)},
+        "model": state,
+    }
 
 
 def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mapping[str, Tensor]]:
@@ -157,6 +200,7 @@ def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mappin
         # A name with a scheme would make timm look for the network elsewhere, on the internet for instance.
         "encoder": isinstance(encoder, str) and re.fullmatch(r"[\w.-]+", encoder) is not None,
         "output_stride": isinstance(output_stride, int),
+        "atrous_rates": _are_rates(config.get("atrous_rates")),
         "working_size": size is None or (isinstance(size, int) and 0 < size < 1 << 16),
         "model": isinstance(state, Mapping),
     }
@@ -164,3 +208,9 @@ def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mappin
     if wrong:
         raise InputError(f"{source}: its {' and '.join(wrong)} cannot be those of a network; train again")
     return classes, config, state
+
+
+def _are_rates(rates: Any) -> bool:
+    return rates is None or (
+        isinstance(rates, list) and len(rates) == 3 and all(type(rate) is int and 0 < rate < 100 for rate in rates)
+    )

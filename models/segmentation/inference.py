@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from models.cam.data import IMAGENET_DEVIATION, IMAGENET_MEAN
-from models.common.weights import pad_to_multiple
+from models.common.preprocessing import Normalization, pad_to_multiple
 from models.segmentation.tiling import Tile, tiles
 from util.data.images import find_image, image_size
 from util.data.voc import ClassTable
@@ -49,21 +48,17 @@ class PixelNetwork(nn.Module):
 
     Args:
         net: takes normalised images with sides that are multiples of ``STRIDE``.
-        mean, deviation: of each channel, in 0..1.
+        normalization: of its encoder.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        deviation: Sequence[float] = IMAGENET_DEVIATION,
-    ):
+    def __init__(self, net: nn.Module, normalization: Normalization):
         super().__init__()
         self.net = net
         self.mean: Tensor
         self.deviation: Tensor
-        self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("deviation", 255 * torch.tensor(deviation)[:, None, None], persistent=False)
+        mean, deviation = 255 * torch.tensor([normalization.mean, normalization.deviation])[:, :, None, None]
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         height, width = pixels.shape[2:]

@@ -1,7 +1,7 @@
 """Losses for segmentation with labels that are partly wrong. Void pixels (255) take no part.
 
 A loss gives a sum over pixels and how many it counts, so that several processes together take the same step as
-one process with all their pictures: the sum of the sums over the sum of the counts.
+one process with all their images: the sum of the sums over the sum of the counts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         the sum over the pixels that are not void, and their number (both float scalars).
     """
     logits, labels = _by_pixel(logits, labels)
-    total = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
+    # Summed here: on a GPU ``reduction="sum"`` of flattened pixels runs in one block.
+    total = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="none").sum()
     return total, (labels != VOID).sum().to(total.dtype)
 
 
@@ -54,7 +55,7 @@ def bootstrapped(logits: Tensor, labels: Tensor, beta: float = 0.8) -> tuple[Ten
     logits, labels = _by_pixel(logits, labels)
     valid = labels != VOID
     logs = F.log_softmax(logits, dim=1)
-    given = F.nll_loss(logs, labels, ignore_index=VOID, reduction="sum")
+    given = F.nll_loss(logs, labels, ignore_index=VOID, reduction="none").sum()
     own = -(logs.amax(dim=1) * valid).sum()
     return beta * given + (1 - beta) * own, valid.sum().to(logs.dtype)
 

@@ -16,10 +16,13 @@ torch = pytest.importorskip("torch")
 smp = pytest.importorskip("segmentation_models_pytorch")
 
 from models.cam.classifier import build
-from models.cam.data import Augmentation, EpochOrder, TaggedImages, normalize
+from models.cam.data import Augmentation, TaggedImages
 from models.cam.inference import ScaledImages, multi_scale_cams, stretch
 from models.cam.plain_cam import PlainCAM, feature_affinity, random_walk
-from models.cam.training import Trainer, average_precision
+from models.cam.training import ClassificationTask, average_precision
+from models.common.preprocessing import IMAGENET
+from models.common.recipe import Recipe
+from models.common.training import Trainer
 from util.data.cams import read_cam
 from util.data.image_labels import write_image_labels
 from util.data.labels import read_label, write_label
@@ -96,18 +99,7 @@ def test_augmentation_depends_on_the_generator_alone():
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
     augment = Augmentation(64, (40, 90))
     first, again, other = (augment(image, random.Random(seed)) for seed in (1, 1, 2))
-    assert first.shape == (3, 64, 64) and torch.equal(first, again) and not torch.equal(first, other)
-
-
-def test_processes_share_an_epoch_out_and_a_resumed_one_goes_on():
-    orders = [EpochOrder(23, batch=2, seed=5, rank=rank, world=3) for rank in range(3)]
-    parts = [[number for number, _ in order] for order in orders]
-    assert orders[0].steps == 3 and [len(part) for part in parts] == [6, 6, 6]
-    assert len({number for part in parts for number in part}) == 18
-    orders[0].start = 2
-    assert [number for number, _ in orders[0]] == parts[0][4:]
-    orders[0].start, orders[0].epoch = 0, 1
-    assert [number for number, _ in orders[0]] != parts[0]
+    assert first.shape == (64, 64, 3) and np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_average_precision_by_hand():
@@ -121,14 +113,12 @@ def test_average_precision_by_hand():
 
 def make_trainer(folder, tags, data_class=TaggedImages):
     torch.manual_seed(0)
-    config = {"method": "transcam", "num_classes": 3, "size": dict(
-        base_channels=16, embed_dim=24, depth=6, heads=2, drop_path=0.5)}  # fmt: skip
-    net = build(config)
-    data = data_class(list(tags), folder / "images", tags, 3, 32, Augmentation(32, (32, 48)), seed=3)
-    return net, Trainer(
-        net, data, None, distributed.init("cpu"), epochs=2, batch=4, lr=1e-3, weight_decay=1e-3, poly=True,
-        amp=None, workers=0, seed=3,
-    )  # fmt: skip
+    size = dict(base_channels=16, embed_dim=24, depth=6, heads=2, drop_path=0.5)
+    net = build({"method": "transcam", "num_classes": 3, "size": size})
+    data = data_class(list(tags), folder / "images", tags, 3, Augmentation(32, (32, 48)), seed=3)
+    recipe = Recipe(steps=6, batch_size=4, lr=1e-3, weight_decay=1e-3, seed=3, measure_every=3)
+    dist = distributed.init("cpu")
+    return net, Trainer(net, ClassificationTask(recipe, CLASSES, IMAGENET, dist), data, recipe, dist, workers=0)
 
 
 class Interrupting(TaggedImages):
@@ -145,7 +135,7 @@ class Interrupting(TaggedImages):
 def test_an_interrupted_run_goes_on_to_the_same_weights(pictures):
     folder, tags = pictures
     straight, trainer = make_trainer(folder, tags)
-    trainer.run(lambda best: None, 0, lambda *_: None)
+    trainer.run(lambda best: None)
     losses = [entry["loss"] for entry in trainer.progress.history]
 
     net, trainer = make_trainer(folder, tags, Interrupting)
@@ -155,14 +145,14 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(pictures):
         saved.update(model={n: v.clone() for n, v in net.state_dict().items()}, trainer=trainer.state())
 
     with pytest.raises(KeyboardInterrupt):
-        trainer.run(save, 0, lambda *_: None)
-    assert saved["trainer"]["progress"]["epoch"] == 1 and saved["trainer"]["progress"]["step"] == 2
+        trainer.run(save)
+    assert saved["trainer"]["progress"]["step"] == 5 and len(saved["trainer"]["progress"]["history"]) == 1
 
     resumed, trainer = make_trainer(folder, tags)
     torch.rand(7)  # what else a process does with its random numbers must not matter
     resumed.load_state_dict(saved["model"])
     trainer.load_state(saved["trainer"])
-    trainer.run(lambda best: None, 0, lambda *_: None)
+    trainer.run(lambda best: None)
     assert [entry["loss"] for entry in trainer.progress.history] == pytest.approx(losses, abs=0)
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -173,6 +163,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(pictures):
 
 class Brightness(torch.nn.Module):
     """Stands in for a classifier: class 1's map is red, class 2's is blue, a 16th of the size."""
+
+    normalization = IMAGENET
 
     def forward(self, images, with_attention):
         maps = torch.nn.functional.avg_pool2d(images, 16)[:, [0, 2]]
@@ -207,13 +199,6 @@ def test_stretch_clips_and_survives_empty_maps():
     assert stretch(maps).tolist() == [[[0, 0, 1]], [[0, 0, 0]], [[0, 0.5, 1]]]
 
 
-def test_normalize_uses_imagenet_statistics():
-    image = np.zeros((2, 3, 3), np.uint8)
-    image[..., 1] = 255
-    expected = torch.tensor([-0.485 / 0.229, (1 - 0.456) / 0.224, -0.406 / 0.225])
-    torch.testing.assert_close(normalize(image)[:, 1, 2], expected)
-
-
 # --- the scripts ------------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +224,7 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, caps
     assert [entry["epoch"] for entry in history] == [1, 2] and history[-1]["loss"] < history[0]["loss"]
     assert {"last.pth", "best.pth", "run.json"} <= set(os.listdir(folder / "run"))
     assert call(monkeypatch, "train_transcam", *train) == 0  # trained already: nothing to do
-    assert "2 of 2 epochs" in capsys.readouterr().out
+    assert "6 of 6 steps" in capsys.readouterr().out
     with pytest.raises(InputError, match="epochs: 2, now 3"):
         call(monkeypatch, "train_transcam", *train, "--epochs", "3")
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+import re
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import atomic_write
 
+SCHEMA = 2  # of the checkpoints of a training; those of 1 have no such entry
 
-def save(path: str | os.PathLike, state: dict) -> None:
+
+def save(path: str | os.PathLike, state: dict[str, Any]) -> None:
     """Write a checkpoint atomically: a reader sees the old one or the whole new one.
 
     Args:
@@ -53,11 +58,13 @@ def check(path: str | os.PathLike) -> None:
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         wrong = error
     if wrong is not None:
-        raise InputError(f"{path}: damaged ({wrong}); bring it back from a copy, or train anew with --overwrite")
+        raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, or start anew with --overwrite")
 
 
-def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) -> dict:
-    """Read a checkpoint with torch's restricted unpickler: tensors and plain values, no code.
+def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) -> dict[str, Any]:
+    """Read a file of parameters without running code: a checkpoint by torch's restricted unpickler, or safetensors.
+
+    What a file is follows from its content, whatever its suffix (``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.safetensors``).
 
     Args:
         path: the file.
@@ -67,40 +74,93 @@ def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) ->
     Raises:
         InputError: if it is missing, damaged, holds no dict, or needs code to be loaded.
     """
-    import torch
-
     path = Path(path)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
     try:
-        state = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        if zipfile.is_zipfile(path):
-            reason = str(error).splitlines()[0][:200]
-            raise InputError(
-                f"{path}: refused, loading it could run code ({reason}); save it again as tensors and plain values"
-            ) from None
-        raise InputError(f"{path}: not a checkpoint, or damaged; make it or download it again") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path}: not a readable checkpoint ({reason}); make it or download it again") from None
+        with open(path, "rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise InputError(f"{path}: not a readable checkpoint ({error.strerror}); check its permissions") from None
+    other = next((kind for sign, kind in _OTHER_FILES.items() if start.lstrip().startswith(sign)), None)
+    if other is not None:
+        raise InputError(f"{path}: not a checkpoint, but {other}; download it again")
+    state = _load_safetensors(path, device) if _is_safetensors(start) else _load_torch(path, device, mmap)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
     return state
 
 
-def load_to_resume(path: Path, options: dict, key: str, overwrite: bool) -> dict | None:
+# What downloads leave where a checkpoint is expected.
+_OTHER_FILES = {
+    b"<": "a page of a web server",
+    b"version https://git-lfs": "a pointer of Git LFS to it",
+}
+
+
+def _is_safetensors(start: bytes) -> bool:
+    return len(start) > 9 and int.from_bytes(start[:8], "little") < 100_000_000 and start[8:9] == b"{"
+
+
+def _load_safetensors(path: Path, device: object) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, str(device))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)}); download it again") from None
+
+
+def _load_torch(path: Path, device: object, mmap: bool) -> Any:
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        refused = _REFUSED.search(str(error))
+        if refused or zipfile.is_zipfile(path):
+            reason = refused.group(1).rstrip(".") if refused else _first_line(error)
+            raise InputError(
+                f"{path}: refused, loading it could run code (it holds {reason}); save its parameters again as tensors and "
+                "plain values, for instance by torch.save(model.state_dict(), FILE)"
+            ) from None
+        raise InputError(f"{path}: not a checkpoint, or damaged; make it or download it again") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a readable checkpoint ({_first_line(error)}); make it or download it again"
+        ) from None
+
+
+# How torch names what its restricted unpickler does not build.
+_REFUSED = re.compile(r"(?:GLOBAL|[Uu]nsupported (?:global|class|type)s?:?|REDUCE[^.]*function) (?:GLOBAL )?([\w.]+)")
+
+
+def _harmless() -> list[Any]:
+    """What trainings leave beside the parameters and what cannot run code: options, paths, numbers and arrays of numpy."""
+    import numpy as np
+
+    dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdU"}
+    builders = {value.__reduce__()[0] for value in (np.float64(0), np.zeros(0))}  # type: ignore[index]
+    return [argparse.Namespace, type(Path()), np.dtype, np.ndarray, *builders, *dtypes]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """The content of a training's last checkpoint, or None where a training starts anew.
 
     Args:
         path: ``OUT/last.pth``; it and ``best.pth`` beside it are checked byte by byte.
-        options: everything that the result depends on, as the run that wants to go on has it.
-        key: where the checkpoint holds the options that it was made with.
+        options: everything that the result depends on, as the run that is to continue has it.
         overwrite: start anew, whatever is there.
 
     Raises:
-        InputError: if a checkpoint is damaged, or was made with other options, inputs or code.
+        InputError: if a checkpoint is damaged, or was made with other options, inputs or code, or in an older format.
     """
     if overwrite or not path.exists():
         return None
@@ -108,12 +168,17 @@ def load_to_resume(path: Path, options: dict, key: str, overwrite: bool) -> dict
         if file.exists():
             check(file)
     content = load(path)
-    before = content.get(key, {})
+    remedy = "another --out, or --overwrite to start anew"
+    if content.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: written by another version of this project (format {content.get('schema', 1)}, now {SCHEMA}): it "
+            f"can be used, but its training cannot be resumed. Give {remedy}"
+        )
+    before = content.get("options", {})
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
     if changed:
         found = "; ".join(f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted(changed)[:5])
         raise InputError(
-            f"{path}: this run was started with other options, data or code ({found}). "
-            "Give the same again, another --out, or --overwrite to start anew"
+            f"{path}: this run was started with other options, data or code ({found}). Give the same again, {remedy}"
         )
     return content

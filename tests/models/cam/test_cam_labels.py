@@ -23,7 +23,7 @@ def test_label_by_hand():
     assert label_from_cams(cam, 0.3, (1, 3)).tolist() == [[0, 1, 1]]  # the lower class wins a tie
     assert label_from_cams(cam, 0.5, (1, 3)).tolist() == [[0, 1, 0]]  # at the threshold is background
     assert not label_from_cams({}, 0.3, (1, 3)).any()
-    with pytest.raises(InputError, match="3x1 pixels, the picture 2x1"):
+    with pytest.raises(InputError, match="3x1 pixels, the image 2x1"):
         label_from_cams(cam, 0.3, (1, 2))
 
 

@@ -18,14 +18,18 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F
 
 import train_deeplabv3
+from models.common.order import StepOrder
+from models.common.preprocessing import IMAGENET
+from models.common.training import Trainer
 from models.segmentation import (
     deeplabv3,
     losses,
     predict,
 )
 from models.segmentation import training as segmentation_training
-from models.segmentation.data import CropAugmentation, StepOrder
+from models.segmentation.data import CropAugmentation
 from models.segmentation.options import Prediction
+from models.segmentation.recipe import SegmentationRecipe
 from util.evaluation.boundary import BoundaryIoU, inner_band
 from util.runtime import (
     checkpoint,
@@ -45,7 +49,7 @@ def one_thread():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Eight pictures with a bright square of class 1 or 2, their labels, and a list of them."""
+    """Eight images with a bright square of class 1 or 2, their labels, and a list of them."""
     generator = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     for number in range(8):
@@ -180,7 +184,7 @@ def test_order_is_shared_and_continues():
 
 def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypatch):
     assert train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="straight", steps=20) == 0
-    step = segmentation_training.Trainer.step
+    step = Trainer.step
 
     def stopping(at, error):
         def stop(trainer, *batch):
@@ -198,11 +202,11 @@ def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypat
 
     runs = [(5, lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt, 6), (13, kill, RuntimeError, 10)]
     for at, stop, error, saved in runs:
-        monkeypatch.setattr(segmentation_training.Trainer, "step", stopping(at, stop))
+        monkeypatch.setattr(Trainer, "step", stopping(at, stop))
         with pytest.raises(error):
             train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="stopped", steps=20)
         assert checkpoint.load(folder / "stopped" / "last.pth")["training"]["progress"]["step"] == saved
-    monkeypatch.setattr(segmentation_training.Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     assert train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="stopped", steps=20) == 0
     one, other = (checkpoint.load(folder / name / "last.pth") for name in ("straight", "stopped"))
     for part in ("model", "training"):
@@ -217,7 +221,7 @@ def test_interrupted_where_it_was_to_be_scored_it_is_scored_when_it_goes_on(fold
     import signal
 
     held_out = ["--val-list", folder / "list.txt", "--val-gt", folder / "labels", "--val-every", 2]
-    step = segmentation_training.Trainer.step
+    step = Trainer.step
     for at in (2, 4):  # in between, and after the last step
 
         def stop(trainer, *batch, at=at):
@@ -226,11 +230,11 @@ def test_interrupted_where_it_was_to_be_scored_it_is_scored_when_it_goes_on(fold
                 signal.raise_signal(signal.SIGINT)
             return loss
 
-        monkeypatch.setattr(segmentation_training.Trainer, "step", stop)
+        monkeypatch.setattr(Trainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             train(folder, monkeypatch, *held_out, out="run")
         assert checkpoint.load(folder / "run" / "last.pth")["training"]["progress"]["step"] == at
-        monkeypatch.setattr(segmentation_training.Trainer, "step", step)
+        monkeypatch.setattr(Trainer, "step", step)
         if at == 4:
             assert train(folder, monkeypatch, *held_out, out="run") == 0
     history = checkpoint.load(folder / "run" / "last.pth")["training"]["progress"]["history"]
@@ -258,10 +262,10 @@ def test_bad_pairs_are_reported_and_left_out(folder, monkeypatch, capsys):
     (folder / "images" / "p3.png").write_bytes((folder / "images" / "p3.png").read_bytes()[:500])
     assert train(folder, monkeypatch, steps=2) == 1
     printed = capsys.readouterr().out
-    for message in ("p0: ", "63x48", "p1: ", "label values 3 with 3 classes", "p2: ", "p3: ", "4 picture(s)"):
+    for message in ("p0: ", "63x48", "p1: ", "label values 3 with 3 classes", "p2: ", "p3: ", "4 image(s)"):
         assert message in printed
     (folder / "list.txt").write_text("p0\np1\n")
-    with pytest.raises(InputError, match="none of the 2 listed pictures"):
+    with pytest.raises(InputError, match="none of the 2 listed images"):
         train(folder, monkeypatch, out="other")
     (folder / "list.txt").write_text("\n")
     with pytest.raises(InputError, match="empty"):
@@ -285,7 +289,7 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_good_state(folder, monk
 
 
 def test_weights_that_are_no_numbers_are_not_saved(folder, monkeypatch):
-    step = segmentation_training.Trainer.step
+    step = Trainer.step
 
     def spoil(trainer, *batch):
         loss = step(trainer, *batch)
@@ -293,7 +297,7 @@ def test_weights_that_are_no_numbers_are_not_saved(folder, monkeypatch):
             next(trainer.net.parameters()).data[0] = float("nan")
         return loss
 
-    monkeypatch.setattr(segmentation_training.Trainer, "step", spoil)
+    monkeypatch.setattr(Trainer, "step", spoil)
     with pytest.raises(InputError, match="weights are no longer numbers after step 20"):
         train(folder, monkeypatch, "--save-minutes", 0, steps=20)
     content = checkpoint.load(folder / "run" / "last.pth")
@@ -354,18 +358,21 @@ class Tiny(torch.nn.Module):
 
 def tiny_steps(count=3, state=None, **recipe):
     """The trainer after some steps on noise, from a state where one is given, and the losses."""
-    recipe = segmentation_training.Recipe(**{"steps": 10, "batch": 2, "lr": 0.05, **recipe})
-    trainer = segmentation_training.Trainer(Tiny(), range(2), recipe, distributed.Dist(0, 1, 0, CPU), workers=0)
+    plain = {"steps": 10, "batch_size": 2, "lr": 0.05, "warm_up": 0.0, "clip_norm": 0.0}
+    recipe = SegmentationRecipe(**{**plain, **recipe})
+    dist = distributed.Dist(0, 1, 0, CPU)
+    task = segmentation_training.SegmentationTask(recipe, class_table(["a", "b", "c"]), {}, IMAGENET, dist)
+    trainer = segmentation_training.trainer_of(Tiny(), task, range(2), workers=0)
     if state:
         trainer.load_state(state)
-    trainer.train_mode()
+    task.train_mode(trainer.net)
     generator = torch.Generator().manual_seed(1)
-    images = torch.randn(2, 3, 16, 16, generator=generator)
-    labels = torch.randint(0, 3, (2, 16, 16), generator=generator)
+    images = torch.randint(0, 256, (2, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 3, (2, 16, 16), generator=generator, dtype=torch.uint8)
     found = []
     for _ in range(count):
         found.append(trainer.step(torch.arange(2), images, labels))
-        trainer.progress.step += 1
+        trainer.progress.count(found[-1])
     return trainer, found
 
 
@@ -394,7 +401,7 @@ def test_decoder_learns_at_its_factor():
 
 
 def test_rate_warms_up_and_falls():
-    recipe = segmentation_training.Recipe(steps=100, batch=2, warm_up=10)
+    recipe = SegmentationRecipe(steps=100, batch_size=2, warm_up=0.1)
     rates = [recipe.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[10] == pytest.approx(0.9**0.9)
     assert rates[50] == pytest.approx(0.5**0.9) and 0 < rates[99] < 0.02
@@ -445,7 +452,7 @@ def test_mixed_precision_has_the_loss_of_single_precision(amp):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_network_has_the_loss_of_the_plain_one():
-    compiled, losses_compiled = tiny_steps(compiled=True)
+    compiled, losses_compiled = tiny_steps(compile=True)
     plain, losses_plain = tiny_steps()
     assert losses_compiled == pytest.approx(losses_plain, rel=1e-4)
     assert list(compiled.state()["net"]) == list(plain.state()["net"])
@@ -458,7 +465,8 @@ def test_what_checkpoints_and_tensorboard_hold(folder, monkeypatch):
     assert train(folder, monkeypatch, *held_out, steps=10) == 0
     for name in ("last.pth", "best.pth"):
         content = torch.load(folder / "run" / name, weights_only=True)
-        assert content["config"]["encoder"] == "mobilenet_v2" and content["config"]["steps"] == 10
+        assert content["config"]["encoder"] == "mobilenet_v2" and content["options"]["steps"] == 10
+        assert content["schema"] == checkpoint.SCHEMA and content["normalization"] == IMAGENET.content
         assert len(content["classes"]) == len(content["palette"]) == 3 and content["classes"][0] == "background"
         assert content["score"]["step"] in (5, 10) and 0 <= content["score"]["miou"] <= 1
         assert set(content["score"]["per_class"]) == set(content["classes"])
@@ -486,7 +494,8 @@ def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "c.pth"
     config = {"encoder": "mobilenet_v2", "output_stride": 16}
     checkpoint.save(
-        path, deeplabv3.checkpoint_content(net.state_dict(), config, class_table(["a", "b", "c"]), {"miou": 0.5})
+        path,
+        deeplabv3.checkpoint_content(net.state_dict(), config, class_table(["a", "b", "c"]), {"miou": 0.5}),
     )
     return path
 

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F
 
+from models.common.preprocessing import IMAGENET
 from models.segmentation import inference
 from models.segmentation.inference import PixelNetwork, Segmenter, working_size
 from models.segmentation.tiling import tiles
@@ -33,7 +34,7 @@ class ColourNet(torch.nn.Module):
 
 
 def segmenter_of(net=None, **config):
-    return Segmenter(PixelNetwork(net or ColourNet()), class_table(["a", "b", "c"]), config, None, CPU)
+    return Segmenter(PixelNetwork(net or ColourNet(), IMAGENET), class_table(["a", "b", "c"]), config, None, CPU)
 
 
 def blobs(height, width, seed=0):

@@ -42,7 +42,10 @@ import sys
 import torch
 from torch import nn
 sys.path.insert(0, {root!r})
-from models.segmentation.training import Recipe, Trainer
+from models.common.preprocessing import IMAGENET
+from models.segmentation.recipe import SegmentationRecipe
+from models.segmentation.training import SegmentationTask, trainer_of
+from util.data.voc import class_table
 from util.runtime import distributed
 
 class Net(nn.Module):
@@ -55,7 +58,7 @@ class Net(nn.Module):
     def forward(self, x):
         return self.segmentation_head(self.decoder(self.encoder(x)))
 
-class Pictures(torch.utils.data.Dataset):
+class Images(torch.utils.data.Dataset):
     ids = [str(n) for n in range(24)]
 
     def __len__(self):
@@ -63,8 +66,8 @@ class Pictures(torch.utils.data.Dataset):
 
     def __getitem__(self, item):
         generator = torch.Generator().manual_seed(item[0])
-        image = torch.randn(3, 16, 16, generator=generator) * (1 + item[0] % 3)
-        label = torch.randint(0, 4, (16, 16), generator=generator)
+        image = torch.randint(0, 256 // (1 + item[0] % 3), (3, 16, 16), generator=generator, dtype=torch.uint8)
+        label = torch.randint(0, 4, (16, 16), generator=generator, dtype=torch.uint8)
         label[: item[0] % 12] = 255   # so that processes differ in their number of valid pixels
         return item[0], image, label
 
@@ -73,8 +76,9 @@ torch.manual_seed(0)
 dist = distributed.init("cpu")
 net = Net()
 sync = sys.argv[3] == "sync"
-recipe = Recipe(steps=6, batch=int(sys.argv[2]), lr=0.05, warm_up=2, clip_norm=1.0)
-trainer = Trainer(net, Pictures(), recipe, dist, workers=0, sync_norm=sync)
+recipe = SegmentationRecipe(steps=6, batch_size=int(sys.argv[2]), lr=0.05, warm_up=1 / 3, clip_norm=1.0)
+task = SegmentationTask(recipe, class_table("abcd"), {{}}, IMAGENET, dist)
+trainer = trainer_of(net, task, Images(), workers=0, sync_norm=sync)
 if not sync:
     net.train = lambda mode=True: nn.Module.train(net, False)   # fixed statistics: gradients alone are compared
 losses = []

@@ -1,0 +1,53 @@
+"""Batch norm over the batches of all processes, on GPUs and on CPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def with_synchronised_norm(net: nn.Module) -> nn.Module:
+    """Let batch norm take its statistics from the batches of all processes; parameters keep their names."""
+    if next(net.parameters()).device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    for module in net.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = GlooSyncBatchNorm2d
+    return net
+
+
+class GlooSyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, on CPUs, where torch's `SyncBatchNorm` does not run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float BxCxHxW -> BxCxHxW."""
+        if not self.training:
+            return super().forward(x)
+        parts = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])]))
+        number = parts[-1].detach()
+        mean = parts[:-1] / number
+        centred = x - mean[:, None, None]
+        variance = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / number
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # Every process's loss depends on every process's x.
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total

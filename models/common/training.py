@@ -1,0 +1,362 @@
+"""The training loop of the classifiers and of DeepLabV3+.
+
+Everything random is a function of the seed, the step and the process: a run that was stopped after any step and resumed
+takes the same steps as one that was not. Several processes of batch B take the step of one process of batch
+B x processes: losses are averaged over what all count, and batch norm is synchronised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from models.common.averaging import MovingAverage
+from models.common.convolution import check_mixed_precision
+from models.common.interrupts import Interrupts
+from models.common.order import StepOrder
+from models.common.precision import DTYPES
+from models.common.recipe import Recipe
+from models.common.sync_norm import with_synchronised_norm
+from models.common.task import Task
+from util.runtime.distributed import Dist
+from util.runtime.errors import InputError
+from util.runtime.parallel import batches_of, start_worker
+from util.runtime.progress import Progress as Bar
+
+LOG_STEPS = 10  # between two entries in TensorBoard, and between two looks at the clock
+Batch = list[Any]
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: steps taken.
+        loss: running mean of the loss, for the progress bar.
+        loss_sum, loss_count: of the steps since the last entry of the history.
+        history: one entry per measurement: ``step``, ``epoch``, ``loss``, ``lr`` and the scores.
+        best: highest held-out score so far, or None.
+    """
+
+    step: int = 0
+    loss: float | None = None
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: float | None = None
+
+    def count(self, loss: float) -> None:
+        """Take note of a step."""
+        self.step += 1
+        self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
+        self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
+
+    def mean_loss(self) -> float | None:
+        """The mean loss since it was last asked for."""
+        mean = self.loss_sum / self.loss_count if self.loss_count else None
+        self.loss_sum, self.loss_count = 0.0, 0
+        return mean
+
+
+class NotFinite(InputError):
+    """The loss, or a weight, is no longer a number."""
+
+
+class Trainer:
+    """Trains a network.
+
+    Args:
+        net: on ``dist.device``.
+        task: what it is trained for.
+        data: items are ``(number, image, ...)``, images uint8 3xSxS; see `StepOrder` for what it is asked for. Its ``ids``
+            name the images in messages.
+        recipe: how to train; its precision is no longer ``auto``.
+        dist: from `util.runtime.distributed.init`.
+        workers: processes that load images; 0 loads in this one.
+        sync_norm: synchronise batch norm over processes.
+
+    Attributes:
+        waited: seconds that were spent waiting for data.
+
+    Raises:
+        InputError: for a precision that the network cannot be trained in.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        data: Dataset[Any],
+        recipe: Recipe,
+        dist: Dist,
+        *,
+        workers: int,
+        sync_norm: bool = True,
+    ):
+        self.task, self.data, self.recipe, self.dist, self.sync_norm = task, data, recipe, dist, sync_norm
+        self.net = with_synchronised_norm(net) if dist.world > 1 and sync_norm else net
+        self.amp = DTYPES[recipe.amp]
+        check_mixed_precision(net, dist.device, self.amp)
+        self.optimizer = self._optimizer()
+        self.highest_rates = [group["lr"] for group in self.optimizer.param_groups]
+        # Only float16 needs its gradients scaled: bfloat16 has the range of float32.
+        self.scaler = torch.amp.GradScaler(dist.device.type, enabled=self.amp is torch.float16)
+        self.average = MovingAverage(self.net, recipe.ema) if recipe.ema else None
+        self.progress = Progress()
+        self.interrupts = Interrupts()
+        self.waited, self._since = 0.0, time.monotonic()
+        count = len(data)  # type: ignore[arg-type]
+        self.epoch_steps = count / (recipe.batch_size * dist.world)
+        self.order = StepOrder(count, recipe.batch_size, recipe.steps, recipe.seed, dist.rank, dist.world)
+        self.loader = DataLoader(
+            data,
+            batch_sampler=self.order,
+            num_workers=workers,
+            pin_memory=dist.device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_start_worker,
+        )
+        self._running = self._wrapped(self.net)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        groups, recipe = self.task.parameter_groups(self.net), self.recipe
+        if recipe.optimizer == "adamw":
+            return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def _wrapped(self, net: nn.Module) -> nn.Module:
+        if self.recipe.compile:
+            net = torch.compile(net)  # type: ignore[assignment]
+        if self.dist.world == 1:
+            return net
+        devices = [self.dist.device] if self.dist.device.type == "cuda" else None
+        # The graph is the same at every step: parameters that it never reaches (EfficientNet's last layers) are then no
+        # error. Buffers need no broadcast: statistics are synchronised, or rank 0's are broadcast where they count.
+        return nn.parallel.DistributedDataParallel(
+            net, devices, gradient_as_bucket_view=True, static_graph=True, broadcast_buffers=False
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        """The network to use: the moving average where there is one."""
+        return self.average.net if self.average else self.net
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.net.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "progress": vars(self.progress).copy(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.net.load_state_dict(state["net"])
+        if self.average:
+            self.average.net.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.progress = Progress(**state["progress"])
+
+    def run(
+        self,
+        save: Callable[[bool], None],
+        *,
+        save_seconds: float = 600,
+        log: Callable[[str, float, int], None] = lambda name, value, step: None,
+    ) -> None:
+        """Train to the end.
+
+        Args:
+            save: called with whether the state was just measured as the best; every ``save_seconds``, after every
+                measurement, when interrupted and at the end.
+            log: called with a name, a value and the number of steps taken.
+
+        Raises:
+            NotFinite: if the loss is no longer a number: the step is not taken; or if the weights are not, which
+                happens where a finite loss has an infinite gradient. Nothing is saved then.
+            InputError: if the device's memory does not hold a step.
+            KeyboardInterrupt: if this or another process was asked to stop; the state was saved.
+        """
+        progress, recipe = self.progress, self.recipe
+        self.order.start = progress.step
+        if progress.step and recipe.measures_after(progress.step) and not self._is_measured():
+            self._measure(save, log)  # an interrupt after this step came before its measurement
+        self.task.train_mode(self.net)
+        saved = self._since = time.monotonic()
+        with self.interrupts, _memory_named(recipe), self._bar() as bar:
+            for batch in self._batches():
+                progress.count(self.step(*batch))
+                bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+                bar.update()
+                self._log_step(log)
+                if self.interrupts.asked if self.dist.world == 1 else self.interrupts.agreed:
+                    self._save(save)
+                    raise KeyboardInterrupt
+                if recipe.measures_after(progress.step):
+                    self._measure(save, log)
+                    saved = time.monotonic()
+                elif progress.step % LOG_STEPS == 0 and time.monotonic() - saved > save_seconds:
+                    self._save(save)
+                    saved = time.monotonic()
+
+    def step(self, numbers: Tensor, images: Tensor, *targets: Any) -> float:
+        """Take one optimiser step.
+
+        Args:
+            numbers: int64 B, of the images in ``data.ids``, for messages.
+            images: uint8 Bx3xSxS; this process's part.
+            targets: for the task's loss.
+
+        Returns:
+            the mean loss over all processes.
+        """
+        recipe, device, done = self.recipe, self.dist.device, self.progress.step
+        torch.manual_seed((recipe.seed * 1_000_003 + done) * 1_009 + self.dist.rank)  # dropout follows from the step
+        for group, highest in zip(self.optimizer.param_groups, self.highest_rates, strict=True):
+            group["lr"] = highest * recipe.rate(done)
+        images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+        targets = tuple(part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in targets)
+        pixels = self.task.normalization(images)
+        with torch.autocast(device.type, self.amp, enabled=self.amp is not None):
+            output = self.task.forward(self._running, pixels)
+        total, count = self.task.loss(output.float(), *targets)
+        value, everywhere = self._agree(total, count)
+        if not math.isfinite(value):
+            self._stop(numbers, total)
+        # DistributedDataParallel takes the mean over processes; the sum over all that count is wanted.
+        self._descend(total * self.dist.world / everywhere)
+        return value
+
+    def _agree(self, total: Tensor, count: Tensor) -> tuple[float, Tensor]:
+        """The mean loss over all processes and what it is a mean of; also whether any was asked to stop."""
+        sums = torch.stack([total.detach(), count.detach().to(total.dtype)])
+        if self.dist.world > 1:
+            sums = torch.cat([sums, sums.new_tensor([float(self.interrupts.asked)])])
+            torch.distributed.all_reduce(sums)
+        loss, number, *asked = sums.tolist()
+        self.interrupts.agreed = any(asked)
+        return loss / max(number, 1), sums[1].clamp(min=1)
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.recipe.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.update(first=self.progress.step == 0)
+
+    def _batches(self) -> Iterator[Batch]:
+        batches = batches_of(self.loader)
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def _bar(self) -> Bar:
+        return Bar(
+            total=self.recipe.steps,
+            initial=self.progress.step,
+            desc="training",
+            unit="step",
+            disable=not self.dist.is_main,
+            smoothing=0.1,
+        )
+
+    def _log_step(self, log: Callable[[str, float, int], None]) -> None:
+        progress = self.progress
+        if progress.loss is not None and (progress.step % LOG_STEPS == 0 or progress.step == self.recipe.steps):
+            log("loss", progress.loss, progress.step)
+            log("rate", self.optimizer.param_groups[0]["lr"], progress.step)
+            waiting = self.waited / max(time.monotonic() - self._since, 1e-9)
+            log("share of time waiting for data", waiting, progress.step)
+
+    def _is_measured(self) -> bool:
+        return bool(self.progress.history) and self.progress.history[-1]["step"] == self.progress.step
+
+    def _measure(self, save: Callable[[bool], None], log: Callable[[str, float, int], None]) -> None:
+        """Measure the network on held-out images, enter it into the history, and save."""
+        progress, model, begun = self.progress, self.model, time.monotonic()
+        self._check_weights()
+        if self.dist.world > 1 and not self.sync_norm:
+            for buffer in model.buffers():  # all processes measure the network that rank 0 saves
+                torch.distributed.broadcast(buffer, 0)
+        model.eval()
+        scores = self.task.measure(model)
+        self.task.train_mode(self.net)
+        epoch = round(progress.step / self.epoch_steps, 2)
+        rate = self.optimizer.param_groups[0]["lr"]
+        progress.history.append(
+            {"step": progress.step, "epoch": epoch, "loss": progress.mean_loss(), "lr": rate, **scores}
+        )
+        for name, value in scores.items():
+            if isinstance(value, float):
+                log(f"held out {name}", value, progress.step)
+        score = scores.get(self.task.metric)
+        best = score is not None and (progress.best is None or score > progress.best)
+        progress.best = score if best else progress.best
+        self._save(save, best)
+        self._since += time.monotonic() - begun  # measuring is not training
+
+    def _save(self, save: Callable[[bool], None], best: bool = False) -> None:
+        self._check_weights()
+        save(best)
+
+    def _check_weights(self) -> None:
+        # Once before every save: each step would make a GPU wait.
+        if not all(parameter.isfinite().all() for parameter in self.net.parameters()):
+            raise NotFinite(
+                f"the weights are no longer numbers after step {self.progress.step}. "
+                "The last checkpoint is kept. Train with a lower --lr, --clip-norm, or --amp off"
+            )
+
+    def _stop(self, numbers: Tensor, total: Tensor) -> None:
+        ids = self.data.ids  # type: ignore[attr-defined]
+        mine = [] if math.isfinite(total.item()) else [ids[number] for number in numbers.tolist()]
+        names = [name for part in self.dist.gather(mine) for name in part]
+        raise NotFinite(
+            f"the loss is not a number at step {self.progress.step + 1}, in the batch of {', '.join(names)}. "
+            "The last checkpoint is kept. Look at these images, or train with a lower --lr, --clip-norm, or --amp off"
+        )
+
+
+@contextlib.contextmanager
+def _memory_named(recipe: Recipe) -> Iterator[None]:
+    """Within, a device that runs out of memory is an InputError that names the option to change."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in str(error):
+            raise
+        reason = (str(error).splitlines() or ["out of memory"])[0][:200]
+        raise InputError(
+            f"training with {recipe.batch_size} images per step and process ran out of memory ({reason}); lower --batch-size "
+            "or --crop-size and start anew with --overwrite, or free memory and re-run to resume"
+        ) from None
+
+
+def _start_worker(number: int) -> None:
+    start_worker()
+    # torchrun passes SIGTERM on to the whole group; workers must outlive it until the step and the save are done.
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+    cv2.setNumThreads(0)

@@ -1,0 +1,47 @@
+"""How DeepLabV3+ is trained, and the command line that follows from it; without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.common.recipe import Recipe
+from util.runtime.cli import real
+from util.runtime.options import option
+
+LOSSES = ("cross-entropy", "symmetric", "bootstrapped", "online-mined")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationRecipe(Recipe):
+    """`Recipe` with this network's defaults, and what it has beyond.
+
+    Attributes:
+        output_stride: of the encoder.
+        scale: smallest and largest factor that images are scaled by.
+        loss: a name in `models.segmentation.losses.LOSSES`.
+        head_factor: what the rate is multiplied by for the decoder.
+        freeze_norm: leave the statistics of the encoder's batch norm as they are in the weights that it starts from.
+    """
+
+    output_stride: int = option(16, "of the encoder", type=int, choices=[8, 16])
+    scale: tuple[float, float] = option(
+        (0.5, 2.0), "random scale of the images", type=real(0, above=True), nargs=2, metavar=("MIN", "MAX")
+    )
+    loss: str = option("cross-entropy", "the last three are robust against wrong labels", choices=LOSSES)
+    lr: float = option(0.005, "learning rate of the encoder", type=real(0, above=True), metavar="RATE")
+    head_factor: float = option(10.0, "times --lr for the decoder", type=real(0), metavar="X")
+    optimizer: str = option(
+        "sgd", "adamw needs fewer steps, at a --lr of 0.0001 and a --weight-decay of 0.01", choices=["sgd", "adamw"]
+    )
+    momentum: float = option(0.9, "of SGD", type=real(0, 1), metavar="X")
+    weight_decay: float = option(1e-4, "weight decay", type=real(0), metavar="X")
+    warm_up: float = option(0.05, "share of the steps in which the rate rises", type=real(0, 1), metavar="SHARE")
+    clip_norm: float = option(2.0, "longest gradient; 0: any", type=real(0), metavar="X")
+    ema: float = option(
+        0.0, "decay of the weights' moving average, below 1; 0: none", type=real(0, 0.999999), metavar="X"
+    )
+    freeze_norm: bool = option(
+        False, "keep the statistics of the encoder's batch norm: for short trainings and small batches"
+    )
+    compile: bool = option(False, "use torch.compile")
+    deterministic: bool = option(False, "the same bits every time on a GPU as well; slower")
