@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def run_script(name, *args, **options):
     """Run a script of the project as a user would; gives the finished process with its texts."""
     command = [sys.executable, str(ROOT / name), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
 
 
 def blob(rng, height, width):

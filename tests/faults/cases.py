@@ -88,6 +88,14 @@ CASES = {
         kills=2,
         shared=True,
     ),
+    "predict": Case(
+        "predict.py",
+        f"{IMAGES} --checkpoint {{checkpoint}} --format overlay labelme coco-json --confidence",
+        needs="train_deeplabv3",
+        reads=OF_IMAGES,
+        kills=3,
+        shared=True,
+    ),
     "check_pseudo_label": Case(
         "check_pseudo_label.py",
         f"{COMMON} --labels {{data}}/labels --image-labels {{data}}/cls_labels.npy --gt {{data}}/SegmentationClassAug "
@@ -134,14 +142,9 @@ class Place:
 
     def start(self, name: str, out: Path, *more: str, **options) -> Run:
         """Start a case into a folder; `Run.start` takes the options."""
-        number = len(list(self.folder.glob("*.log")))
-        return Run.start(
-            CASES[name].script,
-            [*self.options(name), "--out", out, *more],
-            self.folder / f"{number:04}.log",
-            out,
-            **options,
-        )
+        arguments = [*self.options(name), "--out", out, *more]
+        log = self.folder / f"{len(list(self.folder.glob('*.log'))):04}.log"
+        return Run.start(CASES[name].script, arguments, log, out, **options)
 
     def options(self, name: str) -> list[str]:
         """The options of a case, filled in."""

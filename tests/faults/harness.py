@@ -228,17 +228,19 @@ def content(path: Path) -> object:
         return weights(path)
     elif path.suffix == ".json":
         value = json.loads(data)
-        return "(command and time)" if path.name == "run.json" else without_times(value)
+        return "(command and time)" if path.name == "run.json" else comparable(value)
     elif path.suffix == ".csv":
         rows = list(csv.reader(io.StringIO(data.decode())))
         return [[cell for cell, head in zip(row, rows[0]) if head != "ms"] for row in rows]
     return data
 
 
-def without_times(value: object) -> object:
+def comparable(value: object) -> object:
+    """A JSON value less the fields that give how long something took, or the way from one folder to another."""
     if isinstance(value, dict):
-        return {name: without_times(part) for name, part in value.items() if "seconds" not in name}
-    return [without_times(part) for part in value] if isinstance(value, list) else value
+        left_out = ("imagePath", "file_name", *(name for name in value if "seconds" in name))
+        return {name: comparable(part) for name, part in value.items() if name not in left_out}
+    return [comparable(part) for part in value] if isinstance(value, list) else value
 
 
 def weights(path: Path) -> object:

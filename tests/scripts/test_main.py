@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -166,24 +165,6 @@ def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
     strategy.write_text(text + "\n# a remark\n")
     assert "6 made" in merge("merge_customize")
     assert results(data / "out" / "merge_customize") == before
-
-
-def test_killed_and_run_again_gives_the_same_bytes(tmp_path):
-    write_set(tmp_path, count=60)
-    run_script("main.py", *command(tmp_path, "--mode", "merge", out="whole"))
-    expected = results(tmp_path / "whole" / "grow")
-    killed = 0
-    for _ in range(3):
-        merge = [sys.executable, ROOT / "main.py", *command(tmp_path, "--mode", "merge")]
-        process = subprocess.Popen([*map(str, merge)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        target = len(results(tmp_path / "out" / "grow")) + 5
-        while process.poll() is None and len(results(tmp_path / "out" / "grow")) < target:
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed
-    assert run_script("main.py", *command(tmp_path, "--mode", "merge")).returncode == 0
-    assert results(tmp_path / "out" / "grow") == expected
 
 
 def test_worker_processes_give_the_same_bytes(tmp_path):

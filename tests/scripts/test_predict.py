@@ -2,12 +2,9 @@
 
 import csv
 import json
-import os
-import random
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -207,32 +204,3 @@ def test_processes_share_the_work(shots, predict):
         {k: v for k, v in digests(shots / name).items() if "ledger" not in k} for name in ("alone", "shared")
     )
     assert alone == shared
-
-
-def killed_and_resumed(folder, predict, count, kills=2):
-    """Predict ``count`` images, killed ``kills`` times, and without; the results of both."""
-    source = sorted((folder / "shots").glob("*.png"))
-    for number in range(count):
-        os.link(source[number % len(source)], folder / "shots" / f"copy_{number:04}.png")
-    options = ["--format", "overlay", "labelme", "coco-json", "--confidence"]
-    assert predict("whole", *options).returncode == 0
-    generator = random.Random(0)
-    command = [sys.executable, str(ROOT / "predict.py"), *arguments(folder, "killed"), *options]
-    done_before = 0
-    for _ in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wanted = done_before + 1 + generator.randrange(count // 3)
-        while len(list((folder / "killed/labels").glob("*.png"))) < wanted:
-            assert process.poll() is None, "it was finished before it could be killed"
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        done_before = wanted
-    assert predict("killed", *options).returncode == 0
-    return digests(folder / "whole"), digests(folder / "killed")
-
-
-@pytest.mark.slow
-def test_killed_twice_the_results_are_the_same_bytes(shots, predict):
-    whole, killed = killed_and_resumed(shots, predict, 60)
-    assert whole == killed and len(whole) > 4 * 60

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -360,10 +359,3 @@ def test_loads_a_published_state_dict(tmp_path):
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(InputError, match="mask_decoder.iou_token.weight"):
         load_sam("vit_b", tmp_path / "weights.pth")
-
-
-def test_help_is_quick_and_honest():
-    start = time.monotonic()
-    done = call([str(ROOT / "generate_sam_masks.py"), "--help"])
-    assert done.returncode == 0 and time.monotonic() - start < 10  # seconds; torch alone takes longer on a slow disk
-    assert "not a SAM" in done.stdout and "--stability-score-thresh" in done.stdout

@@ -63,7 +63,7 @@ def site(tmp_path_factory):
         server = subprocess.Popen([*map(str, command)], cwd=project, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
+        for _ in range(2400):  # ten minutes, for a busy machine
             try:
                 urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
                 break
