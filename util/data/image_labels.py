@@ -99,7 +99,12 @@ def _is_flat(row: object) -> bool:
     return isinstance(row, list | tuple) and all(isinstance(value, int | float) for value in row)
 
 
-def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an annotation file.
+
+    Raises:
+        InputError: if it cannot be read, is not XML, or declares a document type.
+    """
     data = read_bytes(path)
 
     def refuse(*parts):
@@ -110,9 +115,13 @@ def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:
     checker.StartDoctypeDeclHandler = refuse
     try:
         checker.Parse(data, True)
-        root = ElementTree.fromstring(data)
+        return ElementTree.fromstring(data)
     except (ElementTree.ParseError, expat.ExpatError, LookupError, ValueError) as error:
         raise InputError(f"{path}: not valid XML ({error}); it may be cut short, replace it") from None
+
+
+def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:
+    root = read_xml(path)
     names = {(node.findtext("name") or "").strip() for node in root.iter("object")}
     try:
         return tuple(sorted({classes.index(name) for name in names} - {0}))

@@ -1,0 +1,82 @@
+"""`prepare_folder.py` as a command. What the formats hold is tested in tests/util/data/test_sources.py."""
+
+import json
+import os
+import shlex
+
+import numpy as np
+import pytest
+from helpers import run_script
+from PIL import Image
+
+from util.data.classes import classes_of
+from util.data.ids import read_id_list
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder per class: 10 cats, 10 dogs."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(0, 256, (20 + number, 30, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{name} {number}.JPG")
+    return tmp_path / "photos"
+
+
+def test_from_a_folder_to_the_command_that_trains_on_it(photos, tmp_path):
+    out = tmp_path / "my pets"
+    run = run_script("prepare_folder.py", "--source", photos, "--out", out)
+    assert run.returncode == 0, run.stderr
+    command = shlex.split(run.stdout.split("next: ")[1])
+    assert command[:4] == ["python", "quickstart.py", "--voc", str(out)]
+    lists = {
+        name: read_id_list(out / f"ImageSets/Segmentation/{name}.txt", out / "JPEGImages") for name in ("train", "val")
+    }
+    assert {name: len(ids) for name, ids in lists.items()} == {"train": 16, "val": 4}
+    assert sorted(image[:3] for image in lists["val"]) == ["cat", "cat", "dog", "dog"]
+    assert os.path.samefile(out / "JPEGImages/cat 0.jpg", photos / "cat/cat 0.JPG")
+    assert classes_of([out / "JPEGImages"]).names == ("background", "cat", "dog")
+    report = json.loads((out / "report.json").read_text())
+    assert report["sizes"] == {"smallest": [30, 20], "median": [30, 25], "largest": [30, 29]}
+    assert Image.open(out / "contact_sheet.png").width > 500
+    assert "cat                            8       2" in run.stdout
+
+
+def test_copies_and_another_seed(photos, tmp_path):
+    for out, options in (("a", []), ("b", ["--copy"]), ("c", ["--seed", 1]), ("d", ["--val-share", 0])):
+        assert run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / out, *options).returncode == 0
+    a, b, c, d = ((tmp_path / out / "ImageSets/Segmentation/val.txt").read_text() for out in "abcd")
+    assert a == b != c and d == ""
+    assert not os.path.samefile(tmp_path / "b/JPEGImages/cat 0.jpg", photos / "cat/cat 0.JPG")
+    again = run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / "b")
+    assert again.returncode == 0 and (photos / "cat/cat 0.JPG").stat().st_size > 0
+
+
+def test_bad_images_are_named_and_the_others_are_ready(photos, tmp_path):
+    (photos / "cat/cat 3.JPG").write_bytes(b"not an image")
+    (photos / "dog/dog 4.JPG").write_bytes((photos / "dog/dog 4.JPG").read_bytes()[:300])
+    (photos / "dog/._dog 5.JPG").write_bytes(b"\0\5")
+    run = run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / "out")
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "cat/cat 3.JPG: " in run.stderr and "dog/dog 4.JPG: " in run.stderr and "dog 5" not in run.stderr
+    assert "2 image(s) could not be used" in run.stderr and "18 images (train" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "options, finding",
+    [
+        (["--source", "/nowhere"], "/nowhere: no such file or folder"),
+        (["--source", "{photos}", "--format", "coco"], "no usable image with annotations of the format coco"),
+        (["--source", "{photos}", "--format", "magic"], "magic"),
+        (["--source", "{photos}", "--val-share", "2"], "at most 0.9"),
+        (["--source", "{photos}", "--out", "{photos}/out"], "choose another --out"),
+        (["--source", "{photos}/cat/cat 0.JPG"], "not in a format"),
+        (["--source", "{photos}", "--class-names", "{photos}/none.txt"], "none.txt: no such file"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(options, finding, photos, tmp_path):
+    options = [option.format(photos=photos) for option in options]
+    run = run_script("prepare_folder.py", "--out", tmp_path / "out", *options)
+    assert run.returncode == 2 and finding in run.stderr and "Traceback" not in run.stderr

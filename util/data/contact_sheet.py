@@ -1,0 +1,59 @@
+"""A contact sheet: some images of a data set with their labels, to see at a glance whether these are right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from util.data.images import find_image, read_image
+from util.data.labels import read_label
+from util.data.voc import ClassTable
+from util.vis import overlay, panel_row, save_image, stack_rows
+
+PER_ROW, HEIGHT = 6, 150
+
+
+def draw_contact_sheet(
+    path: Path,
+    images: Path,
+    labels: Path,
+    tags: Mapping[str, Sequence[int]],
+    classes: ClassTable,
+    count: int,
+    seed: int,
+) -> None:
+    """Draw up to ``count`` images, as many of each class as there is room for, with label maps where they exist.
+
+    Args:
+        path: of the PNG.
+        images, labels: folders of images and of label maps; the latter may not exist.
+        tags: id -> classes that it shows.
+        seed: of the choice.
+    """
+    panels = []
+    for image_id in _choice(tags, count, seed):
+        image = read_image(find_image(images, image_id))
+        label = labels / f"{image_id}.png"
+        if label.is_file():
+            image = overlay(image, read_label(label, len(classes)), classes.palette)
+        panels.append((", ".join(classes.names[tag] for tag in tags[image_id]) or image_id, image))
+    rows = [panel_row(panels[k : k + PER_ROW], HEIGHT) for k in range(0, len(panels), PER_ROW)]
+    save_image(path, stack_rows(rows))
+
+
+def _choice(tags: Mapping[str, Sequence[int]], count: int, seed: int) -> list[str]:
+    """Ids, drawn in turn from each class."""
+    ids = sorted(tags)
+    order = [ids[k] for k in np.random.default_rng(seed).permutation(len(ids))]
+    classes = sorted({tag for values in tags.values() for tag in values})
+    queues = {tag: [image_id for image_id in order if tag in tags[image_id]] for tag in classes}
+    chosen: dict[str, None] = {}
+    while len(chosen) < min(count, len(ids)) and any(queues.values()):
+        for queue in queues.values():
+            while queue and queue[0] in chosen:
+                queue.pop(0)
+            if queue and len(chosen) < count:
+                chosen[queue.pop(0)] = None
+    return list(chosen)

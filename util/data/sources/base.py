@@ -1,0 +1,184 @@
+"""What every source format is read into: images, the classes that they show, and their regions."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from util.data.class_files import Color
+from util.data.ids import id_of
+from util.data.images import IMAGE_SUFFIXES
+from util.data.mask_formats import polygon_runs
+from util.runtime.errors import InputError
+
+Shape = tuple[int, int]
+_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """Pixels of one class.
+
+    Attributes:
+        name: of the class; None for void.
+        draw: (height, width) -> bool HxW.
+    """
+
+    name: str | None
+    draw: Callable[[Shape], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source.
+
+    Attributes:
+        name: as the source calls it.
+        path: of the image.
+        classes: names of the classes that it shows, each once.
+        regions: gives its regions, in any order, when called; None without pixel annotations.
+        size: (height, width) that the annotations are for, where they say so.
+        split: ``train``, ``val``, ``test`` or None, where the source has such parts.
+    """
+
+    name: str
+    path: Path
+    classes: tuple[str, ...] = ()
+    regions: Callable[[], list[Region]] | None = None
+    size: Shape | None = None
+    split: str | None = None
+
+
+@dataclass
+class Source:
+    """A data set as its source describes it.
+
+    Attributes:
+        items: its images.
+        classes: foreground classes in the source's own order; empty if it has none: they are then sorted by name.
+        colors: name -> colour, where the source has colours.
+        problems: image -> message, for what cannot be used.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    colors: dict[str, Color] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, make: Callable[[], Item]) -> None:
+        """Add the image that ``make`` gives; what is wrong with it is noted under ``name``."""
+        try:
+            self.items.append(make())
+        except InputError as error:
+            self.problems[name] = str(error)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.problems[name] = f"its annotation is not as the format has it ({reason}); export it again"
+
+
+class Images:
+    """The images below a folder, found by path, file name or id."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        self._by_name: dict[str, list[Path]] = {}
+        for path in walk(self.folder):
+            relative = path.relative_to(self.folder).as_posix()
+            for name in dict.fromkeys((relative, path.name, id_of(path.name))):
+                self._by_name.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+
+    def find(self, name: str) -> Path:
+        """The image that a source calls ``name``: a path below the folder, or the end of one.
+
+        Raises:
+            InputError: if there is none, or more than one.
+        """
+        plain = unicodedata.normalize("NFC", str(name)).replace("\\", "/").lstrip("./")
+        parts = PurePosixPath(plain).parts
+        tails = ["/".join(parts[k:]) for k in range(len(parts))]
+        for candidate in (*tails, *([id_of(parts[-1])] if parts else [])):
+            found = self._by_name.get(candidate, [])
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise InputError(
+                    f"{self.folder}: {len(found)} images are called {candidate}; give --images the one folder"
+                )
+        raise InputError(f"{self.folder}: no image {name!r} here or below; check --images, or add it")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The images below a folder, sorted; hidden files and folders are left out."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(place) / name
+
+
+def files_of(path: Path, *patterns: str) -> list[Path]:
+    """The file itself if it fits a pattern; of a folder, the files in it that do."""
+    if path.is_file():
+        return [path] if any(Path(path.name).match(pattern) for pattern in patterns) else []
+    found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
+    return sorted(file for file in found if not file.name.startswith("."))
+
+
+def folder_of(path: Path) -> Path:
+    """The folder itself, or the one that a file is in."""
+    return path if path.is_dir() else path.parent
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The folders ``train``, ``valid``, ``test``, ... of a folder; itself if it has none."""
+    if not path.is_dir():
+        return [path]
+    return sorted(part for part in path.iterdir() if part.is_dir() and part.name.lower() in _SPLITS) or [path]
+
+
+def split_of(*names: str) -> str | None:
+    """The split that a folder or file name says, such as ``valid`` or ``instances_val2017``; the first that does."""
+    for name in names:
+        for word in re.split(r"[^a-z]+", name.lower()):
+            if word in _SPLITS:
+                return _SPLITS[word]
+    return None
+
+
+def distinct(names: list[str]) -> tuple[str, ...]:
+    """Class names without spaces around them, each once, in order; the background left out."""
+    return tuple(dict.fromkeys(n for name in names if (n := str(name).strip()) and n.lower() != "background"))
+
+
+def outline(points: object) -> Callable[[Shape], np.ndarray]:
+    """Draws the inside of a polygon: pixels whose centre is in it.
+
+    Args:
+        points: Nx2 numbers, x and y, where the first pixel spans 0 to 1.
+
+    Raises:
+        ValueError: if they are not, or fewer than three.
+    """
+    array = np.asarray(points, np.float64).reshape(-1, 2)
+    if len(array) < 3 or not np.isfinite(array).all():
+        raise ValueError(f"a polygon of {len(array)} points")
+
+    def draw(shape: Shape) -> np.ndarray:
+        starts, ends = polygon_runs(array, *shape)
+        edges = np.zeros(shape[0] * shape[1] + 1, np.int8)
+        np.add.at(edges, starts, 1)
+        np.add.at(edges, ends, -1)
+        return np.cumsum(edges[:-1], dtype=np.int8).astype(bool).reshape(shape[::-1]).T
+
+    return draw
+
+
+def union(draws: list[Callable[[Shape], np.ndarray]]) -> Callable[[Shape], np.ndarray]:
+    """Draws several regions as one."""
+    return lambda shape: np.logical_or.reduce([draw(shape) for draw in draws])

@@ -1,0 +1,68 @@
+"""Hugging Face's ``imagefolder`` with ``metadata.csv`` or ``metadata.jsonl``: a line per image with ``file_name`` and labels."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from util.data.sources.base import Images, Item, Source, distinct, files_of, parts_of, split_of
+from util.data.tag_table import read_rows, split_cell
+from util.runtime.errors import InputError
+from util.runtime.files import parse_json, read_text
+
+_FILES = ("metadata.jsonl", "metadata.csv")
+_COLUMNS = ("label", "labels", "class", "classes", "category", "categories", "tags")
+
+
+def fits(path: Path) -> bool:
+    """Whether there is a metadata file in the folder, or in each of its splits."""
+    return path.is_dir() and any(files_of(part, *_FILES) for part in {path, *parts_of(path)})
+
+
+def read(path: Path, images: Path | None) -> Source:
+    """Read the metadata of all splits."""
+    source = Source()
+    for part in [path] if files_of(path, *_FILES) else parts_of(path):
+        for file in files_of(part, *_FILES):
+            found = Images(images or part)
+            for number, row in enumerate(_rows(file), 1):
+                name = str(row.get("file_name") or f"{file.name}, entry {number}")
+                split = split_of(part.name if part != path else Path(name).parts[0] if "/" in name else "")
+                source.add(name, partial(_item, name, row, found, split, file))
+    return source
+
+
+def _rows(file: Path) -> list[dict]:
+    if file.suffix == ".csv":
+        table = read_rows(file)
+        return [dict(zip(table[0].cells, row.cells, strict=False)) for row in table[1:]]
+    rows = [parse_json(line.encode(), file) for line in read_text(file).splitlines() if line.strip()]
+    objects = [row for row in rows if isinstance(row, dict)]
+    if len(objects) < len(rows):
+        raise InputError(f"{file}: every line must be a JSON object with file_name; write it again")
+    return objects
+
+
+def _item(name: str, row: dict, images: Images, split: str | None, file: Path) -> Item:
+    if not row.get("file_name"):
+        raise InputError(f"{file}: no file_name here; add that column")
+    found = [row[column] for column in _COLUMNS if row.get(column) is not None]
+    objects = row.get("objects")
+    if isinstance(objects, str) and objects:
+        objects = json.loads(objects)
+    if isinstance(objects, dict):
+        found += [objects[column] for column in _COLUMNS if objects.get(column) is not None]
+    if not found and not any(column in row for column in (*_COLUMNS, "objects")):
+        raise InputError(f"{file}: no column {', '.join(_COLUMNS)} or objects; name the column of the classes label")
+    names = [part for value in found for part in _names(value)]
+    numbers = [part for part in names if part.isdecimal()]
+    if numbers:
+        raise InputError(f"{file}: the label {numbers[0]} is a number; write the names of the classes")
+    return Item(name, images.find(name), distinct(names), None, None, split)
+
+
+def _names(value: object) -> list[str]:
+    if isinstance(value, list):
+        return [str(part) for part in value]
+    return split_cell(str(value), None)
