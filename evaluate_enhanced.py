@@ -20,12 +20,15 @@ def parse_arguments():
     parser = Parser(__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--pred", type=Path, metavar="DIR", help="label maps to score")
-    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="network of train_deeplabv3.py to score")
+    source.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="network to score, of train_deeplabv3.py or another training"
+    )
     parser.add_common("gt", "list", "out", "images", required=("gt", "list", "out"))
     parser.add_common("num-classes", "class-names", "classes", "device", "workers", "overwrite")
     parser.add_argument("--baseline", type=Path, metavar="DIR", help="second folder of label maps: print the change")
     parser.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")
-    parser.add_common("scales", "flip", "long-side", "full-size")
+    encoder = {"default": None, "help": "of a checkpoint that does not name it, such as resnet101"}
+    parser.add_common("scales", "flip", "long-side", "full-size", "encoder", encoder=encoder)
     parser.add_argument(
         "--postprocess", choices=["none", "pixel-adaptive"], default="none",
         help="pixel-adaptive: smooth the probabilities within the picture's edges (default: none)",
@@ -71,6 +74,7 @@ def predict(args, ids, dist, classes):
         long_side=args.long_side,
         refinement=args.postprocess,
         overlays="pictures",
+        encoder=args.encoder,
     )
     out = args.out / "predictions"
     return predict_folder(args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes)

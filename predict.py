@@ -21,7 +21,9 @@ def parse_arguments() -> Namespace:
     images = {"type": str, "nargs": "+", "metavar": "DIR|FILE|GLOB", "help": "folders, images or patterns in quotes"}
     labels = {"help": "restrict each image to its classes: cls_labels.npy, a CSV, or VOC's Annotations"}
     parser.add_common("checkpoint", "images", "out", required=("checkpoint", "images", "out"), images=images)
+    encoder = {"default": None, "help": "of a checkpoint that does not name it, such as resnet101"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
+    parser.add_common("encoder", encoder=encoder)
     parser.add_common("overwrite", "device")
     output = parser.group("output")
     output.add_argument(
@@ -54,6 +56,7 @@ def main() -> int:
         formats=tuple(args.format),
         confidence=args.confidence,
         min_confidence=args.min_confidence,
+        encoder=args.encoder,
     )
     return predict_anything(
         args.checkpoint,

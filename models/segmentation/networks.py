@@ -33,19 +33,25 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(answer)
 
 
-def open_network(path: str | os.PathLike, device: torch.device | str = "cpu") -> Segmenter:
-    """The network of a checkpoint of ``train_deeplabv3.py`` or an ONNX file of ``export.py``.
+def open_network(
+    path: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    encoder: str | None = None,
+    classes: ClassTable | None = None,
+) -> Segmenter:
+    """The network of a checkpoint, see `load_checkpoint`, or an ONNX file of ``export.py``.
 
     Args:
         path: ``*.onnx`` for the latter.
         device: of a checkpoint's network. onnxruntime takes a GPU where it was installed for one.
+        encoder, classes: of a checkpoint that does not name them, see `load_checkpoint`.
 
     Raises:
         InputError: if the file cannot be used.
     """
     if Path(path).suffix.lower() == ONNX_SUFFIX:
         return _open_onnx(Path(path))
-    return load_checkpoint(path, device)
+    return load_checkpoint(path, device, encoder, classes)
 
 
 def onnx_session(path: Path) -> Any:

@@ -23,6 +23,7 @@ class Prediction:
         confidence: whether to write ``confidence/<id>.png``, 8-bit grey, 255 = 1.
         min_confidence: pixels with a lower probability become void.
         overlays: folder of the overlays.
+        encoder: of a checkpoint that does not name it, see `models.segmentation.deeplabv3.load_checkpoint`.
     """
 
     scales: tuple[float, ...] = (1.0,)
@@ -33,6 +34,7 @@ class Prediction:
     confidence: bool = False
     min_confidence: float = 0.0
     overlays: str = "overlays"
+    encoder: str | None = None
 
     def check(self) -> None:
         """Raise InputError for a choice that does not exist."""

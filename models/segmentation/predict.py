@@ -56,7 +56,7 @@ def predict_folder(
     """
     how.check()
     check_folder(images, "images")
-    network = open_network(checkpoint, dist.device)
+    network = open_network(checkpoint, dist.device, how.encoder, classes)
     if classes is not None and classes.names != network.classes.names:
         raise InputError(
             f"{checkpoint}: trained on {', '.join(network.classes.names)}; the command asks for "
@@ -104,7 +104,7 @@ def predict_anything(
     """
     how.check()
     with init(device) as dist:
-        network = open_network(checkpoint, dist.device)
+        network = open_network(checkpoint, dist.device, how.encoder)
         tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
         sources = find_sources(images, leave_out=out)
         made_from = {"checkpoint": os.fspath(checkpoint), "images": list(images)}

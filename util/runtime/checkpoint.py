@@ -116,9 +116,10 @@ def _load_safetensors(path: Path, device: object) -> dict[str, Any]:
 def _load_torch(path: Path, device: object, mmap: bool) -> Any:
     import torch
 
+    mmap = mmap and path.suffix != ".safetensors"  # by its name torch would take it for one
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(_harmless()), open(path, "rb") as file:
+            return torch.load(path if mmap else file, map_location=device, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))
         if refused or zipfile.is_zipfile(path):

@@ -1,8 +1,11 @@
 """Checkpoints: what is saved is loaded, what is damaged or dangerous is refused, a full disk loses nothing."""
 
+import argparse
 import os
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from util.runtime import checkpoint
@@ -77,3 +80,47 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch, room):
         checkpoint.save(path, {"w": torch.zeros(20000), "step": 2})
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["last.pth"], "a partial file was left behind"
+
+
+class Unknown:
+    """A class of somebody else's training."""
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "value, name", [(Unknown(), r"test_checkpoint\.Unknown"), (os.system, r"posix\.system|nt\.system")]
+)
+def test_a_refusal_names_what_it_does_not_build(tmp_path, value, name, zipped):
+    torch.save(
+        {"state_dict": {"w": torch.zeros(2)}, "x": value}, tmp_path / "c.pth", _use_new_zipfile_serialization=zipped
+    )
+    with pytest.raises(InputError, match=f"could run code .it holds ({name}).*torch.save") as error:
+        checkpoint.load(tmp_path / "c.pth")
+    assert "\x1b" not in str(error.value)
+
+
+def test_options_paths_and_numbers_beside_the_parameters_are_read(tmp_path):
+    beside = {
+        "args": argparse.Namespace(lr=0.1, out=Path("runs")),
+        "best": np.float64(0.7),
+        "epoch": np.int64(3),
+        "curve": np.arange(3.0),
+    }
+    torch.save({"state_dict": {"w": torch.ones(2)}, **beside}, tmp_path / "c.pth")
+    found = checkpoint.load(tmp_path / "c.pth")
+    assert found["args"] == beside["args"] and found["best"] == 0.7 and found["epoch"] == 3
+    assert found["curve"].tolist() == [0, 1, 2] and found["state_dict"]["w"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"<!DOCTYPE html>\n<html>", "not a checkpoint, but a page of a web server"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (b'\x08\x00\x00\x00\x00\x00\x00\x00{"a": 1}garbage', "not a readable safetensors file"),
+    ],
+)
+def test_what_failed_downloads_leave_is_named(tmp_path, content, message):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=f"model.safetensors: .*{message}.*again"):
+        checkpoint.load(tmp_path / "model.safetensors")
