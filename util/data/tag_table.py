@@ -232,7 +232,7 @@ def _flags(table: Table, classes: ClassTable) -> dict[str, Tags]:
             raise InputError(
                 f"{table.path}{where}: {len(row.cells)} cells, the header has {width}; check what separates the cells"
             )
-        image = book.add(row.cells[table.id_column], where)
+        image = book.add(_name(table, row), where)
         tags = {value for value, cell in zip(values, table.cells(row)) if _flag(table, row, cell)} - {0}
         _put(table, labels, image, tuple(sorted(tags)), row)
     return labels
@@ -280,8 +280,8 @@ def _put(table: Table, labels: dict[str, Tags], image: str, tags: Tags, row: Row
 
 def _lists(table: Table, classes: ClassTable) -> dict[str, Tags]:
     book = IdBook(table.path)
-    images = [book.add(row.cells[table.id_column], f", line {row.number}") for row in table.rows if _has_id(table, row)]
-    rows = [row for row in table.rows if _has_id(table, row)]
+    rows = table.rows
+    images = [book.add(_name(table, row), f", line {row.number}") for row in rows]
     parts = [[name for cell in table.cells(row) for name in split_cell(cell, classes)] for row in rows]
     numbers = all(name.isdecimal() and name not in classes.names for names in parts for name in names)
     if numbers and (found := _without_header(table, rows, parts, len(classes))) is not None:
@@ -300,10 +300,11 @@ def _lists(table: Table, classes: ClassTable) -> dict[str, Tags]:
     return labels
 
 
-def _has_id(table: Table, row: Row) -> bool:
+def _name(table: Table, row: Row) -> str:
+    """The image's name in a row."""
     if len(row.cells) <= table.id_column or not row.cells[table.id_column]:
         raise InputError(f"{table.path}, line {row.number}: no image id in column {table.id_column + 1}; {FORM}")
-    return True
+    return row.cells[table.id_column]
 
 
 def split_cell(cell: str, classes: ClassTable | None) -> list[str]:

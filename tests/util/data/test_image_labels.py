@@ -76,6 +76,7 @@ REFUSED = {
     "unknown class": ("img1,cat\nimg2,unicorn\n", "line 2: class 'unicorn'"),
     "no id": ("img1,cat\n,dog\n", "line 2: no image id"),
     "open quotes": ('img1,"cat\nimg2,dog\n', "line 1: not a readable CSV"),
+    "no id in a one-hot row": (",id,cat\n0,img1,1\n1\n", "line 3: no image id"),
     "head alone": ("id,class\n", "no image-level label found"),
     "UTF-16": ("\ufeffimg1,cat\n".encode("utf-16"), "not a UTF-8"),
 }

@@ -4,7 +4,9 @@ Fixtures are written by hand after the tools' own documentation; each names its 
 """
 
 import base64
+import contextlib
 import json
+import random
 import re
 import shutil
 
@@ -279,3 +281,44 @@ def test_colours_of_the_source_are_kept(tmp_path):
     (folder / "annotations.xml").write_text(text.replace("#800000", "#fa3253"))
     files = laid_out(folder, tmp_path / "out")[1]
     assert files["class_names.txt"] == b"background #000000\ncat #fa3253\ndog #008000\n"
+
+
+def damaged(data, rng):
+    """Some bytes changed, or a value replaced by another."""
+    values = list(re.finditer(rb'-?\d+\.?\d*|"[^"]*"', data))
+    if values and rng.random() < 0.6:
+        one = rng.choice(values)
+        return data[: one.start()] + rng.choice(ODD_VALUES) + data[one.end() :]
+    place = rng.randrange(len(data))
+    return data[:place] + rng.choice([b"", b"\xff", *ODD_VALUES]) + data[place + rng.randrange(5) :]
+
+
+ODD_VALUES = [
+    b"null",
+    b"[]",
+    b"{}",
+    b"-1",
+    b"1e400",
+    b"true",
+    b"99999999999",
+    b"NaN",
+    b'"x"',
+    b"0",
+    b"[null]",
+    b'{"a":1}',
+]
+
+
+@pytest.mark.parametrize("make", {**made.TAGGED, **made.OUTLINED, **made.SPLIT})
+def test_whatever_an_annotation_holds_it_is_read_or_refused(make, tmp_path):
+    path = {**made.TAGGED, **made.OUTLINED, **made.SPLIT}[make](tmp_path / "in")
+    kinds = (".json", ".jsonl", ".csv", ".xml", ".txt")
+    files = sorted(file for file in (tmp_path / "in").rglob("*") if file.suffix in kinds)
+    rng = random.Random(make)
+    for _ in range(12 if files else 0):
+        file = rng.choice(files)
+        data = file.read_bytes()
+        file.write_bytes(damaged(data, rng))
+        with contextlib.suppress(InputError):  # anything else is a traceback
+            laid_out(path, tmp_path / "out")
+        file.write_bytes(data)
