@@ -228,9 +228,10 @@ def each_image(
     """Run ``work(id) -> file written`` for every image whose soft CAM, or whose picture, is new."""
     from tqdm import tqdm
 
+    from util.data.cams import cam_file
     from util.data.images import find_image
     from util.runtime.errors import InputError
-    from util.runtime.files import find_file, read_bytes
+    from util.runtime.files import read_bytes
     from util.runtime.ledger import Stage
 
     made_from = {"cams": str(source), "images": str(args.images), "list": str(args.list)}
@@ -238,7 +239,7 @@ def each_image(
         bar = tqdm(dist.shard(ids), desc=description, unit="image", disable=not dist.is_main, dynamic_ncols=True)
         for image_id in bar:
             try:
-                parts = [read_bytes(find_file(source, image_id, [".npy"], "soft CAM"))]
+                parts = [read_bytes(cam_file(source, image_id))]
                 if with_pictures:
                     parts.append(read_bytes(find_image(args.images, image_id)))
                 key = stage.key(*parts)

@@ -15,11 +15,11 @@ from models.sam.prompted import PromptedGenerator
 from models.sam.prompts import Prompt, cam_prompts
 from models.sam.regions import region_masks
 from models.sam.text import TextGenerator
-from util.data.cams import read_cam
+from util.data.cams import cam_file, read_cam
 from util.data.masks import Masks
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import find_file, read_bytes
+from util.runtime.files import read_bytes
 
 
 class MaskSource(Protocol):
@@ -105,7 +105,7 @@ class Cams:
 
     def key_parts(self, image_id: str) -> list[bytes | str]:
         values = repr(self.tags.values(image_id)) if self.tags else ""
-        return [read_bytes(find_file(self.folder, image_id, [".npy"], "soft CAM")), values]
+        return [read_bytes(cam_file(self.folder, image_id)), values]
 
     def prepare(self, image_id: str, size: tuple[int, int]) -> list[Prompt]:
         cam = read_cam(self.folder, image_id)

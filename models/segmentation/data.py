@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from models.common.preprocessing import IMAGENET
 from util.data.images import decode_image, find_image
-from util.data.labels import decode_label, label_path
+from util.data.labels import check_label_size, decode_label, label_path
 from util.data.voc import VOID
 from util.runtime.errors import InputError
 from util.runtime.files import digest, read_bytes
@@ -35,12 +35,7 @@ def read_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> tu
     image_bytes, label_bytes = read_bytes(image_file), read_bytes(label_file)
     image = decode_image(image_bytes, image_file)
     label = decode_label(label_bytes, label_file, num_classes)
-    if image.shape[:2] != label.shape:
-        (height, width), (label_height, label_width) = image.shape[:2], label.shape
-        raise InputError(
-            f"{label_file}: the label is {label_width}x{label_height} pixels, its image {width}x{height}; "
-            "make the label at the size of the image"
-        )
+    check_label_size(label.shape, label_file, image.shape[:2], image_file)
     return image, label, digest(image_bytes, label_bytes)
 
 

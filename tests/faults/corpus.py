@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from util.data.voc import palette
+
 
 def png(array: np.ndarray, **options) -> bytes:
     """A picture or label as the bytes of a PNG file."""
@@ -132,11 +134,21 @@ HEADS = {
 _LABEL = np.zeros((48, 64), np.uint8)
 _LABEL[10:30, 20:50] = 2
 _DEEP = encoded(np.zeros((48, 64), np.uint16), "PNG")
+
+
+def _requantised(path: Path) -> None:
+    Image.fromarray(palette()[_LABEL]).quantize(16).save(path, "PNG")
+
+
 LABELS = unreadable(png(_LABEL)) | {
     "colours": (png(_RGB), "mode RGB"),
     "colours with alpha": (png(np.dstack([_RGB, _RGB[..., :1]])), "mode RGBA"),
     "grey with alpha": (png(np.dstack([_LABEL, _LABEL])), "mode LA"),
-    "16 bit": (_DEEP, "mode I"),
+    "16 bit": (_DEEP, None),
+    "16 bit with -1": (encoded(np.where(_LABEL == 2, 65535, 0).astype(np.uint16), "PNG"), "from 0 to 65535"),
+    "colours of a class table": (png(palette()[_LABEL]), "mode RGB.*VOC's, of the values 0, 2"),
+    "colours numbered anew": (_requantised, "colour that VOC gives to 2"),
+    "JPEG of grey": (encoded(_LABEL, "JPEG"), "JPEG, whose compression"),
     "value of no class": (png(_LABEL + 7), "7, 9 with 7 classes"),
     "just below void": (png(_LABEL // 2 * 254), "254 with 7 classes"),
     "all values": (png(np.arange(48 * 64, dtype=np.uint64).reshape(48, 64).astype(np.uint8)), "7, 8"),
@@ -327,6 +339,10 @@ CAMS = NPY | {
     "negative key": (npy({-1: _MAP}), "-1"),
     "key beyond": (npy({254: _MAP}), "254"),
     "whole numbers": (npy({0: _MAP.astype(int)}), "int64"),
+    "scores": (npy({0: _MAP + 7}), "values up to 7.*divided by"),
+    "IRN's with a key too many": (npy({"keys": np.arange(2), "high_res": _MAP[None]}), "IRN's format"),
+    "IRN's with a class twice": (npy({"keys": np.zeros(2, int), "high_res": np.stack([_MAP] * 2)}), "twice"),
+    "IRN's without maps": (npy({"keys": np.arange(2)}), "IRN's format"),
     "not finite": (npy({0: _MAP * np.nan}), "finite"),
     "three axes": (npy({0: _MAP[None]}), "shape"),
     "numbers": (npy({0: 0.5}), "shape"),

@@ -114,7 +114,7 @@ def test_a_broken_image_does_not_stop_the_sweep(data):
     done = run_script(
         "main.py", *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"),
     )  # fmt: skip
-    assert done.returncode == 1 and "labels/img_02.png: not a readable PNG" in done.stderr
+    assert done.returncode == 1 and "labels/img_02.png: not a readable label map" in done.stderr
     result = json.loads((data / "out" / "split_half.json").read_text())
     assert len(result["halves"]["A"] + result["halves"]["B"]) == 5
 
@@ -176,7 +176,7 @@ def test_worker_processes_give_the_same_bytes(tmp_path):
 
 
 def rgb_label(data):
-    Image.fromarray(np.zeros((40, 52, 3), np.uint8)).save(data / "labels" / "img_02.png")
+    Image.fromarray(np.full((40, 52, 3), (0, 9, 0), np.uint8)).save(data / "labels" / "img_02.png")
 
 
 def rewrite_masks(data, **changes):
@@ -199,7 +199,7 @@ def cut(data, name):
 
 
 BAD = {
-    "truncated label": (lambda d: cut(d, "labels/img_02.png"), "labels/img_02.png: not a readable PNG"),
+    "truncated label": (lambda d: cut(d, "labels/img_02.png"), "labels/img_02.png: not a readable label map"),
     "label of another size": (
         lambda d: write_label(d / "labels" / "img_02.png", np.zeros((30, 52), np.uint8)),
         "but the label is 52x30",

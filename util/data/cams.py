@@ -1,44 +1,87 @@
-"""Soft CAMs: one ``.npy`` an image, TransCAM's format."""
+"""Soft CAMs: one ``.npy`` per image in TransCAM's format; IRN's files and ``.npz`` are read as well."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from util.data.npy import load_npy_dict, save_npy_dict
+from util.data.npy import load_npy, save_npy_dict
 from util.runtime.errors import InputError
 from util.runtime.files import find_file
+
+MOST = 1.1  # a map in 0..1 may pass 1 by its interpolation
+
+
+def cam_file(folder: str | os.PathLike, image_id: str) -> Path:
+    """The soft CAMs of an id.
+
+    Raises:
+        InputError: if they are missing.
+    """
+    return find_file(folder, image_id, [".npy", ".npz"], "soft CAM")
 
 
 def read_cam(folder: str | os.PathLike, image_id: str) -> dict[int, np.ndarray]:
     """Read an image's soft CAMs.
 
     The files count classes from 0 without the background; the keys returned are label-map values (1 = first class).
+    TransCAM's are a dict class -> map, IRN's a dict with ``keys`` (the classes) and ``high_res`` or ``cam`` (a map of each).
     Published files dip below 0 and are clipped.
 
     Returns:
         class -> float32 HxW in [0, 1].
 
     Raises:
-        InputError: if the file is missing or holds anything else than maps of one size.
+        InputError: if the file is missing, holds anything else than maps of one size, or has values far above 1.
     """
-    path = find_file(folder, image_id, [".npy"], "soft CAM")
+    path = cam_file(folder, image_id)
     cam: dict[int, np.ndarray] = {}
-    for key, value in load_npy_dict(path).items():
+    for key, value in _maps(load_npy(path), path).items():
+        if isinstance(key, str) and key.isdecimal():  # the names in an .npz
+            key = int(key)
         if not isinstance(key, (int, np.integer)) or not 0 <= key < 254:
-            raise InputError(f"{path}: key {key!r} is no class index; expected 0-based integers")
+            raise InputError(f"{path}: key {key!r} is not a class index; expected 0-based integers")
         value = np.asarray(value)
         if value.ndim != 2 or value.dtype.kind != "f" or not np.isfinite(value).all():
             raise InputError(f"{path}: class {key} has {value.dtype} of shape {value.shape}; expected finite float HxW")
+        if value.size and value.max() > MOST:
+            raise InputError(
+                f"{path}: class {key} has values up to {value.max():.4g}, where soft CAMs run from 0 to 1. They may be scores, "
+                "to be divided by each map's maximum, or shares of 255; save them as 0 to 1"
+            )
         cam[int(key) + 1] = np.clip(value, 0, 1).astype(np.float32)
     if len({value.shape for value in cam.values()}) > 1:
         raise InputError(f"{path}: its maps differ in size; make the file again")
     return cam
 
 
+def _maps(content: Any, path: Path) -> dict:
+    """0-based class -> map."""
+    if not isinstance(content, dict):
+        array = isinstance(content, np.ndarray)
+        kind = f"an array of {content.dtype} with shape {content.shape}" if array else f"a {type(content).__name__}"
+        raise InputError(
+            f"{path}: refused, it holds {kind}, which does not say what class each map is of; expected a dict class -> map"
+        )
+    if "keys" not in content:
+        return content
+    name = "high_res" if "high_res" in content else "cam"
+    keys, maps = np.asarray(content["keys"]), np.asarray(content.get(name))
+    if keys.ndim != 1 or maps.ndim != 3 or len(keys) != len(maps):
+        raise InputError(
+            f"{path}: keys of shape {keys.shape} and {name} of shape {maps.shape}; expected IRN's format, K classes and "
+            "KxHxW"
+        )
+    if len(np.unique(keys)) < len(keys):
+        raise InputError(f"{path}: its keys {keys.tolist()} name a class twice; make the file again")
+    return dict(zip(keys.tolist(), maps, strict=True))
+
+
 def write_cam(folder: str | os.PathLike, image_id: str, cam: dict[int, np.ndarray]) -> None:
-    """Write class (label-map value, from 1) -> float32 HxW in [0, 1] as ``folder/image_id.npy``."""
+    """Write class (label-map value, at least 1) -> float32 HxW in [0, 1] as ``folder/image_id.npy``."""
     save_npy_dict(
         os.path.join(folder, f"{image_id}.npy"),
         {label - 1: value.astype(np.float32) for label, value in cam.items()},

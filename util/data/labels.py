@@ -8,14 +8,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from util.data import voc
+from util.data.images import is_turned, open_image
 from util.data.voc import VOID
 from util.runtime.errors import InputError
 from util.runtime.files import find_file, read_bytes, write_bytes
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, made an error
+_LOSSLESS = ("PNG", "TIFF", "BMP", "GIF")
+_VOC_PALETTE = voc.palette().tobytes()
 
 
 def label_path(folder: str | os.PathLike, image_id: str) -> Path:
@@ -31,43 +33,109 @@ def read_label(path: str | os.PathLike, num_classes: int | None = None) -> np.nd
     """Read a label map by index, whatever its colours.
 
     Args:
-        path: PNG of mode P or L.
+        path: PNG of mode P or L; also of 16 bits, of three equal channels, or with a full alpha channel.
         num_classes: when given, values must be below it, or 255.
 
     Returns:
         uint8 HxW.
 
     Raises:
-        InputError: if the file is unreadable, has colour channels, or holds a value of no class.
+        InputError: if the file is unreadable, holds colours instead of indices, a value of no class, or a palette by which
+            the indices are other classes than the colours.
     """
     return decode_label(read_bytes(path), path, num_classes)
 
 
 def decode_label(data: bytes, path: str | os.PathLike, num_classes: int | None = None) -> np.ndarray:
     """As `read_label`, from the bytes of ``path``."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels is beyond any label map; check the file")
-            if image.mode not in ("P", "L", "1"):
-                raise InputError(
-                    f"{path}: a label map must be a palette or grey 8-bit PNG, found mode {image.mode}; "
-                    "save the class indices, not their colours"
-                )
-            label = np.array(image.convert("L") if image.mode == "1" else image)
-            if image.mode == "1":
-                label = (label > 0).astype(np.uint8)
-    except InputError:
-        raise
-    except Image.DecompressionBombError:
-        raise InputError(f"{path}: more than {MAX_PIXELS} pixels is beyond any label map; check the file") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a readable PNG (no format that is known here); make it again") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a readable PNG ({error}); it may be cut short, make it again") from None
+    with open_image(data, path, "label map") as image:
+        label = _indices(image, path)
+        if image.format not in _LOSSLESS:
+            raise InputError(f"{path}: {image.format}, whose compression changes class indices; save label maps as PNG")
+        if image.mode == "P":
+            _check_palette(image, label, num_classes or len(voc.CLASS_NAMES), path)
     if num_classes is not None:
         check_values(label, num_classes, path)
     return label
+
+
+def _indices(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+    """uint8 HxW, the values of an open image, if these are one number per pixel in one way or another."""
+    values = np.array(image)
+    if image.mode in ("P", "L"):
+        return values
+    if image.mode == "1":
+        return values.astype(np.uint8)
+    if image.mode.startswith("I"):
+        if values.size and not 0 <= values.min() <= values.max() <= VOID:
+            raise InputError(
+                f"{path}: values from {values.min()} to {values.max()} in a label map of mode {image.mode}; class indices "
+                f"are 0 to {VOID - 1}, and {VOID} for void. Save these"
+            )
+        return values.astype(np.uint8)
+    bands = image.getbands()
+    if bands[-1] == "A" and (values[..., -1] == 255).all():
+        values, bands = values[..., :-1], bands[:-1]
+    if bands in (("L",), ("R", "G", "B")) and (values == values[..., :1]).all():
+        return np.ascontiguousarray(values[..., 0])
+    raise InputError(
+        f"{path}: a label map holds one class index per pixel, found mode {image.mode}; save the class indices, not their "
+        f"colours{_classes_of(values)}"
+    )
+
+
+def _classes_of(values: np.ndarray) -> str:
+    """For messages: which classes of VOC the colours of an RGB image are, if they are."""
+    if values.ndim != 3 or values.shape[2] != 3:
+        return ""
+    meant = _nearest(np.unique(values.reshape(-1, 3), axis=0)[:99], len(voc.CLASS_NAMES))
+    if (meant < 0).any():
+        return ""
+    return f" (these are VOC's, of the values {', '.join(map(str, sorted(meant)))}; util.data.voc.palette() has all)"
+
+
+def _nearest(colours: np.ndarray, num_classes: int) -> np.ndarray:
+    """int N: the class that has each colour (uint8 Nx3) in VOC's palette, less rounding; -1 for none."""
+    known = np.array([*range(num_classes), VOID])
+    far = np.abs(colours[:, None].astype(int) - voc.palette()[known]).max(axis=2)
+    return np.where(far.min(axis=1) <= 8, known[far.argmin(axis=1)], -1)
+
+
+def _check_palette(image: Image.Image, label: np.ndarray, num_classes: int, path: str | os.PathLike) -> None:
+    """Raise InputError if the colours of a label map are those of VOC's classes, but of others than its indices.
+
+    Editors that save a PNG with a palette of its own (quantised, "adaptive") number the colours anew.
+    """
+    if image.palette is not None and image.palette.getdata() == ("RGB", _VOC_PALETTE):
+        return  # as nearly always; the rest takes time
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    if (colours == voc.palette()[: len(colours)]).all(axis=1).sum() > 128:
+        return  # VOC's, with other colours for the first classes, as this project writes it
+    used = np.flatnonzero(np.bincount(label.ravel()))
+    meant = _nearest(colours[used[used < len(colours)]], num_classes)
+    if len(meant) < len(used) or (meant < 0).any() or (meant == used).all():
+        return
+    wrong = used[meant != used][0]
+    raise InputError(
+        f"{path}: a palette PNG whose value {wrong} has the colour that VOC gives to {meant[meant != used][0]}. Either an "
+        "editor numbered the colours anew, and the colours are right, or the classes have a numbering of their own, and the "
+        "values are right; save the right ones without a palette, as a grey PNG"
+    )
+
+
+def check_label_size(
+    label: tuple[int, int], label_file: str | os.PathLike, image: tuple[int, int], image_file: str | os.PathLike
+) -> None:
+    """Raise InputError if a label map and its image differ in size, which are (height, width)."""
+    if label == image:
+        return
+    found = f"{label_file}: the label is {label[1]}x{label[0]} pixels, its image {image[1]}x{image[0]}; "
+    if label == image[::-1] and is_turned(image_file):
+        raise InputError(
+            f"{found}the image is stored on its side, and turned upright by its EXIF orientation, which the tool that made "
+            "the label has ignored. Turn the label in the same way, or make it on an image without that tag"
+        )
+    raise InputError(f"{found}make the label at the size of the image")
 
 
 def check_values(label: np.ndarray, num_classes: int, path: str | os.PathLike) -> None:
@@ -78,7 +146,7 @@ def check_values(label: np.ndarray, num_classes: int, path: str | os.PathLike) -
         if wrong:
             raise InputError(
                 f"{path}: label values {', '.join(map(str, wrong[:8]))} with {num_classes} classes "
-                f"(0 to {num_classes - 1}, and 255 for void); set the number of classes or mend the file"
+                f"(0 to {num_classes - 1}, and 255 for void); set the number of classes or correct the file"
             )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from util.data.ids import id_of
 from util.data.images import find_image, image_size
-from util.data.labels import label_path, read_label
+from util.data.labels import check_label_size, label_path, read_label
 from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, list_files
@@ -28,11 +28,9 @@ class _CheckImage:
         try:
             path = label_path(self.labels, image_id)
             label = read_label(path, self.num_classes)
-            if self.images is not None and (size := image_size(find_image(self.images, image_id))) != label.shape:
-                raise InputError(
-                    f"{path}: the label is {label.shape[1]}x{label.shape[0]} pixels, its picture {size[1]}x{size[0]}; "
-                    "make the label at the size of the picture"
-                )
+            if self.images is not None:
+                image = find_image(self.images, image_id)
+                check_label_size(label.shape, path, image_size(image), image)
         except InputError as error:
             return image_id, str(error), [], None
         pixels = np.bincount(label.ravel(), minlength=256)
@@ -40,7 +38,7 @@ class _CheckImage:
         warnings = []
         share = sum(int(pixels[value]) for value in present) / label.size
         if not present:
-            warnings.append(("empty", None))
+            warnings.append(("0 and 255 only" if pixels[VOID] else "empty", None))
         elif share < self.near_empty:
             warnings.append(("near-empty", None))
         if self.tags is not None:

@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.cams import read_cam, write_cam
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.images import read_image
 from util.data.labels import read_label, write_label
-from util.data.npy import load_npy_dict
 from util.data.voc import load_classes, palette
 from util.runtime.errors import InputError
 from util.runtime.files import atomic_write, check_id
@@ -54,7 +52,7 @@ def test_labels_are_read_by_index_in_both_modes(tmp_path):
     assert palette()[15].tolist() == [192, 128, 128] and palette()[255].tolist() == [224, 224, 192]
     with pytest.raises(InputError, match="20 with 5 classes|15, 20 with 5"):
         read_label(tmp_path / "p.png", 5)
-    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "rgb.png")
+    Image.fromarray(palette()[label]).save(tmp_path / "rgb.png")
     with pytest.raises(InputError, match="mode RGB"):
         read_label(tmp_path / "rgb.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "p.png").read_bytes()[:-30])
@@ -92,11 +90,3 @@ def test_image_level_labels_in_every_format(tmp_path):
     (tmp_path / "tags.csv").write_text("a,unicorn\n")
     with pytest.raises(InputError, match="line 1.*unicorn"):
         read_image_labels(tmp_path / "tags.csv", classes)
-
-
-def test_soft_cams(tmp_path):
-    cam = {3: np.linspace(-0.5, 1, 6, dtype=np.float32).reshape(2, 3)}
-    write_cam(tmp_path, "a", cam)
-    assert list(load_npy_dict(tmp_path / "a.npy")) == [2]
-    again = read_cam(tmp_path, "a")
-    assert list(again) == [3] and again[3].min() == 0 and again[3].max() == 1
