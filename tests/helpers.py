@@ -1,5 +1,6 @@
 """Small data for the tests: random labels, masks and folders of them, and a way to run a script."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from util.data.labels import write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
+from util.runtime.cli import run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,20 +59,36 @@ def write_set(folder, count=6, seed=0):
     return ids
 
 
-def tiny_network(path, names, **config):
-    """Save a checkpoint of DeepLabV3+ with random weights that sees more than one class in noise."""
+def tiny_network(path, names, encoder="mobilenet_v2", **config):
+    """Save a checkpoint of DeepLabV3+ with random weights that sees more than one class in patches and noise."""
     import torch
+    from torch.nn.functional import interpolate
 
     from models.segmentation import deeplabv3
     from util.data.voc import class_table
     from util.runtime import checkpoint
 
     torch.manual_seed(0)
-    net = deeplabv3.build(len(names))
-    # Statistics of noise in batch norm, without which an untrained network sees one class everywhere.
+    net = deeplabv3.build(len(names), encoder)
+    # Statistics of patches in batch norm, without which an untrained network sees one class everywhere.
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
-    net(torch.randn(4, 3, 64, 64))
-    config = {"encoder": "mobilenet_v2", "output_stride": 16, **config}
+    net(interpolate(torch.randn(8, 3, 6, 6), size=(96, 96), mode="bilinear") + 0.3 * torch.randn(8, 3, 96, 96))
+    config = {"encoder": encoder, "output_stride": 16, **config}
     checkpoint.save(path, deeplabv3.checkpoint_content(net.state_dict(), config, class_table(names), None))
+
+
+def call_script(script, monkeypatch, capsys, *options):
+    """Run the ``main`` of an imported script in this process, as a user would; gives the same as `run_script`."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, options)])
+    capsys.readouterr()
+    try:
+        run(script.main)
+    except SystemExit as ended:
+        texts = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, ended.code, texts.out, texts.err)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

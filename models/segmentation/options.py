@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from util.runtime.errors import InputError
 
+EXPORTS = ("onnx", "smp")
 FORMATS = ("label-map", "overlay", "coco-json", "labelme")
 REFINEMENTS = ("none", "pixel-adaptive")
 

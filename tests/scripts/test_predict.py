@@ -8,14 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, tiny_network
+from helpers import ROOT, call_script, tiny_network
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 import evaluate_enhanced
 import predict as predict_script
 from util.data.labels import read_label
-from util.runtime.cli import run
 from util.runtime.files import file_digest
 
 torch = pytest.importorskip("torch")
@@ -48,23 +47,6 @@ def predict(shots, monkeypatch, capsys):
 
 def arguments(folder, out, images="shots", checkpoint="net.pth"):
     return ["--checkpoint", folder / checkpoint, "--images", folder / images, "--out", folder / out, "--device", "cpu"]
-
-
-def call_script(script, monkeypatch, capsys, *options):
-    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *map(str, options)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        run(script.main)
-    texts = capsys.readouterr()
-    return subprocess.CompletedProcess(sys.argv, ended.value.code, texts.out, texts.err)
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def digests(folder):

@@ -1,0 +1,137 @@
+"""export.py: the exported network is the checkpoint's, and what cannot be exported or opened is named."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from helpers import call_script, tiny_network
+from PIL import Image
+
+import export
+import predict
+from util.data.labels import read_label
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from models.segmentation import networks
+from util.runtime.errors import InputError
+
+NAMES = ["background", "cat", "dög"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    def go(kind, out, checkpoint="net.pth"):
+        options = ["--checkpoint", tmp_path / checkpoint, "--format", kind, "--out", tmp_path / out]
+        return call_script(export, monkeypatch, capsys, *options)
+
+    return go
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "timm-mobilenetv3_small_minimal_100"])
+def test_onnx_has_the_logits_of_the_checkpoint(tmp_path, call, encoder):
+    tiny_network(tmp_path / "net.pth", NAMES, encoder, working_size=80)
+    done = call("onnx", "net.onnx")
+    assert done.returncode == 0, done.stderr
+    differences = re.findall(r"largest difference of logits (\S+)", done.stdout)
+    assert len(differences) == 3 and max(map(float, differences)) <= 1e-4
+    assert re.search(r"onnxruntime: \S+ ms per image of 500x375, torch \S+ ms, \d+ thread", done.stdout)
+    ours, theirs = networks.open_network(tmp_path / "net.pth"), networks.open_network(tmp_path / "net.onnx")
+    assert theirs.classes == ours.classes and theirs.long_side == 80
+    assert (theirs.palette == ours.palette).all()
+    for size in ((1, 3, 33, 47), (3, 3, 64, 16), (1, 3, 1, 1)):
+        pixels = 255 * torch.rand(size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            torch.testing.assert_close(theirs.net(pixels), ours.net(pixels), atol=1e-4, rtol=0)
+    session = ort.InferenceSession(tmp_path / "net.onnx")
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["wsss"])["classes"] == NAMES
+
+
+def test_predict_opens_the_onnx_file(tmp_path, call, monkeypatch, capsys):
+    tiny_network(tmp_path / "net.pth", NAMES, working_size=64)
+    assert call("onnx", "net.onnx").returncode == 0
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((90, 70), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    for kind in ("pth", "onnx"):
+        options = ["--checkpoint", tmp_path / f"net.{kind}", "--images", tmp_path / "a.png", "--out", tmp_path / kind]
+        assert call_script(predict, monkeypatch, capsys, *options, "--flip", "--device", "cpu").returncode == 0
+    ours, theirs = (read_label(tmp_path / kind / "labels/a.png", 3) for kind in ("pth", "onnx"))
+    assert len(np.unique(ours)) > 1 and (ours == theirs).mean() > 0.999
+
+
+def test_smp_loads_the_folder(tmp_path, call):
+    import segmentation_models_pytorch as smp
+
+    tiny_network(tmp_path / "net.pth", NAMES, "resnet18", working_size=64)
+    done = call("smp", "net")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "net/classes.json").read_text())
+    assert content["classes"] == NAMES and content["config"]["working_size"] == 64
+    pixels = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    mean, deviation = (torch.tensor(content[name])[:, None, None] for name in ("mean", "deviation"))
+    with torch.inference_mode():
+        found = smp.from_pretrained(tmp_path / "net").eval()((pixels - mean) / deviation)
+        expected = networks.open_network(tmp_path / "net.pth").net(255 * pixels)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_what_cannot_be_exported_is_named(tmp_path, call, monkeypatch):
+    tiny_network(tmp_path / "net.pth", NAMES)
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    (tmp_path / "file").touch()
+    for kind, out, checkpoint, message in (
+        ("onnx", "net.bin", "net.pth", "ends in .onnx"),
+        ("onnx", "net.onnx", "none.pth", "no checkpoint here"),
+        ("smp", "net", "broken.pth", "broken.pth"),
+        ("smp", "file/net", "net.pth", "cannot write"),
+        ("onnx", "file/net.onnx", "net.pth", "cannot write"),
+        ("gif", "net", "net.pth", "gif"),
+    ):
+        done = call(kind, out, checkpoint)
+        assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert "pip install onnx" in call("onnx", "net.onnx").stderr
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_network_that_came_out_differently_is_refused(tmp_path, call, monkeypatch):
+    tiny_network(tmp_path / "net.pth", NAMES)
+    run_network = networks.OnnxNetwork.forward
+    monkeypatch.setattr(networks.OnnxNetwork, "forward", lambda self, pixels: run_network(self, pixels) + 0.1)
+    done = call("onnx", "net.onnx")
+    assert done.returncode == 2 and "differ by 0.1" in done.stderr and not (tmp_path / "net.onnx").exists()
+
+
+def test_onnx_files_that_do_not_fit_are_refused(tmp_path, call, monkeypatch):
+    tiny_network(tmp_path / "net.pth", NAMES)
+    assert call("onnx", "net.onnx").returncode == 0
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    model = onnx.load(tmp_path / "net.onnx")
+    for name, text in (
+        ("bare", None),
+        ("cut", "{"),
+        ("empty", "{}"),
+        ("odd", '{"classes":["a"],"palette":[[0,0,0]],"config":{}}'),
+    ):
+        del model.metadata_props[:]
+        if text is not None:
+            onnx.helper.set_model_props(model, {"wsss": text})
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    for name, message in (
+        ("none", "no such file"),
+        ("broken", "not a readable ONNX file"),
+        ("bare", "another project"),
+        ("cut", "metadata is damaged"),
+        ("empty", "metadata is damaged"),
+        ("odd", "not that of a network"),
+    ):
+        with pytest.raises(InputError, match=message):
+            networks.open_network(tmp_path / f"{name}.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match="pip install onnxruntime"):
+        networks.open_network(tmp_path / "net.onnx")
