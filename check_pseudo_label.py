@@ -3,55 +3,52 @@
     python check_pseudo_label.py --labels runs/merge/grow --images JPEGImages \\
         --list ImageSets/Segmentation/train.txt --image-labels cls_labels.npy --out runs/check
 
-Errors (missing, unreadable, of another size than the picture, values of no class) give exit code 1. The rest are
+Errors (missing, unreadable, of another size than the image, values of no class) give exit code 1. The rest are
 warnings: surplus files, empty and near-empty labels, classes that the image-level labels exclude or that are missing
-though tagged. With --gt, scores that tell partial activation (recall) from false activation (1 - precision).
+though tagged. With --gt, scores that separate partial activation (1 - recall) from false activation (1 - precision).
 """
 
-from util.runtime.cli import Parser, class_indices, run
+from __future__ import annotations
+
+import argparse
+
+from util.data.classes import classes_of
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
+from util.evaluation.evaluate import evaluate_labels
+from util.evaluation.label_check import check_labels, report_text
+from util.evaluation.report import score_table
+from util.runtime.cli import Parser, class_indices, real, run
+from util.runtime.files import make_folder, write_json
+from util.runtime.locking import lock_if
 
 
-def parse_arguments():
+def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_common("labels", "list", "images", "gt", "image-labels", required=("labels", "list"))
     parser.add_common("num-classes", "class-names", "classes", "workers", "out")
-    empty = "a label with less foreground than this share is near-empty (default: %(default)s)"
-    parser.add_argument("--near-empty", type=float, default=0.005, metavar="SHARE", help=empty)
-    args = parser.parse_args()
-    if not 0 <= args.near_empty <= 1:
-        parser.error("--near-empty is a share, 0 to 1")
-    return args
+    text = "a label with less foreground than this share of its pixels is near-empty"
+    parser.group("check").add_argument("--near-empty", type=real(0, 1), default=0.005, metavar="SHARE", help=text)
+    return parser.parse_args()
 
 
-def main():
-    args = parse_arguments()
-    from contextlib import nullcontext
-
-    from util.runtime.files import make_folder
-    from util.runtime.locking import lock_folder
-
-    with lock_folder(make_folder(args.out)) if args.out else nullcontext():
+def main() -> int:
+    args = parse_args()
+    with lock_if(args.out is not None, args.out and make_folder(args.out)):
         return check(args)
 
 
-def check(args):
-    import processor
-    from util.data.classes import classes_of
-    from util.data.ids import read_id_list
-    from util.evaluation.label_check import check_labels, report_text
-    from util.evaluation.metrics import score_table
-    from util.runtime.files import write_json
-
+def check(args: argparse.Namespace) -> int:
     ids = read_id_list(args.list, args.labels)
     places = (args.labels, args.gt, args.image_labels, args.images)
     classes = classes_of(places, args.class_names, args.num_classes, ids)
-    tags = processor.load_image_labels(args.image_labels, classes, ids)
+    tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes, ids)
     report = check_labels(args.labels, ids, classes, args.images, tags, args.near_empty, args.workers)
     print(report_text(report))
     if args.gt:
         readable = [i for i in ids if i not in report["errors"]]
         only = class_indices(args.classes, classes)
-        result = processor.evaluate_labels(args.labels, args.gt, readable, classes, workers=args.workers, only=only)
+        result = evaluate_labels(args.labels, args.gt, readable, classes, workers=args.workers, only=only)
         report["scores"] = result.scores
         print("\nrecall is low where activation is partial, precision is low where it is false")
         print(score_table(result.scores))

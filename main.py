@@ -1,4 +1,4 @@
-"""Merge SAM masks into pseudo labels, score the result, compare strategies, draw pictures.
+"""Merge SAM masks into pseudo labels, score the result, compare strategies, draw images.
 
     python main.py --mode all --method grow \\
         --pseudo-path pseudo_labels/transcam --sam-path sam_masks --image-list ImageSets/Segmentation/train.txt \\
@@ -7,97 +7,130 @@
 Modes:
     merge     labels + masks -> OUT/METHOD/<id>.png
     eval      OUT/METHOD against --gt-dir -> OUT/METHOD.metrics.json, OUT/METHOD.per_image.csv
-    vis       pictures of chosen images -> OUT/vis/METHOD/<id>.png
+    vis       rows of images -> OUT/vis/METHOD/<id>.png
     all       merge, eval and vis of one method
     compare   merge and eval of several --methods, ranked, with paired 95 % intervals of every difference
               -> OUT/compare.json, compare.csv, compare_classes.csv, compare.png
               --split-half SEED   choose parameters on one half of the images, report on the other, both ways round
               --sensitivity NAME  sweep a parameter, draw the curve
 
-What is up to date is not made again; an edited strategy, a changed option or a changed input is.
+Up-to-date results are reused; an edited strategy, a changed option or a changed input is computed again. Several
+processes or machines: torchrun --nproc-per-node N main.py ...
 """
 
+from __future__ import annotations
+
+import argparse
+from itertools import product
 from pathlib import Path
 
-from merge import RECOMMENDED
+import processor
+from merge import RECOMMENDED, STRATEGIES
+from merge.parameters import resolve_parameters, search_space
 from util.data.classes import classes_of
-from util.runtime.cli import Parser, class_indices, run
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
+from util.data.merge_inputs import Inputs
+from util.evaluation import comparison
+from util.evaluation.evaluate import evaluate_labels, write_evaluation
+from util.evaluation.label_check import check_tags_fit
+from util.evaluation.metrics import Evaluation
+from util.evaluation.report import score_table
+from util.runtime.cli import Parser, class_indices, run, whole
+from util.runtime.distributed import Dist, join
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder, make_folder
+from util.runtime.locking import lock_if
 
 
-def parse_arguments():
+def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all")
-    parser.add_argument(
-        "--method", default=RECOMMENDED, metavar="NAME", help="strategy (default: %(default)s, the recommended)"
-    )
-    parser.add_argument("--methods", default="all", metavar="NAME,...", help="strategies to compare, or all")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
-    parser.add_argument("--baseline", default="max_iou_imp2", metavar="NAME", help="compare: tell differences to this "
-                        "method as well, when it is compared (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--split-half", type=int, metavar="SEED", help="compare: choose parameters on one random half of "
-                        "the list, report on the other, both ways round")  # fmt: skip
-    parser.add_argument(
-        "--sensitivity", action="append", default=[], metavar="NAME", help="compare: sweep this parameter"
-    )
-    parser.add_argument("--values", action="append", default=[], metavar="NAME=V,V,...", help="compare: values that a "
-                        "parameter takes (default: those that the strategy's file lists)")  # fmt: skip
-    parser.add_argument("--pseudo-path", type=Path, required=True, metavar="DIR", help="pseudo labels, <id>.png")
-    parser.add_argument(
-        "--sam-path", type=Path, metavar="DIR", help="SAM masks: <id>.json, <id>.json.gz, or folders <id>/*.png"
-    )
-    parser.add_argument("--image-list", type=Path, required=True, metavar="FILE", help="id list, one image id a line")
-    parser.add_argument("--gt-dir", type=Path, metavar="DIR", help="ground truth, for scores")
-    parser.add_argument("--images-path", type=Path, metavar="DIR", help="pictures, for vis")
-    parser.add_argument("--cam-path", type=Path, metavar="DIR", help="soft CAMs <id>.npy, for strategies that use them")
-    parser.add_argument("--number-class", type=int, metavar="N", help="number of classes with background (default: 21)")
-    parser.add_common(
-        "image-labels", "class-names", "out", "classes", "workers", "overwrite", "seed", required=("out",)
-    )
-    parser.add_argument("--vis-sample", nargs="+", default=[], metavar="ID", help="draw these images")
-    for which in ("best", "worst"):
-        help_text = f"draw the N (10) images with the {which} change in mIoU"
-        parser.add_argument(f"--vis-{which}", nargs="?", type=int, const=10, default=0, metavar="N", help=help_text)
-    parser.add_argument("--vis-random", type=int, default=0, metavar="N", help="draw N random images, see --seed")
+    parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all", help="see above")
+    parser.add_common("labels", "masks", "cams", "image-labels", "list", "gt", "images", required=("list",),
+                      labels={"aliases": ("pseudo-path",), "dest": "pseudo_path"},
+                      masks={"aliases": ("sam-path",), "dest": "sam_path"},
+                      cams={"aliases": ("cam-path",), "dest": "cam_path"},
+                      list={"aliases": ("image-list",), "dest": "image_list"},
+                      gt={"aliases": ("gt-dir",), "dest": "gt_dir"},
+                      images={"aliases": ("images-path",), "dest": "images_path"})
+    parser.add_common("num-classes", "class-names", "classes", num_classes={"aliases": ("number-class",)})
+    parser.add_common("out", "overwrite", "workers", "seed", required=("out",))
+    add_strategies(parser)
+    add_drawing(parser)
     return parser.parse_args()
 
 
-def main():
-    args = parse_arguments()
-    from util.runtime.files import make_folder
-    from util.runtime.locking import lock_folder
+def add_strategies(parser: Parser) -> None:
+    group = parser.group("strategies")
+    group.add_argument("--method", default=RECOMMENDED, metavar="NAME", help="strategy, the recommended one by default")
+    group.add_argument("--methods", default="all", metavar="NAME,...", help="compare: strategies, or all")
+    group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
+    group.add_argument(
+        "--baseline", default="max_iou_imp2", metavar="NAME", help="compare: report differences to this method as well"
+    )
+    group.add_argument(
+        "--split-half", type=int, metavar="SEED", help="compare: choose parameters on one half of the list, see above"
+    )
+    group.add_argument(
+        "--sensitivity", action="append", default=[], metavar="NAME", help="compare: sweep this parameter"
+    )
+    group.add_argument(
+        "--values", action="append", default=[], metavar="NAME=V,V,...",
+        help="compare: values that a parameter takes (default: those that the strategy's file lists)",
+    )
 
-    job = Job(args)
-    with lock_folder(make_folder(args.out)):
-        return run_mode(args, job)
+
+def add_drawing(parser: Parser) -> None:
+    group = parser.group("rows of images")
+    group.add_argument("--vis-sample", nargs="+", default=[], metavar="ID", help="draw these images")
+    for which in ("best", "worst"):
+        text = f"draw the N (10) images with the {which} change in mIoU"
+        group.add_argument(f"--vis-{which}", nargs="?", type=whole(0), const=10, default=0, metavar="N", help=text)
+    group.add_argument("--vis-random", type=whole(0), default=0, metavar="N", help="draw N random images, see --seed")
 
 
-def run_mode(args, job):
-    if args.mode == "compare":
-        return job.compare()
-    code = 0
-    if args.mode in ("merge", "all"):
-        code = max(code, job.merge())
-    if args.mode == "eval" or (args.mode == "all" and args.gt_dir):
-        code = max(code, job.evaluate())
-    if args.mode in ("vis", "all"):
-        code = max(code, job.draw())
-    return code
+def main() -> int:
+    args = parse_args()
+    with join() as dist:
+        job = Job(args, dist)
+        with lock_if(dist.is_main, make_folder(args.out)):
+            return job.run()
 
 
 class Job:
-    """The parsed command with its lists and classes read; one method a mode."""
+    """The parsed command with its lists and classes read; one method per mode.
 
-    def __init__(self, args):
-        import processor
-        from merge import STRATEGIES
-        from merge.merge_base import resolve_parameters, search_space
-        from util.data.ids import read_id_list
-        from util.runtime.errors import InputError
-        from util.runtime.files import check_folder
+    With several processes all of them merge; the main one scores and draws.
+    """
 
-        self.args, self.processor = args, processor
+    def __init__(self, args: argparse.Namespace, dist: Dist):
+        self.args, self.dist = args, dist
         names = list(STRATEGIES) if args.methods == "all" else args.methods.split(",")
         self.methods = names if args.mode == "compare" else [args.method]
+        self.check()
+        self.parameters = {name: resolve_parameters(name, STRATEGIES[name], args.param) for name in self.methods}
+        self.search = search_space({name: STRATEGIES[name] for name in self.methods}, args.values)
+        for name in args.sensitivity:
+            if not any(name in space for space in self.search.values()):
+                known = ", ".join(sorted({key for space in self.search.values() for key in space})) or "none"
+                raise InputError(
+                    f"--sensitivity {name}: no compared strategy lists values of it; there are {known}, others need "
+                    f"--values {name}=V,V,..."
+                )
+        self.ids = read_id_list(args.image_list, args.pseudo_path or args.sam_path)
+        places = (args.pseudo_path, args.gt_dir, args.image_labels, args.images_path)
+        self.classes = classes_of(places, args.class_names, args.num_classes, self.ids)
+        self.only = class_indices(args.classes, self.classes)
+        tags = None
+        if args.image_labels is not None:
+            tags = read_image_labels(args.image_labels, self.classes, self.ids)
+            if args.pseudo_path is not None:
+                check_tags_fit(args.pseudo_path, self.ids, tags, self.classes)
+        self.inputs = Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
+
+    def check(self) -> None:
+        """Raise InputError for options that do not go together."""
+        args = self.args
         for name in self.methods:
             if name not in STRATEGIES:
                 raise InputError(f"strategy {name!r} is unknown; there are {', '.join(STRATEGIES)}")
@@ -107,132 +140,136 @@ class Job:
             raise InputError("--split-half, --sensitivity and --values go with --mode compare")
         if args.mode != "eval" and args.sam_path is None:
             raise InputError("--sam-path is missing; give the folder of masks that generate_sam_masks.py wrote")
+        if args.pseudo_path is None and (self.methods != ["prompted"] or args.mode == "compare"):
+            raise InputError(
+                "--pseudo-path is missing; give the folder of pseudo labels. Only --method prompted works without, on "
+                "masks that know their class"
+            )
         if args.mode in ("eval", "compare") and args.gt_dir is None:
             raise InputError(f"--mode {args.mode} scores against ground truth; give --gt-dir")
-        self.parameters = {name: resolve_parameters(name, STRATEGIES[name], args.param) for name in self.methods}
-        self.search = search_space({name: STRATEGIES[name] for name in self.methods}, args.values)
-        for name in args.sensitivity:
-            if not any(name in space for space in self.search.values()):
-                known = sorted({key for space in self.search.values() for key in space})
-                raise InputError(f"--sensitivity {name}: no compared strategy lists values of it; there are "
-                                 f"{', '.join(known) or 'none'}, others need --values {name}=V,V,...")  # fmt: skip
         if args.images_path is not None:
-            check_folder(args.images_path, "pictures")
+            check_folder(args.images_path, "images")
         if args.gt_dir is not None:
             check_folder(args.gt_dir, "ground truth")
-        self.ids = read_id_list(args.image_list, args.pseudo_path)
-        places = (args.pseudo_path, args.gt_dir, args.image_labels, args.images_path)
-        self.classes = classes_of(places, args.class_names, args.number_class, self.ids)
-        self.only = class_indices(args.classes, self.classes)
-        tags = processor.load_image_labels(args.image_labels, self.classes, self.ids, args.pseudo_path)
-        self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
 
-    def merge(self, method=None):
-        method = method or self.args.method
-        code, self.merge_report = self.processor.merge_labels(
-            self.inputs, method, self.parameters[method], self.ids, self.args.out,
-            workers=self.args.workers, overwrite=self.args.overwrite,
-        )  # fmt: skip
-        report = self.merge_report
-        print(f"{method}: {report['done']} made, {report['current']} up to date, {report['failed']} failed")
+    def run(self) -> int:
+        mode = self.args.mode
+        merged = [self.merge(method) for method in self.methods] if mode in ("merge", "all", "compare") else []
+        code = max((1 if report.failed else 0 for report in merged), default=0)
+        if not self.dist.is_main:
+            return code
+        if mode == "compare":
+            return max(code, self.compare({name: report.seconds for name, report in zip(self.methods, merged)}))
+        if mode == "eval" or (mode == "all" and self.args.gt_dir):
+            code = max(code, self.evaluate())
+        if mode in ("vis", "all"):
+            code = max(code, self.draw())
         return code
 
-    def score(self, folder):
-        return self.processor.evaluate_labels(
+    def merge(self, method: str) -> processor.Merged:
+        report = processor.merge_labels(
+            self.inputs, method, self.parameters[method], self.ids, self.args.out,
+            workers=self.args.workers, overwrite=self.args.overwrite, dist=self.dist,
+        )
+        if self.dist.is_main:
+            print(f"{method}: {report}")
+        return report
+
+    def score(self, folder: Path) -> Evaluation:
+        return evaluate_labels(
             folder, self.args.gt_dir, self.ids, self.classes, workers=self.args.workers, only=self.only
         )
 
-    def evaluate(self, method=None):
-        method = method or self.args.method
-        out = self.args.out
-        before, after = self.score(self.args.pseudo_path), self.score(out / method)
-        self.processor.write_evaluation(after, out / f"{method}.metrics.json", out / f"{method}.per_image.csv")
-        from util.evaluation.metrics import score_table
-
-        same = after.cells.keys() == before.cells.keys()
+    def evaluate(self) -> int:
+        out, method = self.args.out, self.args.method
+        before = None if self.args.pseudo_path is None else self.score(self.args.pseudo_path)
+        after = self.score(out / method)
+        write_evaluation(after, out / f"{method}.metrics.json", out / f"{method}.per_image.csv")
+        same = before is not None and after.cells.keys() == before.cells.keys()
         print(f"\n{method} (change against the input labels)" if same else f"\n{method}")
-        print(score_table(after.scores, before.scores if same else None))
-        return 1 if after.failures or before.failures else 0
+        print(score_table(after.scores, before.scores if before and same else None))
+        return 1 if after.failures or (before and before.failures) else 0
 
-    def compare(self):
+    def compare(self, times: dict[str, float]) -> int:
         before = self.score(self.args.pseudo_path)
+        found: dict[str, Evaluation] = {}
         code = 1 if before.failures else 0
-        evaluations, times = {}, {}
         for method in self.methods:
-            code = max(code, self.merge(method))
-            times[method] = self.merge_report["seconds_per_image"]
-            evaluations[method] = self.score(self.args.out / method)
-            code = max(code, 1 if evaluations[method].failures else 0)
-        shared = set(before.cells).intersection(*(evaluation.cells for evaluation in evaluations.values()))
-        for evaluation in (before, *evaluations.values()):
-            evaluation.cells = {image_id: cells for image_id, cells in evaluation.cells.items() if image_id in shared}
+            try:
+                found[method] = self.score(self.args.out / method)
+            except InputError as error:  # a broken strategy; the others go on
+                print(f"{method}: {error}")
+                code = 1
+                continue
+            code = max(code, 1 if found[method].failures else 0)
+        if not found:
+            raise InputError("none of the strategies gave a label map; see above")
+        shared = [i for i in before.cells if all(i in evaluation.cells for evaluation in found.values())]
+        before, found = before.of(shared), {name: evaluation.of(shared) for name, evaluation in found.items()}
         out = self.args.out
-        baseline = self.args.baseline if self.args.baseline in self.methods else None
-        comparison = self.processor.compare_labels(before, evaluations, times, baseline)
-        print(f"\n{self.processor.write_comparison(comparison, out)}")
+        baseline = self.args.baseline if self.args.baseline in found else None
+        result = comparison.compare_labels(before, found, {name: times[name] for name in found}, baseline)
+        print(f"\n{comparison.write_comparison(result, out)}")
         print(f"\n{len(shared)} images; written: {out}/compare.json, compare.csv, compare_classes.csv, compare.png")
         if self.args.split_half is not None:
-            code = max(code, self.split_half(before, baseline))
+            code = max(code, self.split_half(before, list(found), baseline))
         for name in self.args.sensitivity:
-            code = max(code, self.sensitivity(name, before, evaluations))
+            code = max(code, self.sensitivity(name, before, found))
         return code
 
-    def score_settings(self, settings, before):
-        """Evaluations of many settings and of the input, over the images that all of them have."""
-        found = self.processor.score_settings(
+    def score_settings(
+        self, settings: list[tuple[str, dict]], before: Evaluation
+    ) -> tuple[list[Evaluation], Evaluation, int]:
+        """Evaluations of many settings and of the input, over the images that all of them have, and the exit code."""
+        found = processor.score_settings(
             self.inputs, settings, list(before.cells), self.args.gt_dir, workers=self.args.workers, only=self.only
         )
         return found, before.of(found[0].cells), 1 if found[0].failures else 0
 
-    def split_half(self, before, baseline):
-        from itertools import product
-
+    def split_half(self, before: Evaluation, methods: list[str], baseline: str | None) -> int:
         settings = [
             (method, {**self.parameters[method], **dict(zip(self.search[method], values))})
-            for method in self.methods
+            for method in methods
             for values in product(*self.search[method].values())
         ]
         found, before, code = self.score_settings(settings, before)
-        searched = {name: [] for name in self.methods}
+        searched: dict[str, list[tuple[dict, Evaluation]]] = {name: [] for name in methods}
         for (method, parameters), evaluation in zip(settings, found):
             searched[method].append((parameters, evaluation))
-        result = self.processor.split_half(before, searched, self.args.split_half, baseline)
+        result = comparison.split_half(before, searched, self.args.split_half, baseline)
         print(f"\nparameters chosen on one half, labels of the other half (seed {self.args.split_half})")
-        print(self.processor.write_split_half(result, self.args.out))
+        print(comparison.write_split_half(result, self.args.out))
         print(f"\nwritten: {self.args.out}/split_half.json, split_half.csv, split_half.png")
         return code
 
-    def sensitivity(self, name, before, evaluations):
-        code = 0
-        for method in self.methods:
+    def sensitivity(self, name: str, before: Evaluation, found: dict[str, Evaluation]) -> int:
+        code, out = 0, self.args.out
+        levels = {key: value.scores["miou"] for key, value in found.items() if key == self.args.baseline}
+        for method in found:
             if name not in self.search[method]:
                 continue
             default = self.parameters[method][name]
             values = sorted({*self.search[method][name], default})
             settings = [(method, {**self.parameters[method], name: value}) for value in values]
-            found, shared, failed = self.score_settings(settings, before)
-            result = self.processor.sensitivity(shared, list(zip(values, found)), default)
-            levels = {
-                key: evaluation.scores["miou"] for key, evaluation in evaluations.items() if key == self.args.baseline
-            }
-            print(f"\n{method}\n{self.processor.write_sensitivity(method, name, result, levels, self.args.out)}")
+            scored, shared, failed = self.score_settings(settings, before)
+            result = comparison.sensitivity(shared, list(zip(values, scored)), default)
+            print(f"\n{method}\n{comparison.write_sensitivity(method, name, result, levels, out)}")
+            print(f"\nwritten: {out}/sensitivity_{method}_{name}.json, .csv, .png")
             code = max(code, failed)
         return code
 
-    def draw(self):
+    def draw(self) -> int:
         args = self.args
         before = after = None
-        if args.gt_dir is not None and (args.vis_best or args.vis_worst):
+        if args.gt_dir is not None and args.pseudo_path is not None and (args.vis_best or args.vis_worst):
             before, after = self.score(args.pseudo_path), self.score(args.out / args.method)
         asked = args.vis_sample or args.vis_best or args.vis_worst or args.vis_random
         count = args.vis_random if asked else 4
-        ids = args.vis_sample + self.processor.choose_ids(
+        ids = args.vis_sample + processor.choose_ids(
             after, before, self.ids, best=args.vis_best, worst=args.vis_worst, random=count, seed=args.seed
         )
-        failures = self.processor.draw_rows(
-            self.inputs, args.method, ids, args.out, args.images_path, args.gt_dir
-        )  # fmt: skip
-        print(f"{len(ids) - len(failures)} pictures in {args.out}/vis/{args.method}/")
+        failures = processor.draw_rows(self.inputs, args.method, ids, args.out, args.images_path, args.gt_dir)
+        print(f"{len(ids) - len(failures)} rows of images in {args.out}/vis/{args.method}/")
         return 1 if failures else 0
 
 

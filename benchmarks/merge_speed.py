@@ -19,11 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from PIL import Image
 
-from processor import Inputs, merge_labels
+from processor import merge_labels
 from util.data.ids import read_id_list
 from util.data.labels import encode_label, read_label, write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
+from util.data.merge_inputs import Inputs
 from util.data.voc import load_classes
 from util.runtime.cli import Parser, run
 from util.runtime.files import write_bytes

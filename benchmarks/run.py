@@ -272,7 +272,7 @@ def mask_reading(args, folder: Path, ids: list[str]):
 def evaluation(args, data: Data, root: Path):
     import torch
 
-    import processor
+    from util.evaluation.evaluate import evaluate_labels
 
     torch.set_num_threads(args.threads)
     classes = load_classes()
@@ -285,7 +285,7 @@ def evaluation(args, data: Data, root: Path):
                 np.array(Image.open(path))
 
     def ours():
-        found = processor.evaluate_labels(data.labels, data.gt, data.ids, classes, workers=1)
+        found = evaluate_labels(data.labels, data.gt, data.ids, classes, workers=1)
         counts = found.counts[:, :-1]
         results["ours"] = (
             np.diag(counts) / np.maximum(1, found.counts.sum(1) + counts.sum(0) - np.diag(counts))

@@ -20,7 +20,7 @@ from util.data.voc import VOID
 
 
 def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=7.0, threshold=0.5):
-    """Mend a label; the contract stands in `merge.merge_base`.
+    """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:
         share: of the object's level that a place must reach to belong to it.

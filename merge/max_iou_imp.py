@@ -7,7 +7,7 @@ SEARCH = {"threshold": (0.4, 0.5, 0.6, 0.8)}  # values worth trying
 
 
 def merge(label, masks, *, tags=None, cam=None, threshold=0.5):
-    """Mend a label; the contract stands in `merge.merge_base`.
+    """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:
         threshold: a mask is claimed when the class holds more than this share of it.

@@ -1,6 +1,6 @@
 """max_iou_imp2 (SAM_WSSS, arXiv 2305.05803): `max_iou_imp`, and a mask that holds nearly all of a class is its own.
 
-The second rule mends partial activation: an object of which the CAM found only the head lies whole in one mask.
+The second rule fixes partial activation: an object of which the CAM found only the head is whole in one mask.
 """
 
 from merge.merge_base import claim
@@ -10,7 +10,7 @@ SEARCH = {"threshold": (0.4, 0.5, 0.6, 0.8), "coverage": (0.7, 0.85, 0.95)}  # v
 
 
 def merge(label, masks, *, tags=None, cam=None, threshold=0.5, coverage=0.85):
-    """Mend a label; the contract stands in `merge.merge_base`.
+    """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:
         threshold: a mask is claimed when the class holds more than this share of it,

@@ -12,7 +12,7 @@ SEARCH = {"purity": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}  # values for --split-half a
 
 
 def merge(label, masks, *, tags=None, cam=None, purity=0.5):
-    """Mend a label; the contract stands in `merge.merge_base`.
+    """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:
         purity: the smallest share of a mask that its class must hold.

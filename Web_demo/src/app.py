@@ -20,7 +20,7 @@ if str(ROOT) not in sys.path:  # this file runs again at every click
 import pandas as pd
 import streamlit as st
 
-from merge.merge_base import parameters_of
+from merge.parameters import parameters_of
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 from util.vis import colorize, overlay

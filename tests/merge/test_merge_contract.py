@@ -180,7 +180,7 @@ def test_a_label_of_background_only_stays_without_tags(strategy):
 
 
 def test_values_worth_trying_are_of_known_parameters_and_work(strategy):
-    from merge.merge_base import parameters_of, search_space
+    from merge.parameters import parameters_of, search_space
 
     label, dense, scores = scene(6)
     defaults = parameters_of(strategy)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from merge import STRATEGIES
-from merge.merge_base import parameters_of, resolve_parameters
+from merge.parameters import parameters_of, resolve_parameters
 from util.data.masks import Masks
 from util.runtime.errors import InputError
 

@@ -1,3 +1,4 @@
+import csv
 import json
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from PIL import Image
 
 import evaluate_enhanced
 from util.data.labels import read_label, write_label
-from util.data.voc import class_table
+from util.data.voc import class_table, load_classes
+from util.evaluation.evaluate import evaluate_labels
+from util.evaluation.published import published_of_image, published_scores
 
 
 def test_label_folder_with_a_baseline(tmp_path):
@@ -119,3 +122,27 @@ def test_check_tells_errors_from_warnings(tmp_path):
     assert done.returncode == 1
     report = json.loads((tmp_path / "out" / "check.json").read_text())
     assert set(report["errors"]) == {ids[1], ids[3]} and report["scores"]["images"] == 4
+
+
+def test_the_published_score_by_hand():
+    """Two classes: sums of the first, then of both; three digits; void in the ground truth left out."""
+    counts = np.zeros((3, 4), np.int64)
+    counts[1] = [0, 6, 0, 4]  # ten pixels of class 1, four of them predicted as void
+    counts[2] = [5, 2, 3, 0]
+    iou, precision, recall = published_of_image(counts)
+    assert iou == round((6 / (10 + 8 - 6) + 9 / (20 + 11 - 9)) / 2, 3)
+    assert precision == round((6 / 8 + 9 / 11) / 2, 3) and recall == round((6 / 10 + 9 / 20) / 2, 3)
+
+
+def test_the_ancestor_s_file_is_computed_again(voc12):
+    rows = csv.DictReader((voc12.parent / "facts" / "ancestor_max_iou_imp2_per_image.csv").open())
+    expected = {
+        row["name"]: tuple(float(row[f"pseudo_{name}"]) for name in ("mIoU", "mprecision", "mrecall")) for row in rows
+    }
+    result = evaluate_labels(
+        voc12 / "pseudo_labels" / "transcam", voc12 / "SegmentationClassAug", list(expected), load_classes(), workers=2
+    )
+    found = {image_id: published_of_image(result.image_counts(image_id)) for image_id in expected}
+    assert found == expected
+    scores = published_scores(result)
+    assert [f"{scores[name]:.3f}" for name in ("iou", "precision", "recall")] == ["0.711", "0.805", "0.847"]

@@ -227,18 +227,19 @@ def test_bad_input_is_named_and_the_rest_is_done(data, case):
     assert set(results(data / "out" / "grow")) == {f"img_{i:02}.png" for i in (0, 1, 3, 4, 5)}
 
 
-def test_a_failing_strategy_is_reported_with_its_line(data, tmp_path, monkeypatch):
+def test_a_failing_strategy_is_reported_with_its_line(data, tmp_path, monkeypatch, capsys):
     import processor
+    from util.data.merge_inputs import Inputs
     from util.data.voc import load_classes
 
     monkeypatch.setitem(processor.STRATEGIES, "broken", broken_strategy)
-    inputs = processor.Inputs(data / "labels", data / "masks", load_classes())
-    code, report = processor.merge_labels(inputs, "broken", {}, ["img_00"], tmp_path / "o", workers=1)
-    assert code == 1 and report["failed"] == 1
+    inputs = Inputs(data / "labels", data / "masks", load_classes())
+    report = processor.merge_labels(inputs, "broken", {}, ["img_00"], tmp_path / "o", workers=1)
+    assert report.failed == 1 and "test_main.py, line" in capsys.readouterr().err
 
 
 def broken_strategy(label, masks, *, tags=None, cam=None):
-    return label / 0.5
+    return np.concatenate([])
 
 
 @pytest.mark.parametrize(
@@ -316,3 +317,49 @@ def test_help_is_quick_and_needs_no_torch(script):
     assert min(times) < 2
     probe = f"import sys; sys.argv=['x','--help']; import runpy\ntry: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", probe], check=True, capture_output=True, cwd=ROOT, env={**os.environ})
+
+
+def test_a_broken_strategy_file_stops_no_other(data, tmp_path):
+    project = tmp_path / "project"
+    for folder in ("merge", "util"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("main.py", "processor.py"):
+        shutil.copy(ROOT / file, project)
+    (project / "merge" / "merge_customize.py").write_text("def merge(label, masks:\n    return label\n")
+    asked = command(data, "--mode", "compare", "--methods", "max_iou,merge_customize")
+    done = subprocess.run([sys.executable, *map(str, [project / "main.py", *asked])], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "merge_customize cannot be loaded" in done.stderr and "merge_customize.py, line 1" in done.stderr
+    assert "max_iou" in json.loads((data / "out" / "compare.json").read_text())["methods"]
+
+
+def test_prompted_masks_need_no_label(data):
+    for path in (data / "masks").glob("*.json"):
+        content = json.loads(path.read_text())
+        content["annotations"][0] |= {"category": "cat", "score": 0.9}
+        path.write_text(json.dumps(content))
+    asked = [arg for arg in command(data, "--mode", "all", "--method", "prompted")]
+    place = asked.index("--pseudo_path") if "--pseudo_path" in asked else asked.index("--pseudo-path")
+    del asked[place : place + 2]
+    done = run_script("main.py", *asked)
+    assert done.returncode == 0, done.stderr
+    assert set(np.unique(read_label(data / "out" / "prompted" / "img_00.png"))) == {0, 8}
+    asked[asked.index("prompted")] = "grow"
+    refused = run_script("main.py", *asked)
+    assert refused.returncode == 2 and "--pseudo-path is missing" in refused.stderr
+
+
+def test_two_processes_give_the_bytes_of_one(data):
+    asked = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ROOT / "main.py"]
+    two = subprocess.run(
+        [*map(str, asked), *map(str, command(data, "--mode", "all", out="two"))],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert two.returncode == 0, two.stderr
+    one = run_script("main.py", *command(data, "--mode", "all", out="one"))
+    assert results(data / "two" / "grow") == results(data / "one" / "grow") != {}
+    assert "6 made" in two.stdout and two.stdout.split("grow:")[1] == one.stdout.split("grow:")[1].replace("one", "two")
+    again = run_script("main.py", *command(data, "--mode", "merge", out="two"))
+    assert "0 made, 6 up to date" in again.stdout

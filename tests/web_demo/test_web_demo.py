@@ -552,12 +552,12 @@ def test_the_lab_steps_tunes_and_ranks(demo, folders):
 
 
 def test_sweep_gives_the_stages_scores(folders):
-    import processor
+    from util.evaluation.evaluate import evaluate_labels
 
     room = lab.Lab(options.parse([str(a) for a in lab_options(folders)]))
     *steps, found = lab.sweep(room, "max_iou", STRATEGIES["max_iou"], {"threshold": 0.5})
     assert steps == sorted(steps) and not found.failures
-    expected = processor.evaluate_labels(folders / "labels", folders / "gt", room.ids, room.classes, workers=1)
+    expected = evaluate_labels(folders / "labels", folders / "gt", room.ids, room.classes, workers=1)
     assert found.before.scores == expected.scores
     gains = [after - before for _, before, after in found.changes()]
     assert gains == sorted(gains, reverse=True) and gains[0] > 0
@@ -640,18 +640,19 @@ def test_results_say_what_they_need(demo):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, folders):
     """A comparison with scores, and a training's curves."""
-    import processor
     from util.data.voc import load_classes
+    from util.evaluation.comparison import compare_labels, write_comparison
+    from util.evaluation.evaluate import evaluate_labels, write_evaluation
     from util.runtime.files import write_json
 
     out = tmp_path_factory.mktemp("runs")
     classes = load_classes(folders / "class_names.txt")
     ids = ["shape_0", "shape_1", "shape_2"]
-    before = processor.evaluate_labels(folders / "labels", folders / "gt", ids, classes, workers=1)
-    after = processor.evaluate_labels(folders / "gt", folders / "gt", ids, classes, workers=1)
-    comparison = processor.compare_labels(before, {"perfect": after}, {"perfect": 0.01})
-    processor.write_comparison(comparison, out / "merge")
-    processor.write_evaluation(after, out / "merge" / "perfect.metrics.json", out / "merge" / "perfect.per_image.csv")
+    before = evaluate_labels(folders / "labels", folders / "gt", ids, classes, workers=1)
+    after = evaluate_labels(folders / "gt", folders / "gt", ids, classes, workers=1)
+    comparison = compare_labels(before, {"perfect": after}, {"perfect": 0.01})
+    write_comparison(comparison, out / "merge")
+    write_evaluation(after, out / "merge" / "perfect.metrics.json", out / "merge" / "perfect.per_image.csv")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(out / "training") as writer:

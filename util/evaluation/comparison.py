@@ -1,195 +1,212 @@
-"""Is one set of labels better than another? Intervals of differences, choice on one half, tables and charts."""
+"""Strategies against each other and against the input: what compare.json and its tables, CSV files and charts hold."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from util.evaluation.metrics import Evaluation
-from util.vis import new_figure, save_figure
+from util.evaluation.bootstrap import bootstrap_miou, choose_and_report, halves, interval
+from util.evaluation.figures import draw_bars, draw_curve
+from util.evaluation.metrics import Evaluation, difference
+from util.evaluation.report import activation_rows, interval_text, per_cent, rows_to_text, write_rows
+from util.runtime.files import write_json
 
-SAMPLES = 1000
+SUMMARY_COLUMNS = 12  # of `comparison_rows`; what follows is the IoU of each class
 
 
-def bootstrap_miou(
-    evaluations: Mapping[str, Evaluation], *, samples: int = SAMPLES, seed: int = 0, void_left_out: bool = False
-) -> dict[str, np.ndarray]:
-    """Set-level mIoU of resampled sets of images, the same sets for every evaluation.
-
-    Images are drawn with replacement; each draw's counts are summed over the set before IoU is taken (Efron, "Bootstrap
-    methods: another look at the jackknife", 1979). Differences of the arrays are therefore paired.
+def compare_labels(
+    before: Evaluation, methods: dict[str, Evaluation], times: dict[str, float], baseline: str | None = None
+) -> dict:
+    """What ``compare.json`` holds: every score, and every difference with its 95 % interval over images.
 
     Args:
-        evaluations: name -> evaluation, all of the same ids.
-        samples: draws.
-        seed: of the draws.
-        void_left_out: leave pixels predicted as void out; they count as wrong otherwise, as in the score itself.
+        before: of the input labels.
+        methods: of each strategy, over the same ids.
+        times: seconds an image of each strategy; NaN where nothing had to be done.
+        baseline: the method that the others are told against besides the input; None for no such column.
 
     Returns:
-        name -> float64 samples, fractions.
+        ``input`` and ``methods``: scores; ``difference``: of each method to the input; ``pairs``: method -> other method
+        -> ``miou``, ``interval_95`` of the difference (first minus second); ``baseline``.
     """
-    first, *others = evaluations.values()
-    ids = list(first.cells)
-    if any(other.cells.keys() != first.cells.keys() for other in others):
-        raise ValueError("a paired bootstrap needs evaluations of the same images")
-    draws = np.random.default_rng(seed).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=samples)
+    drawn = bootstrap_miou({"": before, **methods})
+    kept = bootstrap_miou({"": before, **methods}, void_left_out=True)
     return {
-        name: _resampled(evaluation, ids, draws.astype(np.float64), void_left_out)
-        for name, evaluation in evaluations.items()
+        "input": before.scores,
+        "methods": {name: evaluation.scores for name, evaluation in methods.items()},
+        "difference": {
+            name: {
+                **difference(evaluation.scores, before.scores),
+                "interval_95": interval(drawn[name], drawn[""]),
+                "interval_95_void_left_out": interval(kept[name], kept[""]),
+                "seconds_per_image": None if np.isnan(times[name]) else times[name],
+            }
+            for name, evaluation in methods.items()
+        },
+        "pairs": {
+            one: {
+                other: {
+                    "miou": methods[one].scores["miou"] - methods[other].scores["miou"],
+                    "interval_95": interval(drawn[one], drawn[other]),
+                }
+                for other in methods
+                if other != one
+            }
+            for one in methods
+        },
+        "baseline": baseline,
     }
 
 
-def _resampled(evaluation: Evaluation, ids: Sequence[str], draws: np.ndarray, void_left_out: bool) -> np.ndarray:
-    size = len(evaluation.classes)
-    hit, there, predicted = (np.zeros((len(ids), size)) for _ in range(3))
-    for row, image_id in enumerate(ids):
-        counts = evaluation.image_counts(image_id)
-        hit[row] = np.diagonal(counts)
-        there[row] = counts[:, :size].sum(axis=1) if void_left_out else counts.sum(axis=1)
-        predicted[row] = counts[:, :size].sum(axis=0)
-    hit, there, predicted = (draws @ values for values in (hit, there, predicted))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        iou = np.where(there > 0, hit / (there + predicted - hit), np.nan)
-    return np.nanmean(iou if evaluation.only is None else iou[:, evaluation.only], axis=1)
+def ranking(comparison: dict) -> list[str]:
+    """Method names, best mIoU first."""
+    return sorted(comparison["methods"], key=lambda name: (-comparison["methods"][name]["miou"], name))
 
 
-def interval(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
-    """95 % interval (low, high) of the difference of two results of one `bootstrap_miou`."""
-    low, high = np.percentile(after - before, [2.5, 97.5])
-    return float(low), float(high)
+def comparison_rows(comparison: dict) -> Iterator[list[str]]:
+    """Header and one row a method, best first, the input last: per cent with two decimals as text."""
+    names = list(comparison["input"]["per_class"])
+    baseline = comparison["baseline"]
+    yield [
+        *("method", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms"),
+        *("without void", f"to {baseline or 'baseline'}", "95 % of that", *names),
+    ]
+    every = [(name, comparison["methods"][name], comparison["difference"][name]) for name in ranking(comparison)]
+    for name, scores, change in [*every, ("input", comparison["input"], None)]:
+        seconds = change and change["seconds_per_image"]
+        other = comparison["pairs"].get(name, {}).get(baseline, {})
+        yield [
+            name,
+            per_cent(scores["miou"]),
+            per_cent(change and change["miou"], sign=True),
+            interval_text(change and change["interval_95"]),
+            *(per_cent(scores[key]) for key in ("precision", "recall", "pixel_accuracy", "void")),
+            f"{1000 * seconds:.1f}" if seconds else "",
+            per_cent(scores["miou_void_left_out"]),
+            per_cent(other.get("miou"), sign=True),
+            interval_text(other.get("interval_95")),
+            *(per_cent(scores["per_class"][name]["iou"]) for name in names),
+        ]
 
 
-def bootstrap_difference(
-    after: Evaluation, before: Evaluation, *, samples: int = SAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of the difference of set-level mIoU over the ids that both have; see `bootstrap_miou`."""
-    shared = [image_id for image_id in after.cells if image_id in before.cells]
-    drawn = bootstrap_miou({"after": after.of(shared), "before": before.of(shared)}, samples=samples, seed=seed)
-    return interval(drawn["after"], drawn["before"])
+def draw_comparison(path: Path, comparison: dict) -> None:
+    """Draw mIoU of every method and the input, best first, with the intervals of the differences."""
+    baseline = comparison["baseline"]
+    panels = {"the input": comparison["difference"]}
+    if baseline:
+        others = {name: pairs.get(baseline) for name, pairs in comparison["pairs"].items()}
+        panels[baseline] = {name: pair for name, pair in others.items() if pair}
+    miou = {name: comparison["methods"][name]["miou"] for name in ranking(comparison)}
+    draw_bars(path, miou | {"input": comparison["input"]["miou"]}, panels)
 
 
-def halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """The ids in two halves, at random under a seed; each keeps the order of the list."""
-    order = np.random.default_rng(seed).permutation(len(ids))
-    first = {ids[i] for i in order[: len(ids) // 2]}
-    return [i for i in ids if i in first], [i for i in ids if i not in first]
+def write_comparison(comparison: dict, out: Path) -> str:
+    """Write ``compare.json``, ``compare.csv``, ``compare_classes.csv`` and ``compare.png``; return the terminal's tables."""
+    rows = list(comparison_rows(comparison))
+    best = ranking(comparison)
+    scores = {"input": comparison["input"], **{name: comparison["methods"][name] for name in best}}
+    classes = list(activation_rows(scores))
+    write_json(out / "compare.json", comparison)
+    write_rows(out / "compare.csv", rows)
+    write_rows(out / "compare_classes.csv", classes)
+    draw_comparison(out / "compare.png", comparison)
+    summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in rows])
+    before_after = rows_to_text(list(activation_rows({"input": scores["input"], best[0]: scores[best[0]]})))
+    return f"{summary}\n\n{before_after}"
 
 
-def choose_and_report(candidates: Sequence[Evaluation], ids: Sequence[str], seed: int) -> tuple[list[int], Evaluation]:
-    """Choose the best of several settings on one half of the images, score it on the other; both ways round.
+def split_half(
+    before: Evaluation, searched: dict[str, list[tuple[dict, Evaluation]]], seed: int, baseline: str | None
+) -> dict:
+    """Parameters chosen on one half of the images, scores told on the other, both ways round.
 
     Args:
-        candidates: the same images under every setting.
-        ids: of all images.
+        before: of the input labels.
+        searched: method -> (parameters, evaluation over the images of ``before``) of every setting tried.
         seed: of the halves.
+        baseline: as in `compare_labels`.
 
     Returns:
-        for either half the index of the setting with the highest mIoU there (the first of equals), and the evaluation
-        of all images in which each stands as the setting chosen on the *other* half left it.
+        what ``split_half.json`` holds: ``compare_labels`` of the pooled labels, in which every image stands as the
+        setting left it that was chosen on the other half; ``chosen``: method -> settings tried, and for either half the
+        parameters chosen there, mIoU there and on the other half; ``halves``: the ids.
     """
+    ids = list(before.cells)
     parts = halves(ids, seed)
-    chosen = [int(np.argmax([candidate.of(part).scores["miou"] for candidate in candidates])) for part in parts]
-    cells = {i: candidates[chosen[1]].cells[i] for i in parts[0]} | {
-        i: candidates[chosen[0]].cells[i] for i in parts[1]
+    pooled, chosen = {}, {}
+    for method, settings in searched.items():
+        candidates = [evaluation for _, evaluation in settings]
+        picked, pooled[method] = choose_and_report(candidates, ids, seed)
+        chosen[method] = {"settings": len(settings)}
+        for name, here, there, index in zip("AB", parts, parts[::-1], picked):
+            chosen[method][name] = {
+                "parameters": settings[index][0],
+                "miou_where_chosen": candidates[index].of(here).scores["miou"],
+                "miou_on_the_other_half": candidates[index].of(there).scores["miou"],
+                "input_on_the_other_half": before.of(there).scores["miou"],
+            }
+    comparison = compare_labels(before, pooled, dict.fromkeys(pooled, float("nan")), baseline)
+    return {**comparison, "seed": seed, "chosen": chosen, "halves": dict(zip("AB", parts))}
+
+
+def write_split_half(result: dict, out: Path) -> str:
+    """Write ``split_half.json``, ``split_half.csv`` and ``split_half.png``; return the terminal's tables."""
+    rows = [[row[0], *row[1:8], *row[9:]] for row in comparison_rows(result)]  # no time: nothing was merged for it
+    best = ranking(result)
+    write_json(out / "split_half.json", result)
+    write_rows(out / "split_half.csv", rows)
+    draw_comparison(out / "split_half.png", result)
+    picks = [["method", "settings", "chosen on", "mIoU there", "on the other", "input there", "parameters"]]
+    for name in best:
+        for half in "AB":
+            pick = result["chosen"][name][half]
+            numbers = (pick[key] for key in ("miou_where_chosen", "miou_on_the_other_half", "input_on_the_other_half"))
+            text = " ".join(f"{key}={value}" for key, value in pick["parameters"].items())
+            picks.append([name, str(result["chosen"][name]["settings"]), half, *map(per_cent, numbers), text])
+    return f"{rows_to_text([row[: SUMMARY_COLUMNS - 1] for row in rows])}\n\n{rows_to_text(picks)}"
+
+
+def sensitivity(before: Evaluation, points: list[tuple[object, Evaluation]], default) -> dict:
+    """How the score depends on one parameter: what ``sensitivity_<NAME>.json`` holds for a method.
+
+    Args:
+        before: of the input labels.
+        points: (value, evaluation over the images of ``before``); the default's is among them.
+        default: the parameter's default.
+    """
+    drawn = bootstrap_miou({"": before, **{str(n): evaluation for n, (_, evaluation) in enumerate(points)}})
+    base = str([value for value, _ in points].index(default))
+    return {
+        "default": default,
+        "input": before.scores["miou"],
+        "points": [
+            {
+                "value": value,
+                **{
+                    key: evaluation.scores[key] for key in ("miou", "miou_void_left_out", "void", "precision", "recall")
+                },
+                "interval_95": interval(drawn[str(n)], drawn[base]),
+                "interval_95_to_input": interval(drawn[str(n)], drawn[""]),
+            }
+            for n, (value, evaluation) in enumerate(points)
+        ],
     }
-    first = candidates[0]
-    return chosen, Evaluation(first.classes, {i: cells[i] for i in ids}, {}, first.only)
 
 
-def rows_to_text(rows: Sequence[Sequence[str]]) -> str:
-    """A terminal table; the first row is the header, the first column is flush left."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(f"{cell:>{width}}" if i else f"{cell:<{width}}" for i, (cell, width) in enumerate(zip(row, widths)))
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def per_cent(value: float | None, sign: bool = False) -> str:
-    """A fraction as per cent with two decimals; nothing for None."""
-    return "" if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
-
-
-def interval_text(bounds: Sequence[float] | None) -> str:
-    """``+0.32 .. +1.81``, per cent; nothing for None."""
-    return "" if bounds is None else " .. ".join(per_cent(bound, sign=True) for bound in bounds)
-
-
-def activation_rows(scores: Mapping[str, dict]) -> Iterator[list[str]]:
-    """Header and a row a class: IoU, partial and false activation under each name, per cent as text.
-
-    Partial activation is the share of a class's pixels that its label misses (1 - recall), false activation the share of
-    its label that is something else (1 - precision).
-
-    Args:
-        scores: name -> what `util.evaluation.metrics.scores_of` gives; the first decides the classes.
-    """
-    yield ["class", *(f"{what} {name}" for what in ("IoU", "partial", "false") for name in scores)]
-    for name in next(iter(scores.values()))["per_class"]:
-        found = [values["per_class"][name] for values in scores.values()]
-        cells = [v["iou"] for v in found] + [1 - v["recall"] for v in found] + [1 - v["precision"] for v in found]
-        yield [name, *map(per_cent, cells)]
-
-
-def draw_bars(path: str | os.PathLike, miou: Mapping[str, float], panels: Mapping[str, Mapping[str, dict]]) -> None:
-    """Bars of mIoU, best first, beside one panel of differences with their 95 % intervals for each thing compared with.
-
-    Args:
-        miou: name -> fraction, in the order of the rows.
-        panels: title -> name -> ``{"miou": difference, "interval_95": (low, high)}``.
-    """
-    names = list(miou)
-    figure = new_figure(5 + 3 * len(panels), 0.45 * len(names) + 1.4)
-    axes = figure.subplots(1, 1 + len(panels), sharey=True, squeeze=False)[0]
-    values = [100 * miou[name] for name in names]
-    axes[0].barh(range(len(names)), values, color=["tab:gray" if name == "input" else "tab:blue" for name in names])
-    for row, value in enumerate(values):
-        axes[0].text(value, row, f" {value:.2f}", va="center", fontsize=8)
-    axes[0].set_xlim(max(0, min(values) - 8), min(105, max(values) + 5))
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].set_xlabel("mIoU, per cent")
-    axes[0].invert_yaxis()
-    for axis, (title, differences) in zip(axes[1:], panels.items()):
-        axis.axvline(0, color="tab:gray", linestyle=":")
-        for row, name in enumerate(names):
-            if name not in differences:
-                continue
-            low, high = (100 * bound for bound in differences[name]["interval_95"])
-            color = "tab:green" if low > 0 else "tab:red" if high < 0 else "black"
-            axis.plot([low, high], [row, row], color=color, linewidth=1.5)
-            axis.plot(100 * differences[name]["miou"], row, "o", color=color, markersize=4)
-        axis.set_xlabel(f"against {title}, points; 95 %")
-    save_figure(path, figure)
-
-
-def draw_curve(
-    path: str | os.PathLike, title: str, points: Sequence[dict], default, levels: Mapping[str, float]
-) -> None:
-    """mIoU against a parameter, with a band that stands for the 95 % interval of the difference to the default.
-
-    Args:
-        points: ``{"value", "miou", "interval_95"}``, the interval of the difference to the score at the default.
-        default: the parameter's default value.
-        levels: name -> mIoU of what does not depend on the parameter, drawn as lines.
-    """
-    figure = new_figure(6, 3.6)
-    axes = figure.add_subplot()
-    values = [point["value"] for point in points]
-    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    x = values if numeric else range(len(values))
-    base = next(point["miou"] for point in points if point["value"] == default)
-    low, high = ([100 * (base + point["interval_95"][side]) for point in points] for side in (0, 1))
-    axes.fill_between(x, low, high, alpha=0.2, label="95 % interval of the difference to the default")
-    axes.plot(x, [100 * point["miou"] for point in points], "o-")
-    axes.plot(x[values.index(default)], 100 * base, "o", markersize=9, label=f"default, {default}")
-    for (name, level), style in zip(levels.items(), (":", "--", "-.", (0, (1, 4)))):
-        axes.axhline(100 * level, color="tab:gray", linestyle=style, label=name)
-    if not numeric:
-        axes.set_xticks(x, map(str, values))
-    axes.set_xlabel(title)
-    axes.set_ylabel("mIoU, per cent")
-    axes.legend(fontsize=7)
-    save_figure(path, figure)
+def write_sensitivity(method: str, name: str, result: dict, levels: dict[str, float], out: Path) -> str:
+    """Write ``sensitivity_<METHOD>_<NAME>.json``, ``.csv`` and ``.png``; return the terminal's table."""
+    stem = out / f"sensitivity_{method}_{name}"
+    rows = [[name, "mIoU", "to default, 95 %", "to input, 95 %", "without void", "void", "precision", "recall"]]
+    for point in result["points"]:
+        cells = (per_cent(point[key]) for key in ("miou_void_left_out", "void", "precision", "recall"))
+        bounds = (interval_text(point[key]) for key in ("interval_95", "interval_95_to_input"))
+        rows.append([str(point["value"]), per_cent(point["miou"]), *bounds, *cells])
+    write_json(stem.with_suffix(".json"), {"method": method, "parameter": name, **result})
+    write_rows(stem.with_suffix(".csv"), rows)
+    draw_curve(
+        stem.with_suffix(".png"), f"{name} of {method}", result["points"], result["default"],
+        {"input": result["input"], **levels},
+    )  # fmt: skip
+    return rows_to_text(rows)

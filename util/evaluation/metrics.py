@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
+
+# The filled cells of an image's confusion counts: index int64 n, count int64 n.
+Cells = tuple[np.ndarray, np.ndarray]
 
 
 class ConfusionMatrix:
@@ -67,12 +71,12 @@ def count_pairs(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> 
         if wrong.size:
             raise InputError(
                 f"{name} holds {', '.join(map(str, wrong[:8]))} with {num_classes} classes; "
-                "set the number of classes or mend the file"
+                "set the number of classes or fix the file"
             )
     return np.concatenate([table[:num_classes, :num_classes], table[:num_classes, VOID:]], axis=1)
 
 
-def filled_cells(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def filled_cells(counts: np.ndarray) -> Cells:
     """The filled cells of one image's counts, as `Evaluation` keeps them: (index int64 n, count int64 n)."""
     flat = counts.ravel()
     index = np.flatnonzero(flat)
@@ -80,9 +84,9 @@ def filled_cells(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def class_scores(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """IoU, precision and recall a class from counts ``[..., C, C + 1]``; float64 ``[..., C]``.
+    """IoU, precision and recall of each class from counts ``[..., C, C + 1]``; float64 ``[..., C]``.
 
-    IoU = TP / (TP + FP + FN); NaN for a class that is neither there nor predicted. Precision is 0 where nothing was
+    IoU = TP / (TP + FP + FN); NaN for a class that neither occurs nor is predicted. Precision is 0 where nothing was
     predicted; recall is NaN where the class never occurs.
     """
     size = counts.shape[-2]
@@ -150,7 +154,7 @@ def scores_of(counts: np.ndarray, images: int, classes: ClassTable, only: list[i
     }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Evaluation:
     """Counts of a set of label maps against ground truth.
 
@@ -162,7 +166,7 @@ class Evaluation:
     """
 
     classes: ClassTable
-    cells: dict[str, tuple[np.ndarray, np.ndarray]]
+    cells: dict[str, Cells]
     failures: dict[str, str]
     only: list[int] | None = None
 
@@ -188,12 +192,12 @@ class Evaluation:
         """What ``metrics.json`` holds, see `scores_of`."""
         return scores_of(self.counts, len(self.cells), self.classes, self.only)
 
-    def of(self, ids) -> Evaluation:
+    def of(self, ids: Iterable[str]) -> Evaluation:
         """The evaluation of some of the images, in the order given."""
         return Evaluation(self.classes, {image_id: self.cells[image_id] for image_id in ids}, {}, self.only)
 
     def image_miou(self, image_id: str) -> float:
-        """Mean IoU over the classes of one image's ground truth; NaN if that is void only. For ranking pictures."""
+        """Mean IoU over the classes of one image's ground truth; NaN if that is void only. For ranking images."""
         counts = self.image_counts(image_id)
         present = counts.sum(axis=1) > 0
         return float(class_scores(counts)[0][present].mean()) if present.any() else float("nan")
@@ -208,32 +212,3 @@ def difference(after: dict, before: dict) -> dict:
             for name, values in before["per_class"].items()
         },
     }
-
-
-def score_table(scores: dict, baseline: dict | None = None) -> str:
-    """A terminal table of per cent with two decimals: every class, then the means."""
-
-    def row(name, values, old):
-        cells = [f"{name:<22}"] + [f"{100 * value:9.2f}" for value in values]
-        if old is not None:
-            cells.append(f"{100 * (values[0] - old):+9.2f}")
-        return " ".join(cells)
-
-    names = ("iou", "precision", "recall")
-    lines = [f"{'class':<22} {'IoU':>9} {'precision':>9} {'recall':>9}" + (f" {'change':>9}" if baseline else "")]
-    for name, values in scores["per_class"].items():
-        old = baseline["per_class"][name]["iou"] if baseline else None
-        lines.append(row(name, [values[n] for n in names], old))
-    lines.append("-" * len(lines[0]))
-    means = [scores["miou"], scores["precision"], scores["recall"]]
-    lines.append(row(f"mean of {len(scores['classes'])}", means, baseline["miou"] if baseline else None))
-    lines.append(f"mIoU {100 * scores['miou']:.2f}   pixel accuracy {100 * scores['pixel_accuracy']:.2f}   "
-                 f"images {scores['images']}")  # fmt: skip
-    if scores["void"]:
-        lines.append(
-            f"void {100 * scores['void']:.2f} % of the pixels, counted as wrong above; "
-            f"mIoU without them {100 * scores['miou_void_left_out']:.2f}"
-        )
-    if scores["predicted_but_absent"]:
-        lines.append("predicted, but nowhere in the ground truth: " + ", ".join(scores["predicted_but_absent"]))
-    return "\n".join(lines)

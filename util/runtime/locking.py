@@ -84,6 +84,11 @@ def lock_folder(out: Path) -> Lock:
     return lock
 
 
+def lock_if(wanted: bool, out: Path | None) -> contextlib.AbstractContextManager:
+    """`lock_folder`, or nothing where there is no folder or another process of this run holds the lock."""
+    return lock_folder(out) if wanted and out is not None else contextlib.nullcontext()
+
+
 def _remove_leftovers(out: Path) -> None:
     """Delete what writers that were killed left half done in a locked folder.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from util.runtime.errors import InputError
-from util.runtime.files import digest, read_bytes, write_json
+from util.runtime.files import digest, file_digest, read_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 Code = Callable | ModuleType | str | os.PathLike  # whatever source a result depends on
@@ -125,3 +125,12 @@ def write_run_json(path: str | os.PathLike, options: dict, made_from: dict | Non
             **more,
         },
     )
+
+
+def source_of(paths: dict[str, Path | None]) -> dict:
+    """What a result was made from, for run.json: folders by name, files with their digest."""
+    return {
+        name: {"file": path, "digest": file_digest(path)} if Path(path).is_file() else path
+        for name, path in paths.items()
+        if path is not None
+    }

@@ -15,12 +15,13 @@ import numpy as np
 
 import merge
 import processor
-from util.data.classes import classes_of
 from util.data.ids import id_of, read_id_list
+from util.data.image_labels import read_image_labels
 from util.data.images import find_image, read_image
 from util.data.labels import label_path, read_label
 from util.data.mask_files import masks_path, read_masks
 from util.data.masks import Masks
+from util.data.merge_inputs import Inputs
 from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import class_scores, count_pairs
 from util.runtime.errors import InputError
@@ -63,8 +64,8 @@ class Lab:
     def __init__(self, args: Namespace):
         places = (args.pseudo_path, args.gt_dir, args.image_labels, args.images_path)
         classes = classes_of(places, args.class_names, args.number_class)
-        tags = processor.load_image_labels(args.image_labels, classes)
-        self.inputs = processor.Inputs(args.pseudo_path, args.sam_path, classes, tags, args.cam_path)
+        tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes)
+        self.inputs = Inputs(args.pseudo_path, args.sam_path, classes, tags, args.cam_path)
         self.images, self.gt = args.images_path, args.gt_dir
         folders = (args.pseudo_path, args.sam_path, args.cam_path, args.images_path, args.gt_dir)
         self.folders = [folder for folder in folders if folder is not None]
@@ -173,14 +174,14 @@ def apply(scene: Scene, name: str, strategy: Callable, parameters: dict) -> np.n
     Raises:
         InputError: if the strategy fails.
     """
-    return processor.call_strategy(strategy, name, scene.label, scene.masks, scene.tags, scene.cam, parameters)
+    return processor.call_strategy(strategy, name, (scene.label, scene.masks, scene.tags, scene.cam), parameters)
 
 
 # --- scores -------------------------------------------------------------------------------------------------------
 
 
 def cells_of(label: np.ndarray, truth: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The filled cells of an image's confusion matrix, as `processor.Evaluation` keeps them."""
+    """The filled cells of an image's confusion matrix, as `util.evaluation.metrics.Evaluation` keeps them."""
     counts = count_pairs(label, truth, num_classes).ravel()
     index = np.flatnonzero(counts)
     return index, counts[index]

@@ -9,7 +9,7 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
-import processor
+from util.evaluation.comparison import comparison_rows, ranking
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, read_json, read_text
 from Web_demo.src.utils.files import walk_files
@@ -45,12 +45,12 @@ def read_comparison(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     """
     content = read_json(path)
     try:
-        header, *rows = processor.comparison_rows(content)
+        header, *rows = comparison_rows(content)
         wide = len(header) - len(content["input"]["per_class"])  # the classes have a chart of their own
         table = pd.DataFrame([row[:wide] for row in rows], columns=header[:wide])
         base = 100 * content["input"]["miou"]
         bars = [{"method": "input", "mIoU": base, "low": None, "high": None}]
-        for name in processor.ranking(content):
+        for name in ranking(content):
             low, high = content["difference"][name]["interval_95"]
             miou = 100 * content["methods"][name]["miou"]
             bars.append({"method": name, "mIoU": miou, "low": base + 100 * low, "high": base + 100 * high})

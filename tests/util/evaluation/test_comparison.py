@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from util.data.voc import load_classes
-from util.evaluation import comparison
+from util.evaluation import bootstrap, figures, report
 from util.evaluation.metrics import Evaluation, filled_cells
 
 CLASSES = load_classes()
@@ -33,7 +33,7 @@ def population(accuracy, seed, count=40):
 
 def test_bootstrap_agrees_with_drawing_sets_by_hand():
     one, two = population(0.8, 0), population(0.7, 1)
-    drawn = comparison.bootstrap_miou({"one": one, "two": two}, samples=50, seed=3)
+    drawn = bootstrap.bootstrap_miou({"one": one, "two": two}, samples=50, seed=3)
     ids = list(one.cells)
     draws = np.random.default_rng(3).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=50)
     for sample in (0, 17, 49):
@@ -47,58 +47,58 @@ def test_bootstrap_agrees_with_drawing_sets_by_hand():
 
 def test_the_interval_holds_the_difference_and_excludes_zero_only_for_a_real_one():
     good, same, poor = population(0.8, 0), population(0.8, 5), population(0.7, 1)
-    low, high = comparison.bootstrap_difference(good, poor)
+    low, high = bootstrap.bootstrap_difference(good, poor)
     assert 0 < low < good.scores["miou"] - poor.scores["miou"] < high
-    low, high = comparison.bootstrap_difference(good, same)
+    low, high = bootstrap.bootstrap_difference(good, same)
     assert low < 0 < high
-    assert comparison.bootstrap_difference(good, good) == (0.0, 0.0)
+    assert bootstrap.bootstrap_difference(good, good) == (0.0, 0.0)
 
 
 def test_a_paired_bootstrap_refuses_other_images():
     with pytest.raises(ValueError, match="same images"):
-        comparison.bootstrap_miou({"a": population(0.8, 0), "b": population(0.8, 0, count=10)})
+        bootstrap.bootstrap_miou({"a": population(0.8, 0), "b": population(0.8, 0, count=10)})
 
 
 def test_void_counts_as_wrong_or_is_left_out():
     side = evaluation({f"i{n}": {(0, 0): 100, (8, 8): 60, (8, 21): 40} for n in range(5)})
-    wrong = comparison.bootstrap_miou({"s": side}, samples=5)["s"]
-    kept = comparison.bootstrap_miou({"s": side}, samples=5, void_left_out=True)["s"]
+    wrong = bootstrap.bootstrap_miou({"s": side}, samples=5)["s"]
+    kept = bootstrap.bootstrap_miou({"s": side}, samples=5, void_left_out=True)["s"]
     assert wrong == pytest.approx(0.8) and kept == pytest.approx(1.0)
 
 
 def test_halves_are_a_partition_and_depend_on_the_seed_alone():
     ids = [f"i{n}" for n in range(11)]
-    one, two = comparison.halves(ids, 4)
+    one, two = bootstrap.halves(ids, 4)
     assert sorted(one + two) == sorted(ids) and len(one) == 5 and not set(one) & set(two)
-    assert comparison.halves(ids, 4) == (one, two) and comparison.halves(ids, 5) != (one, two)
+    assert bootstrap.halves(ids, 4) == (one, two) and bootstrap.halves(ids, 5) != (one, two)
 
 
 def test_each_half_is_told_with_what_the_other_half_chose():
     ids = [f"i{n}" for n in range(10)]
-    first, second = comparison.halves(ids, 0)
+    first, second = bootstrap.halves(ids, 0)
     right, wrong = {(0, 0): 100, (8, 8): 100}, {(0, 0): 100, (8, 0): 100}
     only_first = evaluation({i: right if i in first else wrong for i in ids})
     only_second = evaluation({i: right if i in second else wrong for i in ids})
-    chosen, pooled = comparison.choose_and_report([only_first, only_second], ids, 0)
+    chosen, pooled = bootstrap.choose_and_report([only_first, only_second], ids, 0)
     assert chosen == [0, 1]
     # What fits the first half is wrong on the second and the other way round: nothing of the choice leaks.
     assert pooled.scores["per_class"]["cat"]["recall"] == 0
-    chosen, pooled = comparison.choose_and_report([evaluation(dict.fromkeys(ids, right)), only_first], ids, 0)
+    chosen, pooled = bootstrap.choose_and_report([evaluation(dict.fromkeys(ids, right)), only_first], ids, 0)
     assert chosen == [0, 0] and pooled.scores["miou"] == 1
 
 
 def test_partial_and_false_activation_by_hand():
     before = evaluation({"a": {(0, 0): 80, (0, 8): 20, (8, 8): 60, (8, 0): 40}})
-    header, *rows = comparison.activation_rows({"input": before.scores})
+    header, *rows = report.activation_rows({"input": before.scores})
     assert header == ["class", "IoU input", "partial input", "false input"]
     assert ["cat", "50.00", "40.00", "25.00"] in rows
 
 
 def test_charts_are_written(tmp_path):
     change = {"a": {"miou": 0.02, "interval_95": (0.01, 0.03)}}
-    comparison.draw_bars(tmp_path / "bars.png", {"a": 0.8, "input": 0.78}, {"the input": change})
+    figures.draw_bars(tmp_path / "bars.png", {"a": 0.8, "input": 0.78}, {"the input": change})
     for values, default in (((0.1, 0.5), 0.5), ((False, True), False), (("a", "b"), "b")):
         points = [{"value": value, "miou": 0.8, "interval_95": (0.0, 0.0)} for value in values]
-        comparison.draw_curve(tmp_path / f"{default}.png", "x", points, default, {"input": 0.78})
+        figures.draw_curve(tmp_path / f"{default}.png", "x", points, default, {"input": 0.78})
         assert (tmp_path / f"{default}.png").stat().st_size > 1000
     assert (tmp_path / "bars.png").stat().st_size > 1000

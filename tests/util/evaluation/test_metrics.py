@@ -3,7 +3,8 @@ import pytest
 from helpers import random_label
 
 from util.data.voc import class_table, load_classes
-from util.evaluation.metrics import ConfusionMatrix, difference, score_table
+from util.evaluation.metrics import ConfusionMatrix, difference
+from util.evaluation.report import score_table
 from util.runtime.errors import InputError
 
 CLASSES = class_table(["background", "cat", "dog"])
@@ -69,8 +70,8 @@ def test_class_files(tmp_path):
 
 
 def test_published_labels_score_what_is_known(voc12):
-    from processor import evaluate_labels
     from util.data.ids import read_id_list
+    from util.evaluation.evaluate import evaluate_labels
 
     ids = read_id_list(voc12 / "ImageSets" / "Segmentation" / "train_1464.txt")
     labels, truth = voc12 / "pseudo_labels" / "transcam", voc12 / "SegmentationClassAug"

@@ -1,0 +1,72 @@
+"""Strategies' parameters, from the command line to keyword arguments."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+
+from util.runtime.errors import InputError
+
+RESERVED = ("label", "masks", "tags", "cam")
+
+
+def parameters_of(strategy: Callable) -> dict:
+    """A strategy's parameters and their defaults."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(strategy).parameters.items()
+        if name not in RESERVED and parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
+    """Defaults, changed by ``NAME=VALUE`` texts of the command line.
+
+    Raises:
+        InputError: for an unknown name or a value of another type than the default's.
+    """
+    parameters = parameters_of(strategy)
+    for text in given:
+        key, equals, value = text.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or key not in parameters:
+            known = ", ".join(f"{k}={v}" for k, v in parameters.items()) or "none"
+            raise InputError(f"--param {text}: {name} has no such parameter; write NAME=VALUE, it has: {known}")
+        parameters[key] = _parse(value.strip(), parameters[key], text)
+    return parameters
+
+
+def search_space(strategies: dict[str, Callable], given: list[str]) -> dict[str, dict[str, tuple]]:
+    """Which values of which parameters are worth trying.
+
+    A strategy's file lists them in ``SEARCH``, parameter -> values; ``NAME=V,V,...`` texts of the command line put their
+    own in place, for every strategy that has the parameter.
+
+    Returns:
+        strategy -> parameter -> values.
+
+    Raises:
+        InputError: for a parameter that no strategy has, or a value of another type than the default's.
+    """
+    spaces = {name: dict(getattr(sys.modules[s.__module__], "SEARCH", {})) for name, s in strategies.items()}
+    for text in given:
+        key, equals, values = text.partition("=")
+        key = key.strip().replace("-", "_")
+        having = [name for name, strategy in strategies.items() if key in parameters_of(strategy)]
+        if not equals or not having:
+            raise InputError(f"--values {text}: no chosen strategy has this parameter; write NAME=V,V,...")
+        for name in having:
+            default = parameters_of(strategies[name])[key]
+            spaces[name][key] = tuple(_parse(value.strip(), default, text) for value in values.split(","))
+    return spaces
+
+
+def _parse(value: str, default, text: str):
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
+        return kind(value)
+    except (ValueError, KeyError):
+        raise InputError(f"{text}: {value!r} is no {kind.__name__}; the default is {default}") from None

@@ -1,0 +1,82 @@
+"""Scores as text: terminal tables and CSV files, per cent with two decimals."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from util.runtime.files import write_bytes
+
+
+def score_table(scores: dict, baseline: dict | None = None) -> str:
+    """A terminal table of per cent with two decimals: every class, then the means."""
+
+    def row(name, values, old):
+        cells = [f"{name:<22}"] + [f"{100 * value:9.2f}" for value in values]
+        if old is not None:
+            cells.append(f"{100 * (values[0] - old):+9.2f}")
+        return " ".join(cells)
+
+    names = ("iou", "precision", "recall")
+    lines = [f"{'class':<22} {'IoU':>9} {'precision':>9} {'recall':>9}" + (f" {'change':>9}" if baseline else "")]
+    for name, values in scores["per_class"].items():
+        old = baseline["per_class"][name]["iou"] if baseline else None
+        lines.append(row(name, [values[n] for n in names], old))
+    lines.append("-" * len(lines[0]))
+    means = [scores["miou"], scores["precision"], scores["recall"]]
+    lines.append(row(f"mean of {len(scores['classes'])}", means, baseline["miou"] if baseline else None))
+    lines.append(f"mIoU {100 * scores['miou']:.2f}   pixel accuracy {100 * scores['pixel_accuracy']:.2f}   "
+                 f"images {scores['images']}")  # fmt: skip
+    if scores["void"]:
+        lines.append(
+            f"void {100 * scores['void']:.2f} % of the pixels, counted as wrong above; "
+            f"mIoU without them {100 * scores['miou_void_left_out']:.2f}"
+        )
+    if scores["predicted_but_absent"]:
+        lines.append("predicted, but nowhere in the ground truth: " + ", ".join(scores["predicted_but_absent"]))
+    return "\n".join(lines)
+
+
+def rows_to_text(rows: Sequence[Sequence[str]]) -> str:
+    """A terminal table; the first row is the header, the first column is flush left."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(f"{cell:>{width}}" if i else f"{cell:<{width}}" for i, (cell, width) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def per_cent(value: float | None, sign: bool = False) -> str:
+    """A fraction as per cent with two decimals; nothing for None."""
+    return "" if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
+
+
+def interval_text(bounds: Sequence[float] | None) -> str:
+    """``+0.32 .. +1.81``, per cent; nothing for None."""
+    return "" if bounds is None else " .. ".join(per_cent(bound, sign=True) for bound in bounds)
+
+
+def activation_rows(scores: Mapping[str, dict]) -> Iterator[list[str]]:
+    """Header and a row a class: IoU, partial and false activation under each name, per cent as text.
+
+    Partial activation is the share of a class's pixels that its label misses (1 - recall), false activation the share of
+    its label that is something else (1 - precision).
+
+    Args:
+        scores: name -> what `util.evaluation.metrics.scores_of` gives; the first decides the classes.
+    """
+    yield ["class", *(f"{what} {name}" for what in ("IoU", "partial", "false") for name in scores)]
+    for name in next(iter(scores.values()))["per_class"]:
+        found = [values["per_class"][name] for values in scores.values()]
+        cells = [v["iou"] for v in found] + [1 - v["recall"] for v in found] + [1 - v["precision"] for v in found]
+        yield [name, *map(per_cent, cells)]
+
+
+def write_rows(path: Path, rows: list[list]) -> None:
+    """Write rows as CSV, atomically."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
