@@ -82,7 +82,10 @@ def predict(
     from models.segmentation.predict import predict_folder
 
     how = Prediction(
-        scales=tuple(args.scales), flip=args.flip, long_side=args.long_side, refinement=args.postprocess,
+        scales=tuple(args.scales),
+        flip=args.flip,
+        long_side=args.long_side,
+        refinement=args.postprocess,
         overlays="pictures",
     )
     out = args.out / "predictions"

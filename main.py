@@ -46,13 +46,22 @@ from util.runtime.locking import lock_if
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all", help="see above")
-    parser.add_common("labels", "masks", "cams", "image-labels", "list", "gt", "images", required=("list",),
-                      labels={"aliases": ("pseudo-path",), "dest": "pseudo_path"},
-                      masks={"aliases": ("sam-path",), "dest": "sam_path"},
-                      cams={"aliases": ("cam-path",), "dest": "cam_path"},
-                      list={"aliases": ("image-list",), "dest": "image_list"},
-                      gt={"aliases": ("gt-dir",), "dest": "gt_dir"},
-                      images={"aliases": ("images-path",), "dest": "images_path"})
+    parser.add_common(
+        "labels",
+        "masks",
+        "cams",
+        "image-labels",
+        "list",
+        "gt",
+        "images",
+        required=("list",),
+        labels={"aliases": ("pseudo-path",), "dest": "pseudo_path"},
+        masks={"aliases": ("sam-path",), "dest": "sam_path"},
+        cams={"aliases": ("cam-path",), "dest": "cam_path"},
+        list={"aliases": ("image-list",), "dest": "image_list"},
+        gt={"aliases": ("gt-dir",), "dest": "gt_dir"},
+        images={"aliases": ("images-path",), "dest": "images_path"},
+    )
     parser.add_common("num-classes", "class-names", "classes", num_classes={"aliases": ("number-class",)})
     parser.add_common("out", "overwrite", "workers", "seed", required=("out",))
     add_strategies(parser)
@@ -75,7 +84,10 @@ def add_strategies(parser: Parser) -> None:
         "--sensitivity", action="append", default=[], metavar="NAME", help="compare: sweep this parameter"
     )
     group.add_argument(
-        "--values", action="append", default=[], metavar="NAME=V,V,...",
+        "--values",
+        action="append",
+        default=[],
+        metavar="NAME=V,V,...",
         help="compare: values that a parameter takes (default: those that the strategy's file lists)",
     )
 
@@ -168,8 +180,14 @@ class Job:
 
     def merge(self, method: str) -> processor.Merged:
         report = processor.merge_labels(
-            self.inputs, method, self.parameters[method], self.ids, self.args.out,
-            workers=self.args.workers, overwrite=self.args.overwrite, dist=self.dist,
+            self.inputs,
+            method,
+            self.parameters[method],
+            self.ids,
+            self.args.out,
+            workers=self.args.workers,
+            overwrite=self.args.overwrite,
+            dist=self.dist,
         )
         if self.dist.is_main:
             print(f"{method}: {report}")

@@ -23,7 +23,8 @@ from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.images import find_image, read_image
 from util.data.voc import ClassTable
-from util.evaluation.metrics import ConfusionMatrix, score_table
+from util.evaluation.metrics import ConfusionMatrix
+from util.evaluation.report import score_table
 from util.runtime import distributed
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError

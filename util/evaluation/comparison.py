@@ -206,7 +206,10 @@ def write_sensitivity(method: str, name: str, result: dict, levels: dict[str, fl
     write_json(stem.with_suffix(".json"), {"method": method, "parameter": name, **result})
     write_rows(stem.with_suffix(".csv"), rows)
     draw_curve(
-        stem.with_suffix(".png"), f"{name} of {method}", result["points"], result["default"],
+        stem.with_suffix(".png"),
+        f"{name} of {method}",
+        result["points"],
+        result["default"],
         {"input": result["input"], **levels},
-    )  # fmt: skip
+    )
     return rows_to_text(rows)

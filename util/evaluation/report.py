@@ -27,8 +27,10 @@ def score_table(scores: dict, baseline: dict | None = None) -> str:
     lines.append("-" * len(lines[0]))
     means = [scores["miou"], scores["precision"], scores["recall"]]
     lines.append(row(f"mean of {len(scores['classes'])}", means, baseline["miou"] if baseline else None))
-    lines.append(f"mIoU {100 * scores['miou']:.2f}   pixel accuracy {100 * scores['pixel_accuracy']:.2f}   "
-                 f"images {scores['images']}")  # fmt: skip
+    lines.append(
+        f"mIoU {100 * scores['miou']:.2f}   pixel accuracy {100 * scores['pixel_accuracy']:.2f}   "
+        f"images {scores['images']}"
+    )
     if scores["void"]:
         lines.append(
             f"void {100 * scores['void']:.2f} % of the pixels, counted as wrong above; "

@@ -15,6 +15,7 @@ import numpy as np
 
 import merge
 import processor
+from util.data.classes import classes_of
 from util.data.ids import id_of, read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, read_image
