@@ -87,10 +87,11 @@ def predict(
         long_side=args.long_side,
         refinement=args.postprocess,
         overlays="pictures",
+        encoder=args.encoder,
     )
     out = args.out / "predictions"
     segmenter, failures = predict_folder(
-        args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes, encoder=args.encoder
+        args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes
     )
     return segmenter.classes, failures
 
