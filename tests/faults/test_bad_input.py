@@ -250,8 +250,8 @@ train_deeplabv3: --encoder unheard_of ; --output-stride 7 ; --images /nowhere ; 
 train_deeplabv3: --val-list {p}/list.txt => --val-gt
 prepare_voc: --archives {p} => VOCtrainval_11-May-2012.tar|benchmark ; --archives /nowhere => /nowhere|download
 quickstart: --only magic ; --skip magic ; --with nonsense ; --with magic=--x => magic
-quickstart: --with cam=' => close what is quoted ; --images 0 ; --effort nan ; --effort 0 ; --processes 0
-quickstart: --voc /nowhere ; --voc {p} => no ground truth ; --class-names x => --voc ; --sam-path /nowhere
+quickstart: --with cam=' => close what is quoted ; --count 0 ; --effort nan ; --effort 0 ; --processes 0
+quickstart: --voc /nowhere ; --voc {p} => no training list ; --class-names x => --voc ; --sam-path /nowhere
 quickstart: --sam-checkpoint /nowhere.pth ; --sam-path /tmp --sam-checkpoint x => give one of them ; --method magic
 """
 

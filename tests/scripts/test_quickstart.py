@@ -9,16 +9,21 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from helpers import ROOT, run_script
 
-import quickstart
 from models.segmentation.deeplabv3 import load_checkpoint
+from pipeline import downloads, steps
+from pipeline.changes import change_of
+from pipeline.options import Settings, split_options
+from pipeline.steps import Command
 from util.data.ids import read_id_list
+from util.data.labels import write_label
 from util.data.synthetic import CLASSES, write_data_set
 from util.runtime.errors import InputError
 
-TINY = ("--images", 16, "--effort", 0.02, "--workers", 0)
+TINY = ("--count", 16, "--effort", 0.02, "--workers", 0)
 
 
 def start(out, *more):
@@ -141,7 +146,10 @@ def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
         (["--tune-list", "x.txt"], "goes with --voc"),
         (["--voc", "nowhere"], "should be the folder of the data set"),
         (["--sam-path", "a", "--sam-checkpoint", "b"], "give one of them"),
-        (["--images", "2"], "--images starts at 8"),
+        (["--count", "2"], "is not a whole number of at least 8"),
+        (["--images", "."], "--images goes with --voc"),
+        (["--download"], "--download goes with --voc"),
+        (["--voc", ".", "--archives", "a"], "give --download as well"),
     ],
 )
 def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
@@ -151,21 +159,19 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stage_that_refuses_stops_the_run_and_failed_images_do_not(tmp_path, monkeypatch, processes):
-    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
     (tmp_path / "stage.py").write_text("import sys\nsys.exit(int(sys.argv[1]))\n")
-    plan = SimpleNamespace(processes=processes, failed=False)
-    quickstart.run_script(plan, "stage.py", 1, network=True, out=tmp_path)
-    assert plan.failed
+    assert [Command("stage.py", [code], tmp_path, processes).run() for code in (0, 1)] == [0, 1]
     with pytest.raises(InputError, match="stage.py stopped"):
-        quickstart.run_script(plan, "stage.py", 2, network=True, out=tmp_path)
+        Command("stage.py", [2], tmp_path, processes).run()
 
 
 def test_a_crash_does_not_pass_for_failed_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
     crash = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util.runtime.cli import run\nrun(lambda: 1 / 0)\n"
     (tmp_path / "stage.py").write_text(crash)
     with pytest.raises(InputError, match="exit code 3"):
-        quickstart.run_script(SimpleNamespace(processes=1, failed=False), "stage.py", out=tmp_path)
+        Command("stage.py", [], tmp_path).run()
 
 
 @pytest.mark.slow
@@ -189,3 +195,106 @@ def test_a_voc_folder_with_masks_and_labels_for_some_ids(tmp_path):
     assert "6 of 8 ids" in done.stdout
     assert json.loads((out / "merge/compare.json").read_text())["input"]["miou"] == 1.0
     assert not (out / "cam").exists() and not (out / "masks").exists()
+
+
+def small_voc(folder):
+    """A data set in VOC's layout with labels and masks for every training image."""
+    write_data_set(folder / "VOC", {"train": 10, "val": 3}, side=64)
+    labels = folder / "labels"
+    labels.mkdir()
+    for path in (folder / "VOC/SegmentationClassAug").glob("train_*.png"):
+        shutil.copy(path, labels)
+    return folder / "VOC", labels
+
+
+def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_path):
+    """No --skip is needed, nothing is scored, and the network is there."""
+    voc, labels = small_voc(tmp_path)
+    shutil.rmtree(voc / "SegmentationClassAug")
+    out = tmp_path / "run"
+    encoder = "--encoder timm-mobilenetv3_small_minimal_100 --encoder-weights none"
+    done = run_script(
+        *("quickstart.py", "--voc", voc, "--out", out, "--labels", labels, "--workers", 0, "--no-baseline"),
+        *("--method", "max_iou_imp2", "--with", f"deeplab={encoder} --steps 2 --crop-size 64 --batch-size 2"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "none of its ids has ground truth" in done.stdout and "no ground truth; share of the pixels" in done.stdout
+    assert [path.name for path in (out / "deeplab").iterdir()] == ["enhanced"]
+    assert load_checkpoint(out / "deeplab/enhanced/last.pth").classes.names == CLASSES.names
+    assert not (out / "scores").exists()
+    changes = json.loads((out / "summary.json").read_text())["changes"]
+    lines = (out / "changes.csv").read_text().splitlines()
+    assert changes["images"] == 10 and len(lines) == 11
+    shares = [float(line.split(",")[1]) for line in lines[1:]]
+    assert shares == sorted(shares, reverse=True) and max(shares) > 0
+    assert changes["changed_share"] == pytest.approx(sum(shares) / 10, abs=1e-6)
+    assert sum(row["share_after"] for row in changes["classes"].values()) == pytest.approx(1)
+    assert changes["most_changed"][0][0] == lines[1].split(",")[0]
+    assert (out / "merge_example.png").stat().st_size > 1000
+
+
+def test_the_share_that_changed_is_that_of_the_pixels(tmp_path):
+    for folder, value in (("before", 1), ("after", 2)):
+        label = np.zeros((4, 5), np.uint8)
+        label[0, :3] = value
+        write_label(tmp_path / folder / "a.png", label)
+    change = change_of(tmp_path / "before", tmp_path / "after", "a")
+    assert change.share == 3 / 20
+    assert change.before[[0, 1, 2]].tolist() == [17, 3, 0] and change.after[[0, 1, 2]].tolist() == [17, 0, 3]
+    assert change_of(tmp_path / "before", tmp_path / "after", "missing") is None
+
+
+def test_only_what_has_ground_truth_is_scored(tmp_path):
+    voc, labels = small_voc(tmp_path)
+    for number in range(4):
+        (voc / f"SegmentationClassAug/train_{number:04}.png").unlink()
+    done = run_script("quickstart.py", "--voc", voc, "--out", tmp_path / "run", "--labels", labels, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "6 of 10 ids have ground truth" in done.stdout
+    assert "--mode compare" in done.stdout
+    shutil.rmtree(voc / "SegmentationClassAug")
+    done = run_script("quickstart.py", "--voc", voc, "--out", tmp_path / "run", "--val-list", voc / "list", "--dry-run")
+    assert done.returncode == 2 and "no such file" in done.stderr
+    val = voc / "ImageSets/Segmentation/val.txt"
+    done = run_script("quickstart.py", "--voc", voc, "--out", tmp_path / "run", "--val-list", val, "--dry-run")
+    assert done.returncode == 2 and "none of its 3 ids has ground truth" in done.stderr
+
+
+def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path):
+    done = run_script("quickstart.py", "--out", tmp_path / "run", "--dry-run", "--no-baseline")
+    assert done.returncode == 0, done.stderr
+    for script in ("train_transcam", "generate_cams", "generate_sam_masks", "main", "check_pseudo_label"):
+        assert f"python {script}.py --" in done.stdout
+    assert done.stdout.count("python train_deeplabv3.py") == 1, "one network with --no-baseline"
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_will_be_downloaded_is_said_before_anything_starts(tmp_path, monkeypatch):
+    environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
+    command = ("quickstart.py", "--voc", tmp_path / "VOC", "--out", tmp_path / "run", "--download", "--dry-run")
+    done = run_script(*command, env=environment)
+    if done.returncode:  # a disk without that much room is refused
+        assert "GB are free on this disk" in done.stderr
+    else:
+        assert "python prepare_voc.py --download" in done.stdout and "--model vit_h" in done.stdout
+    for said in ("PASCAL VOC 2012", "2.00 GB", "SBD", "1.42 GB", "SAM's checkpoint", "2.56 GB", "disk in all"):
+        assert said in done.stdout
+    assert not (tmp_path / "VOC").exists() and not (tmp_path / "run").exists()
+
+
+def test_a_disk_without_room_is_refused_before_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path: SimpleNamespace(free=5_000_000_000))
+    with pytest.raises(InputError, match="5.0 GB are free.*another disk"):
+        downloads.announce(Settings(voc=tmp_path / "VOC", out=tmp_path / "run", download=True))
+
+
+@pytest.mark.parametrize(
+    "windows, text, parts",
+    [
+        (True, r"--weights C:\nets\new.pth --epochs 3", ["--weights", r"C:\nets\new.pth", "--epochs", "3"]),
+        (True, r'--weights "C:\my nets\new.pth"', ["--weights", r"C:\my nets\new.pth"]),
+        (False, r"--weights my\ nets/new.pth", ["--weights", "my nets/new.pth"]),
+    ],
+)
+def test_options_with_backslashes(windows, text, parts):
+    assert split_options(text, windows) == parts

@@ -6,10 +6,12 @@ import argparse
 import errno
 import math
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -178,7 +180,7 @@ class Parser(argparse.ArgumentParser):
             self._titled[title] = self.add_argument_group(title)
         return self._titled[title]
 
-    def add_common(self, *names: str, required: Sequence[str] = (), **changes: dict[str, Any]) -> None:
+    def add_common(self, *names: str, required: Sequence[str] = (), **changes: Any) -> None:
         """Add options that mean the same everywhere, each to its group.
 
         Args:
@@ -212,6 +214,12 @@ class Parser(argparse.ArgumentParser):
             return arg
         name, equals, value = arg.partition("=")
         return name.replace("_", "-") + equals + value
+
+
+def quoted(words: Iterable[object]) -> str:
+    """A command line that can be pasted into this system's shell."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def class_indices(names: str | None, classes) -> list[int] | None:

@@ -13,7 +13,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from util.runtime.errors import InputError
 
@@ -120,7 +120,7 @@ def read_text(path: str | os.PathLike) -> str:
         raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8") from None
 
 
-def read_json(path: str | os.PathLike) -> object:
+def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -129,7 +129,7 @@ def read_json(path: str | os.PathLike) -> object:
     return parse_json(read_bytes(path), path)
 
 
-def parse_json(data: bytes, path: str | os.PathLike) -> object:
+def parse_json(data: bytes, path: str | os.PathLike) -> Any:
     """Parse JSON bytes that came from ``path``, which is named in the error."""
     try:
         return json.loads(data)

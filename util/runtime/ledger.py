@@ -12,13 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from io import FileIO
 from pathlib import Path
 
 from tqdm import tqdm
 
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import digest, file_digest, make_folder, read_bytes, write_bytes
-from util.runtime.locking import lock_folder
+from util.runtime.locking import Lock, lock_folder
 from util.runtime.provenance import Code, code_digest, write_run_json
 
 
@@ -58,7 +59,8 @@ class Stage:
         self.done: dict[str, dict] = {}
         self._code = list(code)
         self.fingerprint = digest(json.dumps(options, sort_keys=True, default=str), code_digest(self._code))
-        self._lock = self._ledger = None
+        self._lock: Lock | None = None
+        self._ledger: FileIO | None = None
 
     def __enter__(self) -> Stage:
         make_folder(self.out)
@@ -87,12 +89,14 @@ class Stage:
         return entry_is_current(self.done.get(image_id), key, self.out)
 
     def record(self, image_id: str, key: str, paths: Iterable[str | os.PathLike]) -> None:
-        """Note that an image is done; its files must lie in the stage's folder already."""
+        """Note that an image is done; its files must be in the stage's folder already."""
         self.note({"id": image_id, "key": key, "files": describe_files(paths, self.out)})
 
     def note(self, entry: dict) -> None:
         """Append an entry made by `describe_files` in a worker process."""
         self.done[entry["id"]] = entry
+        if self._ledger is None:
+            raise ValueError("a stage is a context manager: enter it before anything is recorded")
         try:
             self._ledger.write((json.dumps(entry) + "\n").encode())
         except OSError as error:
@@ -104,9 +108,10 @@ class Stage:
         tqdm.write(f"{image_id}: {message}", file=sys.stderr)
 
     def finish(self) -> int:
-        """Sort the ledger, sum up the failures, and give the exit code: 0, or 1 if an image failed."""
+        """Sort the ledger, report the failures, and give the exit code: 0, or 1 if an image failed."""
         ledger = "".join(json.dumps(self.done[image_id]) + "\n" for image_id in sorted(self.done))
-        self._ledger.close()
+        if self._ledger is not None:
+            self._ledger.close()
         write_bytes(self._ledger_path(), ledger.encode())
         self._ledger = None
         if self.failures:

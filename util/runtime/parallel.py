@@ -20,7 +20,8 @@ from util.runtime.progress import Progress
 from util.runtime.signals import signals_held
 
 MOST_WORKERS = 61 if sys.platform == "win32" else 1024  # Windows waits for at most this many processes at once
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def run_parallel(

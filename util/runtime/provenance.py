@@ -22,8 +22,10 @@ from util.runtime.files import digest, file_digest, read_bytes, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 Code = Callable | ModuleType | str | os.PathLike  # whatever source a result depends on
-PACKAGES = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "segment-anything", "timm",
-            "segmentation-models-pytorch", "scikit-image")  # fmt: skip
+PACKAGES = (
+    *("numpy", "opencv-python-headless", "pillow", "torch", "torchvision", "segment-anything", "timm"),
+    *("segmentation-models-pytorch", "scikit-image"),
+)
 
 
 @cache
@@ -97,7 +99,10 @@ def source_file(code: Code) -> Path:
     """The file that a function, class or module is written in; a path stays a path."""
     if isinstance(code, str | os.PathLike):
         return Path(code).resolve()
-    return Path(inspect.getsourcefile(inspect.unwrap(code))).resolve()
+    file = inspect.getsourcefile(inspect.unwrap(code) if callable(code) else code)
+    if file is None:
+        raise TypeError(f"{code!r} has no source file")
+    return Path(file).resolve()
 
 
 @cache

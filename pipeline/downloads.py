@@ -1,0 +1,99 @@
+"""What ``--download`` fetches, and how much disk a run takes: said before anything starts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.options import Settings
+from pipeline.plan import Argument
+from pipeline.steps import Command
+from util.data.voc_archives import SBD, VOC, place_of
+from util.runtime.download import cache_folder
+from util.runtime.errors import InputError
+
+GB = 1e9
+# Bytes of the published SAM checkpoints, and of the encoder weights that the two networks start from.
+SAM_FILES = {
+    "vit_h": ("sam_vit_h_4b8939.pth", 2_564_550_879),
+    "vit_l": ("sam_vit_l_0b3195.pth", 1_249_524_607),
+    "vit_b": ("sam_vit_b_01ec64.pth", 375_042_383),
+}
+ENCODER_BYTES = 14_000_000
+# Bytes that the stages write for VOC's 10,582 training images, and that the prepared folder takes beside the archives.
+PREPARED_BYTES, RESULT_BYTES = 2_300_000_000, 9_000_000_000
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a run downloads or writes: what, its size in bytes, and where it goes."""
+
+    what: str
+    size: int
+    place: Path
+    is_download: bool = True
+
+
+def archives_folder(settings: Settings) -> Path:
+    """Where the archives are downloaded to."""
+    return settings.archives or (settings.voc or Path()) / "archives"
+
+
+def prepare_voc(settings: Settings) -> Command:
+    """The command that brings the archives into the folder ``--voc``."""
+    options: list[Argument] = ["--download", "--archives", archives_folder(settings), "--workers", settings.workers]
+    return Command(
+        "prepare_voc.py", [*options, *(["--overwrite"] if settings.overwrite else [])], settings.voc or Path()
+    )
+
+
+def needs_of(settings: Settings) -> list[Need]:
+    """What is not there yet."""
+    root, folder = settings.voc or Path(), archives_folder(settings)
+    found = [Need(part.what, part.size, folder / part.file) for part in (VOC, SBD) if place_of(part, folder) is None]
+    if settings.masks is None and settings.sam_checkpoint is None:
+        name, size = SAM_FILES[settings.sam_model or "vit_h"]
+        if not (cache_folder() / name).is_file():
+            found.append(Need("SAM's checkpoint", size, cache_folder() / name))
+    found.append(Need("ImageNet weights of an encoder", ENCODER_BYTES, cache_folder()))
+    if not (root / "cls_labels.npy").exists():
+        found.append(Need("the prepared data set", PREPARED_BYTES, root, is_download=False))
+    found.append(Need("the results", RESULT_BYTES, settings.out, is_download=False))
+    return found
+
+
+def announce(settings: Settings) -> None:
+    """Print what will be downloaded and written.
+
+    Raises:
+        InputError: if a disk has too little room for what goes to it.
+    """
+    found = needs_of(settings)
+    print("This run downloads, unless it is there already:")
+    for need in found:
+        if need.is_download:
+            print(f"  {need.what:<50}{need.size / GB:>6.2f} GB   to {need.place}")
+    print("and writes about:")
+    for need in found:
+        if not need.is_download:
+            print(f"  {need.what:<50}{need.size / GB:>6.2f} GB   to {need.place}")
+    print(f"  {'disk in all':<50}{sum(need.size for need in found) / GB:>6.2f} GB", flush=True)
+    _check_room(found)
+
+
+def _check_room(found: list[Need]) -> None:
+    wanted: dict[int, int] = {}
+    names: dict[int, Path] = {}
+    for need in found:
+        folder = next(part for part in (need.place.absolute(), *need.place.absolute().parents) if part.exists())
+        device = folder.stat().st_dev
+        wanted[device] = wanted.get(device, 0) + need.size
+        names[device] = folder
+    for device, size in wanted.items():
+        free = shutil.disk_usage(names[device]).free
+        if free < size:
+            raise InputError(
+                f"{names[device]}: {free / GB:.1f} GB are free on this disk, about {size / GB:.1f} GB are needed; free "
+                "some, or put --voc, --archives, --out or TORCH_HOME on another disk"
+            )

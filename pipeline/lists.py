@@ -1,0 +1,51 @@
+"""The ids that each stage works on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.plan import Plan, is_there, write_list
+from util.data.ids import read_id_list
+from util.data.labels import label_path
+from util.data.mask_files import masks_path
+from util.runtime.errors import InputError
+
+
+def work_list(plan: Plan) -> Path:
+    """The ids that get CAM labels and masks: all that are trained on, scored or chosen on, and that can be merged.
+
+    Raises:
+        InputError: if given masks belong to none of them.
+    """
+    if plan.settings.dry_run:
+        return write_list(plan, "work", [])
+    parts = [part for part in (plan.train, plan.label, plan.tune) if part]
+    ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part, plan.images)))
+    if plan.settings.masks:
+        ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
+    if not ids:
+        raise InputError(f"{plan.masks}: no masks for any id of {', '.join(map(str, parts))}; check --masks")
+    return write_list(plan, "work", ids)
+
+
+def usable_list(plan: Plan, source: Path, name: str) -> Path:
+    """The ids of a list that have both a pseudo label and masks; says so when some have not.
+
+    Raises:
+        InputError: if none has.
+    """
+    if plan.settings.dry_run:
+        return write_list(plan, name, [])
+    ids = read_id_list(source, plan.images)
+    usable = [i for i in ids if is_there(label_path, plan.cam_labels, i) and is_there(masks_path, plan.masks, i)]
+    if not usable:
+        raise InputError(
+            f"{source}: none of its {len(ids)} ids has a label in {plan.cam_labels} and masks in {plan.masks}; "
+            "check the folders or run the stages that make them"
+        )
+    if len(usable) < len(ids):
+        print(
+            f"{source}: {len(usable)} of {len(ids)} ids have a label in {plan.cam_labels} and masks in {plan.masks}; "
+            "the others are left out from here on"
+        )
+    return write_list(plan, name, usable)

@@ -1,0 +1,176 @@
+"""The command line of the quickstart."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from merge import RECOMMENDED
+from util.runtime.cli import Parser, default_workers, real, whole
+
+STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
+SAM_MODELS = ("vit_h", "vit_l", "vit_b")
+
+
+@dataclass
+class Settings:
+    """The parsed options; names and meaning are those of the help.
+
+    Attributes:
+        extra: stage -> further options of its scripts, from ``--with``.
+        baseline: whether a network is trained on the CAM labels as well.
+    """
+
+    out: Path = Path("quickstart")
+    device: str = "auto"
+    workers: int = default_workers()
+    seed: int = 0
+    overwrite: bool = False
+    skip: list[str] = field(default_factory=list)
+    only: list[str] | None = None
+    extra: dict[str, list[str]] = field(default_factory=dict)
+    dry_run: bool = False
+    method: str | None = None
+    baseline: bool = True
+    processes: int | None = None
+    sam_checkpoint: Path | None = None
+    sam_model: str | None = None
+    masks: Path | None = None
+    count: int = 240
+    effort: float = 1.0
+    voc: Path | None = None
+    download: bool = False
+    archives: Path | None = None
+    images: Path | None = None
+    gt: Path | None = None
+    labels: Path | None = None
+    image_labels: Path | None = None
+    class_names: Path | None = None
+    train_list: Path | None = None
+    label_list: Path | None = None
+    val_list: Path | None = None
+    tune_list: Path | None = None
+
+
+# What only real data has.
+_REAL = (
+    *("download", "archives", "images", "gt", "labels", "image_labels", "class_names"),
+    *("train_list", "label_list", "val_list", "tune_list"),
+)
+
+
+def parse(description: str | None, arguments: list[str] | None = None) -> Settings:
+    """Parse the command line; ends the process with a message where options do not go together."""
+    parser = _parser(description)
+    parsed = vars(parser.parse_args(arguments))
+    parsed["extra"] = _parse_extra(parser, parsed["extra"])
+    settings = Settings(**parsed)
+    if settings.sam_checkpoint and settings.masks:
+        parser.error("--sam-checkpoint makes masks, --masks takes made ones; give one of them")
+    given = [name for name in _REAL if parsed[name]]
+    if settings.voc is None and given:
+        parser.error(f"--{given[0].replace('_', '-')} goes with --voc DIR")
+    if settings.archives and not settings.download:
+        parser.error("--archives is where --download puts the archives; give --download as well")
+    return settings
+
+
+def _parser(description: str | None) -> Parser:
+    parser = Parser(description)
+    parser.add_common("out", "device", "workers", "seed", "overwrite")
+    _add_stage_options(parser)
+    _add_data_options(parser)
+    parser.set_defaults(**{option.name: _default(option) for option in fields(Settings) if option.name != "extra"})
+    return parser
+
+
+def _default(option) -> object:
+    return option.default_factory() if callable(option.default_factory) else option.default
+
+
+def _add_stage_options(parser: Parser) -> None:
+    stages = parser.group("stages")
+    stages.add_argument("--skip", nargs="+", choices=STAGES, metavar="STAGE", help="leave these stages out")
+    stages.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE", help="run only these stages")
+    stages.add_argument(
+        "--with",
+        dest="extra",
+        action="append",
+        default=[],
+        metavar="STAGE=OPTIONS",
+        help="more options for a stage's script, in quotes",
+    )
+    stages.add_argument("--dry-run", action="store_true", help="print the plan with its commands, and run nothing")
+    stages.add_argument(
+        "--method", metavar="NAME", help=f"strategy to train on (default: the best on --tune-list, or {RECOMMENDED})"
+    )
+    stages.add_argument(
+        "--no-baseline",
+        dest="baseline",
+        action="store_false",
+        help="train one network, on the enhanced labels, and none on the CAM labels",
+    )
+    stages.add_argument(
+        "--processes", type=whole(1), metavar="N", help="torchrun processes for networks (default: one per GPU)"
+    )
+
+
+def _add_data_options(parser: Parser) -> None:
+    masks = parser.group("masks (default: regions, which need no weights and are not a SAM's)")
+    masks.add_argument("--sam-checkpoint", type=Path, metavar="FILE", help="make masks with this SAM")
+    masks.add_argument("--sam-model", choices=SAM_MODELS, help="its encoder (default: by the file's name)")
+    parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": "take these masks"})
+    small = parser.group("generated data")
+    small.add_argument("--count", type=whole(8), metavar="N", help="number of training images")
+    small.add_argument("--effort", type=real(0, above=True), metavar="X", help="training length, times this")
+    real_data = parser.group("real data")
+    real_data.add_argument("--voc", type=Path, metavar="DIR", help="a folder in VOC's layout")
+    real_data.add_argument(
+        "--download",
+        action="store_true",
+        help="first fetch VOC 2012, SBD and a SAM checkpoint, and prepare --voc DIR from them",
+    )
+    real_data.add_argument("--archives", type=Path, metavar="DIR", help="where to (default: DIR/archives)")
+    changes: dict[str, dict] = {
+        "images": {"help": "folder of images (default: DIR/JPEGImages)"},
+        "gt": {"help": "ground truth, where there is any (default: DIR/SegmentationClassAug)"},
+        "labels": {"help": "take these pseudo labels; no CAM is trained", "aliases": ["cam-labels"]},
+        "image_labels": {"help": "(default: DIR/cls_labels.npy, .csv, Annotations)"},
+        "class_names": {"help": "(default: DIR/class_names.txt, or VOC's)"},
+    }
+    for name, change in changes.items():
+        parser.add_common(name.replace("_", "-"), required=(), **{name: {"group": real_data.title, **change}})
+    lists = "(default: DIR/ImageSets/Segmentation/%s.txt)"
+    for name, text in (
+        ("train", "trained on " + lists % "trainaug"),
+        ("label", "pseudo labels are scored on " + lists % "train"),
+        ("val", "DeepLabV3+ is scored on " + lists % "val"),
+        ("tune", "choose threshold and strategy by the ground truth of these (default: the recommended ones)"),
+    ):
+        real_data.add_argument(f"--{name}-list", type=Path, metavar="FILE", help=text)
+
+
+def _parse_extra(parser: argparse.ArgumentParser, texts: list[str]) -> dict[str, list[str]]:
+    """``STAGE=OPTIONS`` texts as stage -> list of arguments."""
+    extra: dict[str, list[str]] = {}
+    for text in texts:
+        stage, equals, options = text.partition("=")
+        if not equals or stage not in STAGES[1:]:
+            parser.error(f'--with {text!r}: write "STAGE=OPTIONS" with a stage of {", ".join(STAGES[1:])}')
+        try:
+            extra.setdefault(stage, []).extend(split_options(options))
+        except ValueError as error:
+            parser.error(f"--with {text!r}: {error}; close what is quoted")
+    return extra
+
+
+def split_options(text: str, windows: bool = os.name == "nt") -> list[str]:
+    """Options as the shell would part them; on Windows a backslash is part of a path.
+
+    Raises:
+        ValueError: if a quotation mark is open.
+    """
+    return shlex.split(text.replace("\\", "\\\\") if windows else text)

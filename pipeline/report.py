@@ -1,0 +1,146 @@
+"""The end of a run: tables, images, places, and what to type next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import changes
+from pipeline.plan import Plan, needs
+from util.data.images import read_image
+from util.runtime.cli import quoted
+from util.runtime.files import read_json, write_bytes, write_json
+from util.vis import save_image, stack_rows
+
+_SCORES = ("miou", "precision", "recall", "pixel_accuracy")
+_HEADER = f"{'mIoU':>8} {'change':>8} {'precision':>9} {'recall':>9} {'accuracy':>9}"
+
+
+def summary_of(plan: Plan) -> dict:
+    """What ``summary.json`` holds: the tables as numbers, and what was chosen how."""
+    how = "as asked" if plan.settings.method else f"the best on {plan.tune}" if plan.tune else "the recommended one"
+    summary: dict[str, Any] = {"chosen": plan.chosen(), "chosen_how": how}
+    if plan.label is not None:
+        comparison = read_json(needs(plan.out / "merge" / "compare.json", "compare", "a comparison"))
+        rows = {"CAM labels": comparison["input"], **comparison["methods"]}
+        summary |= {
+            "pseudo_labels": {row: {name: scores[name] for name in _SCORES} for row, scores in rows.items()},
+            "best_threshold": best_threshold(plan),
+            "pseudo_label_images": comparison["input"]["images"],
+            "classes": comparison["input"]["classes"],
+        }
+    else:
+        summary["changes"] = read_json(needs(plan.out / "changes.json", "compare", "what the merge changed"))
+    if plan.val is not None:
+        scored = {
+            name: read_json(needs(plan.out / "scores" / name / "metrics.json", "score", "a score"))
+            for name in plan.trainings()
+        }
+        first = next(iter(scored.values()))
+        summary |= {
+            "segmentation": {row: {name: scores[name] for name in _SCORES} for row, scores in scored.items()},
+            "segmentation_images": first["images"],
+            "segmentation_classes": first["classes"],
+        }
+    return {**summary, "checkpoint": str(plan.out / "deeplab" / "enhanced" / "last.pth")}
+
+
+def best_threshold(plan: Plan) -> dict | None:
+    """The threshold that the ground truth of the scored images would choose, and its mIoU; None if not known."""
+    path = plan.out / "cams" / "sweep.json"
+    if plan.is_real or not path.exists():
+        return None
+    swept = read_json(path)
+    return {"threshold": swept["best"], "miou": swept["miou"]}
+
+
+def _cells(scores: dict, base: dict) -> str:
+    change = f"{100 * (scores['miou'] - base['miou']):+8.2f}" if scores is not base else " " * 8
+    values = [100 * scores[name] for name in _SCORES[1:]]
+    return f"{100 * scores['miou']:8.2f} {change} " + " ".join(f"{value:9.2f}" for value in values)
+
+
+def tables(summary: dict, plan: Plan) -> str:
+    """The tables for a terminal, in per cent."""
+    parts = [_label_table(summary, plan) if plan.label is not None else changes.table(plan)]
+    if plan.val is not None:
+        parts.append(_network_table(summary, plan))
+    return "\n\n".join(parts)
+
+
+def _label_table(summary: dict, plan: Plan) -> str:
+    rows = summary["pseudo_labels"]
+    base = rows["CAM labels"]
+    lines = [
+        f"Pseudo labels of {plan.label}: {summary['pseudo_label_images']} images, {len(summary['classes'])} classes",
+        f"{'':<24}{_HEADER}",
+    ]
+    for name in ["CAM labels", *sorted((n for n in rows if n != "CAM labels"), key=lambda n: rows[n]["miou"])]:
+        mark = " *" if name == summary["chosen"] else ""
+        lines.append(f"{name + mark:<24}{_cells(rows[name], base)}")
+    if best := summary["best_threshold"]:
+        gain = 100 * (best["miou"] - base["miou"])
+        lines.append(f"{'CAM labels, best case':<24}{100 * best['miou']:8.2f} {gain:+8.2f}")
+        lines.append(
+            f"best case: the threshold ({best['threshold']:.2f}) that the ground truth would choose; nothing else uses it"
+        )
+    return "\n".join([*lines, f"* trained on: {summary['chosen_how']}"])
+
+
+def _network_table(summary: dict, plan: Plan) -> str:
+    rows = summary["segmentation"]
+    base = next(iter(rows.values()))
+    lines = [
+        f"Segmentation of {plan.val}: {summary['segmentation_images']} images, "
+        f"{len(summary['segmentation_classes'])} classes",
+        f"{'DeepLabV3+ trained on':<24}{_HEADER}",
+    ]
+    shown = {"cam_labels": "CAM labels", "enhanced": summary["chosen"]}
+    lines += [f"{shown[name]:<24}{_cells(row, base)}" for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def example_image(plan: Plan, count: int = 4) -> Path:
+    """The rows of the first images that ``main.py --mode vis`` drew, below each other."""
+    rows = sorted((plan.out / "merge" / "vis" / plan.chosen()).glob("*.png"))
+    if plan.label is None:  # the most changed ones, in that order
+        drawn = {row.stem: row for row in rows}
+        rows = [drawn[image_id] for image_id in changes.most_changed(plan) if image_id in drawn]
+        count = len(rows)
+    path = plan.out / "merge_example.png"
+    save_image(path, stack_rows([read_image(row) for row in rows[:count]]))
+    return path
+
+
+def write_report(plan: Plan, took: str) -> None:
+    """Write and print tables, images, places and what to type next."""
+    summary = summary_of(plan)
+    text = tables(summary, plan)
+    write_json(plan.out / "summary.json", summary)
+    write_bytes(plan.out / "tables.txt", (text + "\n").encode())
+    print(f"\n{'=' * 72}\n{text}\n")
+    print(f"took {took}\n")
+    print("\n".join(f"{name:<26}{path}" for name, path in _places(plan).items()))
+    if not plan.is_real:
+        print("\nOn real data, downloads included (7 GB; it says so before it starts):")
+        print("python quickstart.py --voc VOC2012 --download --out runs/voc")
+    print(f"\nThe network trained on the enhanced labels is {summary['checkpoint']}; look at it in the demo:")
+    print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", summary["checkpoint"]]), flush=True)
+
+
+def _places(plan: Plan) -> dict[str, Path]:
+    out = plan.out
+    places = {"most changed images" if plan.label is None else "images, label by label": example_image(plan)}
+    places["all of them"] = out / "merge" / "vis" / plan.chosen()
+    if plan.label is not None:
+        places["strategies compared"] = out / "merge" / "compare.png"
+    if plan.val is not None:
+        places["what DeepLabV3+ sees"] = out / "scores" / "enhanced" / "predictions" / "pictures"
+    return {
+        **places,
+        "CAM labels": plan.cam_labels,
+        "masks": plan.masks,
+        "enhanced labels": plan.enhanced,
+        "networks": out / "deeplab",
+        "these tables": out / "tables.txt",
+    }

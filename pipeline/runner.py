@@ -1,0 +1,70 @@
+"""Runs the stages one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pipeline import downloads
+from pipeline.estimate import Clock, clock
+from pipeline.options import Settings
+from pipeline.plan import Plan, make_plan, needs
+from pipeline.report import write_report
+from pipeline.stages import STAGES, Stage, stages_to_run
+from util.runtime.cli import EXIT_FAILED_IMAGES
+from util.runtime.files import make_folder
+from util.runtime.locking import lock_folder
+from util.runtime.provenance import write_run_json
+
+
+def run(settings: Settings) -> int:
+    """Run the pipeline, or with ``--dry-run`` print what it would run; the exit code.
+
+    Raises:
+        InputError: if something that it needs is missing, or a script refuses its input.
+    """
+    if settings.download:
+        downloads.announce(settings)
+    if settings.dry_run:
+        return _show(make_plan(settings))
+    with lock_folder(make_folder(settings.out)):
+        plan = make_plan(settings)
+        todo = stages_to_run(plan)
+        options = {name: value for name, value in asdict(settings).items() if name not in ("overwrite", "dry_run")}
+        write_run_json(settings.out / "run.json", options)
+        time = Clock(plan, todo)
+        code = 0
+        for number, stage in enumerate(todo):
+            print(f"\n[{number + 1}/{len(todo)}] {stage.name}: {stage.what}{time.note(number)}", flush=True)
+            code = max(code, _run_stage(stage, plan))
+        if todo[-1] is _last_possible(plan):
+            write_report(plan, clock(time.passed))
+        else:
+            names = ", ".join(stage.name for stage in todo)
+            print(f"\n{names} done in {clock(time.passed)}; results are in {plan.out}")
+        return code
+
+
+def _run_stage(stage: Stage, plan: Plan) -> int:
+    for path, maker, what in stage.needs:
+        needs(plan.out / path, maker, what)
+    failed = [step.run() for step in stage.steps(plan)]
+    return EXIT_FAILED_IMAGES if any(failed) else 0
+
+
+def _last_possible(plan: Plan) -> Stage:
+    """The stage that a whole run ends with: the scores, or the networks where nothing can be scored."""
+    return STAGES[-1] if plan.val is not None and plan.gt is not None else STAGES[-2]
+
+
+def _show(plan: Plan) -> int:
+    """Print the stages that would run, with their commands."""
+    todo = stages_to_run(plan)
+    time = Clock(plan, todo)
+    for number, stage in enumerate(todo):
+        rough = time.note(number) if plan.is_real else ""
+        print(f"\n[{number + 1}/{len(todo)}] {stage.name}: {stage.what}{rough}")
+        print(f"  makes {', '.join(str(plan.out / name) for name in stage.makes)}")
+        for step in stage.steps(plan):
+            print(f"  {step.shown}")
+    print("\nThis was a dry run; leave --dry-run out to run it.")
+    return 0

@@ -1,0 +1,226 @@
+"""The stages, in their order: what each needs, what it makes, and the steps that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline import changes
+from pipeline.downloads import prepare_voc
+from pipeline.lists import usable_list, work_list
+from pipeline.options import SAM_MODELS
+from pipeline.plan import Argument, Plan, needs
+from pipeline.steps import Action, Command, Step
+from util.data.synthetic import write_data_set
+from util.runtime.errors import InputError
+from util.runtime.files import read_json
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the pipeline.
+
+    Attributes:
+        name: as ``--skip``, ``--only`` and ``--with`` call it.
+        what: it does, for the terminal.
+        steps: plan -> the steps. Each is run before the next is asked for, so that one may rest on the one before.
+        makes: folders below OUT.
+        needs: (file below OUT, stage that makes it, what it is).
+        seconds: that it takes on the generated data with two cores; they only weigh the estimate of the time left.
+    """
+
+    name: str
+    what: str
+    steps: Callable[[Plan], Iterable[Step]]
+    makes: tuple[str, ...]
+    needs: tuple[tuple[str, str, str], ...]
+    seconds: float
+
+
+def _data(plan: Plan) -> Iterator[Step]:
+    settings = plan.settings
+    if settings.download:
+        yield prepare_voc(settings)
+        return
+    out, counts = plan.out / "data", {"train": settings.count, "val": max(4, settings.count // 3)}
+
+    def draw() -> None:
+        write_data_set(out, counts, seed=settings.seed, workers=settings.workers, overwrite=settings.overwrite)
+
+    yield Action(f"draw {counts['train']} + {counts['val']} images to {out}", draw)
+
+
+def _cam(plan: Plan) -> Iterator[Step]:
+    arguments: list[Argument] = ["--images", plan.images, "--list", plan.train, "--image-labels", plan.image_labels]
+    yield Command("train_transcam.py", [*arguments, *_training(plan, "cam")], plan.out / "cam", plan.processes)
+
+
+def _training(plan: Plan, stage: str) -> list[Argument]:
+    """Options that both training scripts take."""
+    return [*_network(plan), "--seed", plan.settings.seed, *plan.overwrite, "--save-minutes", 1, *plan.extra(stage)]
+
+
+def _network(plan: Plan) -> list[Argument]:
+    return [*plan.names, "--device", plan.settings.device, "--workers", plan.settings.workers]
+
+
+def _labels(plan: Plan) -> Iterator[Step]:
+    out = plan.out / "cams"
+    common: list[Argument] = [
+        *("--checkpoint", plan.out / "cam" / "last.pth", "--images", plan.images),
+        *("--image-labels", plan.image_labels, *_network(plan), *plan.extra("labels")),
+    ]
+
+    def command(ids: Path, *more: Argument) -> Command:
+        return Command("generate_cams.py", [*common, "--list", ids, *more], out, plan.processes)
+
+    overwrite = plan.overwrite
+    threshold: list[Argument] = []
+    if plan.tune and plan.gt:
+        yield command(plan.tune, "--sweep", "--gt", plan.gt, *overwrite)
+        overwrite = []  # what the sweep has just made is used
+        threshold = ["--bg-threshold", "BEST" if plan.settings.dry_run else read_json(out / "sweep.json")["best"]]
+    yield command(work_list(plan), *threshold, *overwrite)
+    if not plan.is_real and plan.label and plan.gt:
+        # For a row of the table alone: what the best threshold would give, which only the ground truth knows.
+        yield command(plan.label, "--sweep", "--gt", plan.gt)
+
+
+def _masks(plan: Plan) -> Iterator[Step]:
+    model = sam_options(plan)
+    arguments: list[Argument] = ["--images", plan.images, "--list", work_list(plan), "--device", plan.settings.device]
+    yield Command(
+        "generate_sam_masks.py",
+        [*model, *arguments, *plan.overwrite, *plan.extra("masks")],
+        plan.out / "masks",
+        1 if "regions" in model else plan.processes,
+    )
+
+
+def sam_options(plan: Plan) -> list[Argument]:
+    """Which masks are made.
+
+    Raises:
+        InputError: if the checkpoint's encoder is not known.
+    """
+    settings = plan.settings
+    if settings.sam_checkpoint is None:
+        return ["--model", settings.sam_model or "vit_h"] if settings.download else ["--model", "regions"]
+    named = (model for model in SAM_MODELS if model in settings.sam_checkpoint.name)
+    name = settings.sam_model or next(named, None)
+    if name is None:
+        raise InputError(
+            f"{settings.sam_checkpoint}: its name does not say which encoder it has; give --sam-model vit_h, vit_l or vit_b"
+        )
+    return ["--model", name, "--checkpoint", settings.sam_checkpoint]
+
+
+def _merging(plan: Plan) -> list[Argument]:
+    soft: list[Argument] = ["--cam-path", plan.soft_cams] if plan.soft_cams else []
+    return [
+        *("--pseudo-path", plan.cam_labels, "--sam-path", plan.masks, *soft, "--image-labels", plan.image_labels),
+        *(*plan.names, "--workers", plan.settings.workers, *plan.overwrite),
+    ]
+
+
+def _compare(plan: Plan) -> Iterator[Step]:
+    common, out = _merging(plan), plan.out / "merge"
+    train = usable_list(plan, plan.train, "train")
+    shown: list[Argument] = ["--images-path", plan.images, "--seed", plan.settings.seed]
+
+    def command(mode: str, ids: Path, *more: Argument, out: Path = out) -> Command:
+        return Command("main.py", ["--mode", mode, *common, "--image-list", ids, *more], out)
+
+    if plan.tune and plan.gt:
+        tune = usable_list(plan, plan.tune, "tune")
+        yield command("compare", tune, "--gt-dir", plan.gt, *plan.extra("compare"), out=plan.out / "merge_tune")
+    method: list[Argument] = ["--method", plan.chosen()]
+    if plan.label is None or plan.gt is None:
+        yield command("merge", train, *method, *plan.extra("compare"))
+        yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
+        yield command("vis", train, *method, *shown, "--vis-sample", *changes.most_changed(plan))
+        return
+    labels = usable_list(plan, plan.label, "label")
+    yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("compare"))
+    if plan.settings.dry_run or train.read_bytes() != labels.read_bytes():
+        yield command("merge", train, *method)
+    best: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
+    yield command("vis", labels, *method, "--gt-dir", plan.gt, *shown, *best)
+
+
+def _check(plan: Plan) -> Iterator[Step]:
+    arguments: list[Argument] = [
+        *("--labels", plan.enhanced, "--list", plan.out / "lists" / "train.txt", "--images", plan.images),
+        *("--image-labels", plan.image_labels, *plan.names, "--workers", plan.settings.workers, *plan.extra("check")),
+    ]
+    yield Command("check_pseudo_label.py", arguments, plan.out / "check")
+
+
+def _deeplab(plan: Plan) -> Iterator[Step]:
+    for name, labels in plan.trainings().items():
+        arguments: list[Argument] = [
+            "--images",
+            plan.images,
+            "--labels",
+            labels,
+            "--list",
+            plan.out / "lists" / "train.txt",
+        ]
+        out = plan.out / "deeplab" / name
+        yield Command("train_deeplabv3.py", [*arguments, *_training(plan, "deeplab")], out, plan.processes)
+
+
+def _score(plan: Plan) -> Iterator[Step]:
+    for name in plan.trainings():
+        checkpoint = plan.out / "deeplab" / name / "last.pth"
+        if not plan.settings.dry_run:
+            needs(checkpoint, "deeplab", "a trained DeepLabV3+")
+        arguments: list[Argument] = [
+            *("--checkpoint", checkpoint, "--images", plan.images, "--gt", str(plan.gt), "--list", str(plan.val)),
+            *("--device", plan.settings.device, "--workers", plan.settings.workers, *plan.overwrite),
+            *plan.extra("score"),
+        ]
+        yield Command("evaluate_enhanced.py", arguments, plan.out / "scores" / name, plan.processes)
+
+
+_LISTS = ("lists/train.txt", "compare", "a list of the ids with labels and masks")
+STAGES = (
+    Stage("data", "get the images", _data, ("data",), (), 4),
+    Stage("cam", "train a classifier on image-level labels", _cam, ("cam",), (), 34),
+    Stage(
+        *("labels", "its class activation maps become pseudo labels", _labels, ("cams",)),
+        *((("cam/last.pth", "cam", "a trained classifier"),), 14),
+    ),
+    Stage("masks", "class-agnostic masks", _masks, ("masks",), (), 22),
+    Stage("compare", "merge labels and masks", _compare, ("lists", "merge", "merge_tune"), (), 4),
+    Stage("check", "are the enhanced labels fit to train on?", _check, ("check",), (_LISTS,), 1),
+    Stage("deeplab", "train DeepLabV3+", _deeplab, ("deeplab",), (_LISTS,), 133),
+    Stage("score", "score it on held-out images", _score, ("scores",), (), 12),
+)
+
+
+def stages_to_run(plan: Plan) -> list[Stage]:
+    """The stages in their order, without those that are not asked for, or whose result is given.
+
+    Raises:
+        InputError: if none is left.
+    """
+    settings = plan.settings
+    given = {
+        "data": plan.is_real and not settings.download,
+        "cam": settings.labels is not None,
+        "labels": settings.labels is not None,
+        "masks": settings.masks is not None,
+    }
+    impossible = {"data": given["data"], "score": plan.val is None or plan.gt is None}
+    wanted = settings.only or [stage.name for stage in STAGES if not given.get(stage.name)]
+    todo = [
+        stage
+        for stage in STAGES
+        if stage.name in wanted and stage.name not in settings.skip and not impossible.get(stage.name)
+    ]
+    if not todo:
+        raise InputError("no stage is left to run; look at --only and --skip, and at what has ground truth")
+    return todo

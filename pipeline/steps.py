@@ -1,0 +1,139 @@
+"""What a stage does, step by step: a script of this project, run as a user would, or a function."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.plan import Argument
+from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, quoted
+from util.runtime.errors import InputError
+from util.runtime.locking import lock_folder
+from util.runtime.signals import end_with_parent
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
+TORCHRUN = """
+import sys
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import main
+try:
+    main(sys.argv[1:])
+except ChildFailedError as error:
+    sys.exit(1 if {failure.exitcode for failure in error.failures.values()} == {1} else 2)
+"""
+
+
+@dataclass(frozen=True)
+class Action:
+    """A function of this project that a stage calls; ``shown`` says what it does."""
+
+    shown: str
+    call: Callable[[], object]
+
+    def run(self) -> int:
+        """Call it; the exit code is always 0."""
+        self.call()
+        return 0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A script, its arguments but for ``--out``, and the folder that it writes to.
+
+    Attributes:
+        processes: of torchrun; 1 runs the script without it.
+    """
+
+    script: str
+    arguments: list[Argument]
+    out: Path
+    processes: int = 1
+
+    @property
+    def shown(self) -> str:
+        """As one would type it."""
+        launcher = "python" if self.processes == 1 else f"torchrun --standalone --nproc-per-node {self.processes}"
+        return f"{launcher} {quoted([self.script, *self._words()])}"
+
+    def _words(self) -> list[str]:
+        return [*map(str, self.arguments), "--out", str(self.out)]
+
+    def run(self) -> int:
+        """Run it, and give its exit code: 0, or 1 if some images failed.
+
+        Raises:
+            InputError: if it refuses its input.
+            KeyboardInterrupt: if it, or this process, was interrupted.
+        """
+        command = [sys.executable]
+        if self.processes > 1:
+            command += ["-c", TORCHRUN, "--standalone", "--nproc-per-node", str(self.processes)]
+        print(f"$ {self.shown}", flush=True)
+        wait_for_lock(self.out)
+        code = _run_child([*command, str(ROOT / self.script), *self._words()])
+        if code in (EXIT_INTERRUPTED, -signal.SIGINT):
+            raise KeyboardInterrupt
+        if code not in (0, EXIT_FAILED_IMAGES):
+            how = f"exit code {code}" if code > 0 else f"signal {-code}"
+            raise InputError(f"{self.script} stopped with {how}, see above; fix it and re-run the command to resume")
+        return code
+
+
+Step = Command | Action
+
+
+def _run_child(command: list[str]) -> int:
+    """Run a command in a process group of its own, and give its exit code.
+
+    Ctrl-C so reaches this process alone, which passes on one signal: a network in training is saved. The second signal
+    stops the child at once.
+    """
+    options: dict[str, Any] = {}
+    if hasattr(os, "killpg"):
+        options = {"start_new_session": True, "preexec_fn": partial(end_with_parent, "SIGTERM")}
+    elif hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP"):
+        options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    child = subprocess.Popen(command, **options)
+    try:
+        return child.wait()
+    except BaseException:
+        child.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+        try:
+            child.wait()
+        except BaseException:
+            if hasattr(os, "killpg"):
+                os.killpg(child.pid, signal.SIGKILL)
+            else:
+                child.kill()
+            child.wait()
+            raise
+        raise
+
+
+def wait_for_lock(out: Path, seconds: float = 120) -> None:
+    """Wait until no process of a run that was killed writes to a folder any more.
+
+    Raises:
+        InputError: if one still does after ``seconds``.
+    """
+    if not out.is_dir():
+        return
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            lock_folder(out).close()
+            return
+        except InputError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
