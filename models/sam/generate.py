@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from models.common.precision import choose_precision
 from models.sam import checkpoints, families, generator, options, prompted, prompts, sources, text
@@ -25,6 +24,7 @@ from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
+from util.runtime.progress import Progress
 from util.vis import draw_masks, panel_row, save_image
 
 
@@ -58,16 +58,10 @@ def run(args: argparse.Namespace) -> int:
             dist.barrier()  # every process has read what is done before one of them goes on
             work = find_work(args, stage, setup.source, dist.shard(ids))
             write_all(args, dist, stage, setup, work)
-            # Rank 0 ends last, since its lock keeps other runs out, and its ledger, the last that is read, knows all.
-            mine = {image_id: stage.done[image_id] for image_id in dist.shard(ids) if image_id in stage.done}
-            done = dist.gather(mine)
-            if dist.is_main:
-                for entries in done:
-                    stage.done.update(entries)
-            codes = dist.gather(stage.finish())
+            code = stage.finish_together(dist)
             if dist.is_main:
                 preview(args, ids)
-        return max(codes)
+        return code
 
 
 # --- what makes the masks -----------------------------------------------------------------------------------------
@@ -208,7 +202,7 @@ def write_all(args: argparse.Namespace, dist: Dist, stage: Stage, setup: Setup, 
     """Images -> mask files; the next ones are decoded while the network works."""
     ids = list(work)
     batches = [ids[start : start + setup.batch] for start in range(0, len(ids), setup.batch)]
-    bar = tqdm(total=len(ids), desc="masks", unit="image", disable=not dist.is_main, dynamic_ncols=True)
+    bar = Progress(total=len(ids), desc="masks", unit="image", disable=not dist.is_main)
     with bar, ThreadPoolExecutor(max(2, setup.batch)) as pool:
 
         def read(part: Sequence[str]) -> list[Future]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from util.runtime.distributed import Dist
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import digest, file_digest, make_folder, read_bytes, write_bytes
 from util.runtime.locking import Lock, lock_folder
@@ -57,6 +58,7 @@ class Stage:
         self.rank = rank
         self.failures: dict[str, str] = {}
         self.done: dict[str, dict] = {}
+        self._own: set[str] = set()  # images of this process that are done
         self._code = list(code)
         self.fingerprint = digest(json.dumps(options, sort_keys=True, default=str), code_digest(self._code))
         self._lock: Lock | None = None
@@ -86,7 +88,10 @@ class Stage:
 
     def is_current(self, image_id: str, key: str) -> bool:
         """Whether the image was done with this very key and its files are still what was written."""
-        return entry_is_current(self.done.get(image_id), key, self.out)
+        current = entry_is_current(self.done.get(image_id), key, self.out)
+        if current:
+            self._own.add(image_id)
+        return current
 
     def record(self, image_id: str, key: str, paths: Iterable[str | os.PathLike]) -> None:
         """Note that an image is done; its files must be in the stage's folder already."""
@@ -95,6 +100,7 @@ class Stage:
     def note(self, entry: dict) -> None:
         """Append an entry made by `describe_files` in a worker process."""
         self.done[entry["id"]] = entry
+        self._own.add(entry["id"])
         if self._ledger is None:
             raise ValueError("a stage is a context manager: enter it before anything is recorded")
         try:
@@ -121,6 +127,17 @@ class Stage:
                 file=sys.stderr,
             )
         return 1 if self.failures else 0
+
+    def finish_together(self, dist: Dist) -> int:
+        """As `finish`, in every process of a run that shares out the images; the exit code is 1 if any image failed.
+
+        The main process's ledger, which is the last that is read, then knows what the others did: its own entries for
+        their images may be those of an earlier run, and would have them made again.
+        """
+        own = {image_id: self.done[image_id] for image_id in self._own}
+        for entries in dist.gather(own):
+            self.done.update(entries)
+        return max(dist.gather(self.finish()))
 
 
 def describe_files(paths: Iterable[str | os.PathLike], out: Path) -> dict[str, str]:

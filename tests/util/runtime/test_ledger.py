@@ -121,6 +121,32 @@ def test_processes_of_one_run_have_ledgers_of_their_own_and_read_all(tmp_path):
         assert all(stage.is_current(name, stage.key(name)) for name in "01")
 
 
+class Together:
+    """Two processes of a run, one after the other: what the first gave is there when the second gathers."""
+
+    def __init__(self):
+        self.given = []
+
+    def gather(self, value):
+        self.given.append(value)
+        return [value] if isinstance(value, int) else self.given[:]
+
+
+def test_after_a_changed_option_no_process_undoes_the_work_of_another(tmp_path):
+    """The main process read the entries of the run before, also those of images that are not its own."""
+    fill(tmp_path, ids=("a", "b"))
+    together = Together()
+    stages = {rank: Stage(tmp_path, {"size": 4}, rank=rank) for rank in (1, 0)}
+    for stage in stages.values():
+        stage.__enter__()
+    for stage, image_id in zip(stages.values(), "ba", strict=True):
+        stage.record(image_id, stage.key(image_id), [tmp_path / f"{image_id}.png"])
+        assert stage.finish_together(together) == 0
+        together.given = [entries for entries in together.given if not isinstance(entries, int)]
+        stage.__exit__()
+    assert fill(tmp_path, ids=("a", "b"), options={"size": 4}) == []
+
+
 def test_run_json_says_how_it_was_made(tmp_path):
     with Stage(tmp_path, {"size": 3}, made_from={"images": "JPEGImages"}) as stage:
         pass

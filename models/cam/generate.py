@@ -1,0 +1,232 @@
+"""The stage behind generate_cams.py: a classifier and images to soft CAMs, refined CAMs, and label maps or a threshold."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from models.cam import inference, labels, plain_cam, transcam
+from models.cam.classifier import load_classifier
+from models.common import refine
+from models.common.precision import DTYPES, choose_precision
+from util.data.cams import cam_file, read_cam, write_cam
+from util.data.classes import find_classes
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
+from util.data.images import find_image, image_size, read_image
+from util.data.labels import label_path, read_label, write_label
+from util.data.voc import ClassTable
+from util.runtime import distributed
+from util.runtime.cli import class_indices
+from util.runtime.distributed import Dist
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder, file_digest, make_folder, read_bytes, write_json
+from util.runtime.ledger import Stage
+from util.runtime.locking import lock_folder
+from util.runtime.parallel import batches_of, start_worker
+from util.runtime.progress import Progress
+from util.runtime.provenance import Code
+
+# Input sizes in pixels, and what they are the side or the long side of, by the classifier's method.
+SIZES = {"transcam": (256, 512, 768), "cam": (512, 640)}
+SHAPES = {"transcam": "square", "cam": "long"}
+Tags = dict[str, tuple[int, ...]]
+Classifier = plain_cam.PlainCAM | transcam.TransCAM
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make what is missing or out of date below ``args.out``; the exit code is 1 if an image failed."""
+    with (
+        distributed.init(args.device) as dist,
+        lock_folder(make_folder(args.out)) if dist.is_main else nullcontext(),
+    ):
+        # What the data says must be what the checkpoint was trained on; where it says nothing, the checkpoint's names count.
+        asked = find_classes((args.image_labels, args.gt, args.images), args.class_names, args.num_classes)
+        net, classes = load_classifier(args.checkpoint, asked)
+        check_folder(args.images, "images")
+        ids = read_id_list(args.list, args.images)
+        tags = read_image_labels(args.image_labels, classes, ids)
+        code = make_cams(args, dist, cast(Classifier, net), ids, tags)
+        folder = args.out / "cams"
+        if args.refine == "par":
+            dist.barrier()
+            code |= refine_cams(args, dist, ids, folder, args.out / "cams_par")
+            folder = args.out / "cams_par"
+        dist.barrier()
+        if args.sweep:
+            return code | (sweep(args, ids, folder, classes) if dist.is_main else 0)
+        return code | make_labels(args, dist, ids, folder, classes)
+
+
+def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[str], tags: Tags) -> int:
+    """Images -> OUT/cams; the exit code."""
+    method = net.config["method"]
+    sizes, shape = tuple(args.sizes or SIZES[method]), args.shape or SHAPES[method]
+    amp = DTYPES[choose_precision("--amp", args.amp, dist)]
+    options = {
+        **{"checkpoint": file_digest(args.checkpoint), "sizes": list(sizes), "shape": shape, "flip": args.flip},
+        **{"raw": args.raw, "amp": str(amp)},
+    }
+    code = [plain_cam if method == "cam" else transcam, inference]
+    with stage_of(args, dist, args.out / "cams", options, code, {"checkpoint": str(args.checkpoint)}) as stage:
+        keys, batches = find_work(args, stage, dist.shard(ids), tags)
+        todo = [image_id for batch in batches for image_id in batch]
+        place = {image_id: number for number, image_id in enumerate(todo)}
+        loader: DataLoader = DataLoader(
+            inference.ScaledImages(todo, args.images, sizes, shape == "square"),
+            batch_sampler=[[place[image_id] for image_id in batch] for batch in batches],
+            num_workers=args.workers,
+            collate_fn=list,
+            worker_init_fn=start_worker,
+        )
+        net = net.to(dist.device).to(memory_format=torch.channels_last)
+        with Progress(total=len(todo), desc="CAMs", unit="image", disable=not dist.is_main) as bar:
+            for batch in batches_of(loader):
+                good = [item for item in batch if item[2]]
+                for image_id, *_, message in (item for item in batch if not item[2]):
+                    stage.fail(image_id, message)
+                for image_id, cam in cams_of(args, dist, net, good, tags, amp):
+                    write_cam(stage.out, image_id, cam)
+                    stage.record(image_id, keys[image_id], [stage.out / f"{image_id}.npy"])
+                bar.update(len(batch))
+        return stage.finish_together(dist)
+
+
+def find_work(
+    args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: Tags
+) -> tuple[dict[str, str], list[list[str]]]:
+    """Keys of the images that can be read, and the batches of those whose soft CAMs are missing or out of date.
+
+    Rounding depends on how many images share a batch: batches are fixed by the list and made again as a whole, so that
+    a resumed run ends with the same bits as one that was never stopped.
+    """
+    keys: dict[str, str] = {}
+    wanted: set[int] = set()
+    for number, image_id in enumerate(ids):
+        try:
+            if image_id not in tags:
+                raise InputError(f"no image-level label in {args.image_labels}; add it or drop the id")
+            key = stage.key(read_bytes(find_image(args.images, image_id)), repr(tags[image_id]))
+        except InputError as error:
+            stage.fail(image_id, str(error))
+            continue
+        keys[image_id] = key
+        if not stage.is_current(image_id, key):
+            wanted.add(number // args.batch_size)
+    size = args.batch_size
+    return keys, [[i for i in ids[size * n : size * (n + 1)] if i in keys] for n in sorted(wanted)]
+
+
+def cams_of(
+    args: argparse.Namespace, dist: Dist, net: nn.Module, items: list[tuple], tags: Tags, amp: torch.dtype | None
+) -> Iterable[tuple[str, dict]]:
+    """Id and soft CAMs of each item of `inference.ScaledImages`."""
+    if not items:
+        return ()
+    ids, shapes, inputs, _ = zip(*items, strict=True)
+    asked = [tags[image_id] for image_id in ids]
+    cams = inference.multi_scale_cams(net, list(inputs), list(shapes), asked, args.flip, dist.device, amp, args.raw)
+    return zip(ids, cams, strict=True)
+
+
+def stage_of(
+    args: argparse.Namespace, dist: Dist, out: Path, options: dict[str, Any], code: Iterable[Code], made_from: dict
+) -> Stage:
+    """A stage into ``out``, with what all of them are made from."""
+    made_from = {**made_from, "images": str(args.images), "list": str(args.list)}
+    return Stage(out, options, code=code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank)
+
+
+def refine_cams(args: argparse.Namespace, dist: Dist, ids: list[str], source: Path, out: Path) -> int:
+    """OUT/cams and images -> OUT/cams_par; the exit code."""
+
+    def work(image_id: str) -> Path:
+        cam = read_cam(source, image_id)
+        if cam:
+            image = torch.from_numpy(read_image(find_image(args.images, image_id))).to(dist.device)
+            maps = torch.stack([torch.from_numpy(value) for value in cam.values()]).to(dist.device)
+            refined = inference.stretch(refine.refine_maps(image, maps)).cpu().numpy()
+            cam = dict(zip(cam, refined, strict=True))
+        write_cam(out, image_id, cam)
+        return out / f"{image_id}.npy"
+
+    with stage_of(args, dist, out, {}, [refine, inference], {"cams": str(source)}) as stage:
+        return each_image(args, dist, stage, ids, work, source, "refinement", with_images=True)
+
+
+def make_labels(args: argparse.Namespace, dist: Dist, ids: list[str], source: Path, classes: ClassTable) -> int:
+    """Soft CAMs -> OUT/labels; the exit code."""
+    out = args.out / "labels"
+
+    def work(image_id: str) -> Path:
+        shape = image_size(find_image(args.images, image_id))
+        label = labels.label_from_cams(read_cam(source, image_id), args.bg_threshold, shape)
+        write_label(out / f"{image_id}.png", label, classes.palette)
+        return out / f"{image_id}.png"
+
+    options = {"bg_threshold": args.bg_threshold, "classes": classes.names, "source": source.name}
+    with stage_of(args, dist, out, options, [labels], {"cams": str(source)}) as stage:
+        return each_image(args, dist, stage, ids, work, source, "labels")
+
+
+def each_image(
+    args: argparse.Namespace,
+    dist: Dist,
+    stage: Stage,
+    ids: list[str],
+    work: Callable[[str], Path],
+    source: Path,
+    description: str,
+    with_images: bool = False,
+) -> int:
+    """Run ``work(id) -> file written`` for every image whose soft CAM, or whose image, is new; the exit code."""
+    for image_id in Progress(dist.shard(ids), desc=description, unit="image", disable=not dist.is_main):
+        try:
+            parts = [read_bytes(cam_file(source, image_id))]
+            if with_images:
+                parts.append(read_bytes(find_image(args.images, image_id)))
+            key = stage.key(*parts)
+            if not stage.is_current(image_id, key):
+                stage.record(image_id, key, [work(image_id)])
+        except InputError as error:
+            stage.fail(image_id, str(error))
+    return stage.finish_together(dist)
+
+
+def sweep(args: argparse.Namespace, ids: list[str], source: Path, classes: ClassTable) -> int:
+    """Print the mIoU of every threshold against ``args.gt``, and write OUT/sweep.json; the exit code."""
+    curve = labels.ThresholdSweep(len(classes))
+    failed = 0
+    for image_id in Progress(ids, desc="sweep", unit="image"):
+        try:
+            curve.update(read_cam(source, image_id), read_label(label_path(args.gt, image_id), len(classes)))
+        except InputError as error:
+            failed += 1
+            tqdm.write(f"{image_id}: {error}", file=sys.stderr)
+    only = class_indices(args.classes, classes)
+    thresholds: list[float] = np.asarray(curve.thresholds).tolist()
+    rows = list(zip(thresholds, curve.scores(classes, only), curve.scores(classes), strict=True))
+    print("threshold   mIoU" + ("   mIoU of all present" if only else ""))
+    for threshold, scores, every in rows:
+        print(f"{threshold:9.2f} {100 * scores['miou']:6.2f}" + (f" {100 * every['miou']:21.2f}" if only else ""))
+    best, miou = curve.best(classes, only)
+    names = rows[0][1]["classes"]
+    over = f"over {', '.join(names)} on {curve.images} images of {args.list}"
+    print(f"best: --bg-threshold {best}, mIoU {100 * miou:.2f} {over}")
+    found = {"best": best, "miou": miou, "source": source.name, "list": str(args.list), "images": curve.images}
+    points = [
+        {"threshold": round(threshold, 4), "miou": scores["miou"], "miou_all_present": every["miou"]}
+        for threshold, scores, every in rows
+    ]
+    write_json(args.out / "sweep.json", {**found, "classes": names, "curve": points})
+    return 1 if failed else 0
