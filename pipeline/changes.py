@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.plan import Plan
+from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.labels import label_path, read_label
-from util.data.voc import load_classes
 from util.runtime.errors import InputError
 from util.runtime.files import read_json, write_bytes, write_json
 from util.runtime.parallel import run_parallel
@@ -63,7 +63,9 @@ def write_changes(plan: Plan, ids: Path) -> None:
     rows.writerows([change.image_id, f"{change.share:.6f}"] for change in found)
     write_bytes(plan.out / "changes.csv", text.getvalue().encode())
     before, after = (np.array([getattr(change, name) for change in found]) for name in ("before", "after"))
-    names = load_classes(plan.class_names).names
+    names = classes_of(
+        [plan.cam_labels, plan.image_labels], plan.class_names, ids=[each.image_id for each in found]
+    ).names
     present = [value for value in range(len(names)) if before[:, value].any() or after[:, value].any()]
     write_json(
         plan.out / "changes.json",

@@ -14,14 +14,21 @@ import sys
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from util.runtime.distributed import Dist
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import digest, file_digest, make_folder, read_bytes, write_bytes
 from util.runtime.locking import Lock, lock_folder
 from util.runtime.provenance import Code, code_digest, write_run_json
+
+
+class Processes(Protocol):
+    """Those of a run, as `util.runtime.distributed.Dist` knows them; a stage needs no torch."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's ``value``, in every process."""
 
 
 class Stage:
@@ -128,16 +135,16 @@ class Stage:
             )
         return 1 if self.failures else 0
 
-    def finish_together(self, dist: Dist) -> int:
+    def finish_together(self, processes: Processes) -> int:
         """As `finish`, in every process of a run that shares out the images; the exit code is 1 if any image failed.
 
         The main process's ledger, which is the last that is read, then knows what the others did: its own entries for
         their images may be those of an earlier run, and would have them made again.
         """
         own = {image_id: self.done[image_id] for image_id in self._own}
-        for entries in dist.gather(own):
+        for entries in processes.gather(own):
             self.done.update(entries)
-        return max(dist.gather(self.finish()))
+        return max(processes.gather(self.finish()))
 
 
 def describe_files(paths: Iterable[str | os.PathLike], out: Path) -> dict[str, str]:

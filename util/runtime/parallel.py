@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -98,14 +99,18 @@ def batches_of(loader: Iterable[Item]) -> Iterator[Item]:
 def _without_lost_workers(batches: Iterator[Item]) -> Iterator[Item]:
     try:
         yield from batches
+        return
     except RuntimeError as error:
         text = str(error)
         if not any(sign in text for sign in ("DataLoader worker (pid", "shared memory", "torch_shm", "No space left")):
             raise
-        raise InputError(
-            f"a loader's worker process ran out of memory ({text.strip().splitlines()[-1]}); give --workers 0, or more "
-            "shared memory (Docker: --shm-size 2g; otherwise a larger /dev/shm), and re-run to resume"
-        ) from None
+    # The other workers end with the iterator. It has references to itself, and the error, which is gone here, had one.
+    del batches
+    gc.collect()
+    raise InputError(
+        f"a loader's worker process ran out of memory ({text.strip().splitlines()[-1]}); give --workers 0, or more "
+        "shared memory (Docker: --shm-size 2g; otherwise a larger /dev/shm), and re-run to resume"
+    )
 
 
 def start_worker(number: int = 0) -> None:

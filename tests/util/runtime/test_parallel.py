@@ -129,6 +129,30 @@ def test_lost_workers_of_a_loader_are_an_input_error(message):
         next(batches)
 
 
+class Batches:
+    """Breaks, and has a reference to itself, as the iterator of a loader with workers."""
+
+    ended = False
+
+    def __init__(self):
+        self.itself = self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
+
+    def __del__(self):
+        Batches.ended = True
+
+
+def test_the_other_workers_of_a_loader_have_ended_before_the_error_is_reported():
+    with pytest.raises(InputError) as error:
+        next(batches_of(Batches()))
+    assert Batches.ended and error.value.__context__ is None
+
+
 def test_other_errors_of_a_loader_come_through():
     with pytest.raises(RuntimeError, match="something else"):
         list(batches_of(broken_loader("something else")))
