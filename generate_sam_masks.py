@@ -40,8 +40,11 @@ PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_common("images", "list", "image-labels", "class-names", "out", "overwrite", "device", "amp",
-                      required=("images", "out"), amp={"default": "fp32", "dest": "precision"})  # fmt: skip
+    parser.add_common(
+        *("images", "list", "image-labels", "class-names", "out", "overwrite", "device", "amp"),
+        required=("images", "out"),
+        amp={"default": "fp32", "dest": "precision"},
+    )
     network = parser.group(NETWORK)
     network.add_argument("--model", default="vit_h", metavar="NAME", help="see above")
     network.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of vit_h, vit_l or vit_b")
