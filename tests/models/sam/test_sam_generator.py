@@ -74,7 +74,7 @@ def generate(sam: Sam, options: Options, image: np.ndarray, **more) -> Masks:
 
 
 def test_same_masks_on_photographs(sam, voc12):
-    # Two of them, for time; benchmarks/sam_equality.py takes 20.
+    # Two of them, for time.
     names = (voc12 / "ImageSets/Segmentation/train.txt").read_text().split()[:2]
     survived = 0
     for name in names:
