@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.group(HELD_OUT).add_argument("--val-every", type=whole(0), default=0, metavar="STEPS", help=every)
     args = parser.parse_args()
     if args.scale[0] > args.scale[1]:
-        parser.error("--scale is MIN MAX")
+        parser.error(f"--scale {args.scale[0]:g} {args.scale[1]:g}: the smallest factor comes first")
     if (args.val_list is None) != (args.val_gt is None):
         parser.error("--val-list and --val-gt go together")
     return args

@@ -51,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     training.add_argument("--deterministic", action="store_true", help=deterministic)
     args = parser.parse_args()
     if args.long_side[0] > args.long_side[1]:
-        parser.error("--long-side is MIN MAX")
+        parser.error(f"--long-side {args.long_side[0]} {args.long_side[1]}: the smallest length comes first")
     if args.method == "transcam" and args.weights is None:
         parser.error("--weights FILE is missing: give a pretrained Conformer, or 'none' to train from scratch")
     return args

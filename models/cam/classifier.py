@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.cam.plain_cam import PlainCAM
 from models.cam.transcam import SIZES, TransCAM
@@ -17,11 +17,12 @@ from util.data.voc import ClassTable, load_classes
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
 
+Classifier = TransCAM | PlainCAM
 KIND = "classifier"
-METHODS = {"transcam": TransCAM, "cam": PlainCAM}
+METHODS: dict[str, type[TransCAM] | type[PlainCAM]] = {"transcam": TransCAM, "cam": PlainCAM}
 
 
-def build(config: Mapping[str, Any]) -> nn.Module:
+def build(config: Mapping[str, Any]) -> Classifier:
     """The network that a ``config`` property describes, with random weights.
 
     Raises:
@@ -38,7 +39,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
 def new(
     method: str, num_classes: int, arch: str, weights: str | None, encoder: str, encoder_weights: str, pretrained: bool
-) -> nn.Module:
+) -> Classifier:
     """A network to train.
 
     Args:
@@ -51,10 +52,10 @@ def new(
         InputError: for an unknown encoder, or weights that cannot be read or belong to another network.
     """
     if method == "transcam":
-        net = TransCAM(num_classes, arch)
+        conformer = TransCAM(num_classes, arch)
         if pretrained and weights not in (None, "none"):
-            load_backbone(net, str(weights))
-        return net
+            load_backbone(conformer, str(weights))
+        return conformer
     wanted = encoder_weights if pretrained and encoder_weights != "none" else None
     file = wanted if wanted is not None and names_file(wanted) else None
     plain = PlainCAM(num_classes, encoder, None if file else wanted, frozen=encoder_weights != "none")
@@ -68,12 +69,12 @@ def load_backbone(net: TransCAM, path: str | os.PathLike) -> None:
     net.load_backbone(plain_state(checkpoint.load(path)), os.fspath(path))
 
 
-def classifier_content(net: nn.Module, classes: ClassTable, score: dict[str, Any] | None = None) -> dict[str, Any]:
+def classifier_content(net: Classifier, classes: ClassTable, score: dict[str, Any] | None = None) -> dict[str, Any]:
     """What `load_classifier` needs, see `models.common.weights.described`."""
     return described(KIND, net.config, net.state_dict(), classes, normalization_of(net), score)
 
 
-def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) -> tuple[nn.Module, ClassTable]:
+def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) -> tuple[Classifier, ClassTable]:
     """Load a trained classifier, in evaluation mode on the CPU.
 
     Args:
@@ -107,5 +108,5 @@ def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) 
 def _size_of(state: Mapping[str, Tensor]) -> str:
     # Bare parameters carry no config: the width of the tokens shows which of the published sizes it is.
     token = state.get("cls_token")
-    width = token.shape[-1] if hasattr(token, "shape") else None
+    width = token.shape[-1] if isinstance(token, Tensor) else None
     return next((name for name, size in SIZES.items() if size.embed_dim == width), "small")

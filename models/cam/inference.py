@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -115,7 +117,7 @@ def _same_size(images: list[Tensor]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _enlarge(cam: Tensor, padded: tuple[int, int], inner: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+def _enlarge(cam: Tensor, padded: Sequence[int], inner: Sequence[int], shape: tuple[int, int]) -> Tensor:
     # The maps cover the padded input: enlarge them by what takes the input to the image, then cut the padding off.
     size = [round(side * whole / part) for side, whole, part in zip(shape, padded, inner, strict=True)]
     enlarged = F.interpolate(cam[None], size=size, mode="bilinear", align_corners=False)[0]

@@ -47,7 +47,7 @@ class ThresholdSweep:
     """Scores of the label maps at many thresholds, in one pass over the images."""
 
     def __init__(self, num_classes: int, thresholds: tuple[float, ...] = THRESHOLDS):
-        self.thresholds = np.float32(sorted(thresholds))
+        self.thresholds = np.array(sorted(thresholds), np.float32)
         self.num_classes = num_classes
         self.counts = np.zeros((len(self.thresholds), num_classes, num_classes + 1), np.int64)
         self.images = 0

@@ -8,7 +8,7 @@ pooling, so that its output is the map.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 import torch
@@ -48,6 +48,7 @@ class PlainCAMOutput(NamedTuple):
     @property
     def cam(self) -> Tensor:
         """float32 Bx(C-1)xhxw, not negative: the maps after the random walk."""
+        assert self.affinity is not None, "the network was asked to leave the affinities out"
         return random_walk(self.conv_cam, self.affinity)
 
 
@@ -63,9 +64,9 @@ def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Ten
     Returns:
         float32 BxNxN with N = h*w; rows sum to 1.
     """
-    grid = features[-1].shape[2:]
+    height, width = features[-1].shape[2:]
     with torch.autocast(features[-1].device.type, enabled=False):  # in bfloat16 rows would not sum to 1
-        stages = [F.adaptive_avg_pool2d(stage.float(), grid) for stage in features]
+        stages = [F.adaptive_avg_pool2d(stage.float(), (height, width)) for stage in features]
         stages = [F.normalize(stage - stage.mean(dim=(2, 3), keepdim=True), dim=1) for stage in stages]
         places = torch.cat(stages, dim=1).flatten(2)
         cosines = torch.einsum("bci,bcj->bij", places, places) / len(stages)
@@ -121,7 +122,7 @@ class PlainCAM(nn.Module):
         super().__init__()
         self.num_classes, self.encoder_name, self.frozen = num_classes, encoder, frozen
         try:
-            encoder_net = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
+            encoder_net: Any = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
         except (KeyError, ValueError, AttributeError, TypeError, OSError) as error:
             raise InputError(
                 f"--encoder {encoder} with --encoder-weights {encoder_weights}: {error}. Choose an encoder of "
@@ -131,14 +132,15 @@ class PlainCAM(nn.Module):
         self.normalization = encoder_normalization(encoder, encoder_weights)
         if frozen:
             self._freeze_early_stages()
-        self.classifier = nn.Conv2d(self.encoder.out_channels[-1], num_classes - 1, 1, bias=False)
+        self.classifier = nn.Conv2d(encoder_net.out_channels[-1], num_classes - 1, 1, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.01)
 
     def _freeze_early_stages(self) -> None:
         # The library names the stages of stride 16 and 32; timm's encoders ("tu-...") it takes as one piece.
-        if hasattr(self.encoder, "get_stages"):
-            self.encoder.requires_grad_(False)
-            for modules in self.encoder.get_stages().values():
+        encoder: Any = self.encoder
+        if hasattr(encoder, "get_stages"):
+            encoder.requires_grad_(False)
+            for modules in encoder.get_stages().values():
                 for module in modules:
                     module.requires_grad_(True)
 

@@ -84,7 +84,7 @@ class ClassificationTask(Task):
 
     def _average_precision(self, net: nn.Module, held_out: TaggedImages) -> np.ndarray:
         """Average precision of every class on the held-out images: float64 C-1, NaN where a class never occurs."""
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             held_out,
             batch_size=self.recipe.batch_size,
             sampler=range(self.dist.rank, len(held_out), self.dist.world),
@@ -104,7 +104,7 @@ class ClassificationTask(Task):
         parts = self.dist.gather((np.concatenate(scores), np.concatenate(truth)))
         return average_precision(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
-    def content(self, net: nn.Module, score: dict[str, Any] | None) -> dict[str, Any]:
+    def content(self, net: Any, score: dict[str, Any] | None) -> dict[str, Any]:
         return classifier.classifier_content(net, self.classes, score)
 
     def show(self, net: nn.Module, entry: dict[str, Any], writer: SummaryWriter) -> None:
@@ -183,7 +183,7 @@ class Job:
             if part is not None:
                 part.augmentation = replace(part.augmentation, padding=found.padding)
         # Channels last: a third less time per step in float32 and half in bfloat16 on a CPU, and what tensor cores want.
-        net = net.to(self.dist.device, memory_format=torch.channels_last)
+        net.to(self.dist.device).to(memory_format=torch.channels_last)
         task = ClassificationTask(self.recipe, self.classes, found, self.dist, self.held_out, args.workers)
         return Trainer(net, task, self.data, self.recipe, self.dist, workers=args.workers)
 

@@ -81,6 +81,7 @@ class TransCAMOutput(NamedTuple):
     @property
     def cam(self) -> Tensor:
         """float Bx(C-1)xhxw, signed: the maps refined by attention, without the background."""
+        assert self.attention is not None, "the network was asked to leave the attention out"
         return refine_by_attention(self.conv_cam, self.attention)[:, 1:]
 
 

@@ -32,8 +32,8 @@ def use_own_convolutions(net: nn.Module) -> nn.Module:
     """
     for module in net.modules():
         # segmentation-models-pytorch's own padding, which it replaces by nothing where it dilates.
-        padded = getattr(module, "static_padding", None)
-        if not (type(module) is nn.Conv2d or isinstance(padded, nn.Identity)):
+        unpadded = isinstance(getattr(module, "static_padding", None), nn.Identity)
+        if not isinstance(module, nn.Conv2d) or not (type(module) is nn.Conv2d or unpadded):
             continue
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             continue
@@ -124,8 +124,8 @@ class _Dilated(torch.autograd.Function):
             to_weight = to_weight.to(weight.dtype)
         else:  # many tiny maps take longer than the few taps that see anything
             to_weight = torch.zeros_like(weight)
-            for row, column, seen, written in _taps(x.shape[2:], weight.shape[2], dilation):
-                to_weight[:, 0, row, column] = (gradient[written] * x[seen]).sum((0, 2, 3))
+            for row, column, source, target in _taps(x.shape[2:], weight.shape[2], dilation):
+                to_weight[:, 0, row, column] = (gradient[target] * x[source]).sum((0, 2, 3))
         return _convolved(phases, weight.flip(2, 3), x.shape, dilation), to_weight, None
 
 

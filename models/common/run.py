@@ -139,7 +139,7 @@ def resume_options(args: argparse.Namespace, recipe: Recipe, dist: Dist, code: s
     for name in ("weights", "encoder_weights"):
         value = getattr(args, name, None)
         if value is not None:
-            options[name] = file_digest(value) if names_file(value) else value
+            options[name] = file_digest(checkpoint.checked_file(value)) if names_file(value) else value
     options |= {"processes": dist.world, "code_digest": code_digest([code]), **more}
     return json.loads(json.dumps(options))  # as they will be read again: tuples are lists
 

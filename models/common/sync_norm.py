@@ -30,12 +30,18 @@ class GlooSyncBatchNorm2d(nn.BatchNorm2d):
         mean = parts[:-1] / number
         centred = x - mean[:, None, None]
         variance = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / number
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * number / (number - 1), self.momentum)
+        self._keep(mean, variance * number / (number - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return centred * scale[:, None, None] + self.bias[:, None, None]
+
+    @torch.no_grad()
+    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return  # one that keeps no statistics
+        self.num_batches_tracked.add_(1)
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
 
 
 class _SumOverProcesses(torch.autograd.Function):

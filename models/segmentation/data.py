@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,11 +52,9 @@ def check_pairs(
     Raises:
         InputError: if none is fit.
     """
-    check = partial(_check_pair, images, labels, num_classes)
-    results = dict(
-        (image_id, (found, problem))
-        for image_id, found, problem in run_parallel(check, ids, workers=workers, description="checking")
-    )
+    check: Callable[[str], Any] = partial(_check_pair, images, labels, num_classes)
+    checked = run_parallel(check, ids, workers=workers, description="checking")
+    results = {image_id: (found, problem) for image_id, found, problem in checked}
     good = [image_id for image_id in ids if results[image_id][0]]
     failures = {image_id: results[image_id][1] for image_id in ids if not results[image_id][0]}
     if not good:
@@ -112,7 +112,7 @@ class CropAugmentation:
             generator.uniform(1 - self.jitter, 1 + self.jitter) for _ in range(3)
         )  # fmt: skip
         pixels = image.astype(np.float32)
-        grey = pixels @ np.float32([0.299, 0.587, 0.114])
+        grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)
         pixels = grey[..., None] + saturation * (pixels - grey[..., None])
         mean = grey.mean()
         pixels = brightness * (mean + contrast * (pixels - mean))

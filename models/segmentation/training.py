@@ -240,9 +240,10 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     check_batch(args.batch_size, dist.world, not args.no_sync_norm)
     check_folder(args.images, "images")
     check_folder(args.labels, "label maps")
-    ids, found = read_id_list(args.list, args.images), None
+    listed = read_id_list(args.list, args.images)
+    found: Any = None
     if dist.is_main:
-        found = check_pairs(ids, args.images, args.labels, len(classes), args.workers)
+        found = check_pairs(listed, args.images, args.labels, len(classes), args.workers)
     ids, failures, data_digest = dist.broadcast(found)
     for image_id, message in failures.items():
         say(dist, f"{image_id}: {message}")

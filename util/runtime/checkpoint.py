@@ -56,12 +56,25 @@ def check(path: str | os.PathLike) -> None:
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        wrong = error
+        wrong = str(error) or type(error).__name__
     if wrong is not None:
         raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, or start anew with --overwrite")
 
 
-def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) -> dict[str, Any]:
+def checked_file(path: str | os.PathLike) -> Path:
+    """The path, if a file is there.
+
+    Raises:
+        InputError: if there is none.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
+    return path
+
+
+def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
     """Read a file of parameters without running code: a checkpoint by torch's restricted unpickler, or safetensors.
 
     What a file is follows from its content, whatever its suffix (``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.safetensors``).
@@ -74,10 +87,7 @@ def load(path: str | os.PathLike, device: object = "cpu", mmap: bool = False) ->
     Raises:
         InputError: if it is missing, damaged, holds no dict, or needs code to be loaded.
     """
-    path = Path(path)
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
-        raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
+    path = checked_file(path)
     try:
         with open(path, "rb") as file:
             start = file.read(64)
@@ -103,7 +113,7 @@ def _is_safetensors(start: bytes) -> bool:
     return len(start) > 9 and int.from_bytes(start[:8], "little") < 100_000_000 and start[8:9] == b"{"
 
 
-def _load_safetensors(path: Path, device: object) -> dict[str, Any]:
+def _load_safetensors(path: Path, device: Any) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -113,7 +123,7 @@ def _load_safetensors(path: Path, device: object) -> dict[str, Any]:
         raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)}); download it again") from None
 
 
-def _load_torch(path: Path, device: object, mmap: bool) -> Any:
+def _load_torch(path: Path, device: Any, mmap: bool) -> Any:
     import torch
 
     mmap = mmap and path.suffix != ".safetensors"  # by its name torch would take it for one
@@ -144,7 +154,7 @@ def _harmless() -> list[Any]:
     import numpy as np
 
     dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdU"}
-    builders = {value.__reduce__()[0] for value in (np.float64(0), np.zeros(0))}  # type: ignore[index]
+    builders = {value.__reduce__()[0] for value in (np.float64(0), np.zeros(0))}
     return [argparse.Namespace, type(Path()), np.dtype, np.ndarray, *builders, *dtypes]
 
 

@@ -8,13 +8,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from util.runtime.errors import InputError
 from util.runtime.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Dist:
         if self.world > 1:
             import torch
 
-            torch.distributed.barrier()
+            devices = [self.device.index] if self.device.type == "cuda" else None  # else NCCL guesses, and may hang
+            torch.distributed.barrier(device_ids=devices)
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
@@ -60,17 +63,17 @@ class Dist:
             if not self.local_rank:
                 self.barrier()
 
-    def gather(self, value: object) -> list:
+    def gather(self, value: T) -> list[T]:
         """Every process's ``value`` (picklable), in the order of ranks, in every process."""
         if self.world == 1:
             return [value]
         import torch
 
-        values = [None] * self.world
+        values: list[Any] = [None] * self.world
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def broadcast(self, value: object) -> object:
+    def broadcast(self, value: T) -> T:
         """The main process's ``value`` (picklable), in every process."""
         if self.world == 1:
             return value
@@ -97,7 +100,7 @@ def join() -> Dist:
 
 
 def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
-    """Join the other processes of ``torchrun``, or stand alone when it was not used.
+    """Join the other processes of ``torchrun``, or be the only one when it was not used.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Each process of ``torchrun`` takes the GPU of its local
@@ -115,6 +118,8 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
     if chosen.type == "cpu":
         keep_freed_memory()
     if world == 1:
+        if chosen.type == "cuda" and chosen.index is not None:
+            torch.cuda.set_device(chosen)  # or what names no GPU would use memory of the first
         return Dist(0, 1, 0, chosen)
     if chosen.type == "cuda":
         if local_rank >= torch.cuda.device_count():
@@ -148,7 +153,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is the GPU where there is one, else the CPU.
 
     Raises:
-        InputError: if the name is no device, or its GPU is not there.
+        InputError: if there is no such device.
     """
     import torch
 
