@@ -1,0 +1,71 @@
+"""Every command of the README and of docs/ parses, every link leads to a file, and STYLE's words are kept."""
+
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+LAUNCHERS = {"python", "torchrun", "streamlit"}
+
+
+def commands():
+    """``(page, words)`` of every command line in the pages' code blocks, with line breaks joined and ``&&`` taken apart."""
+    for page in PAGES:
+        for block in re.findall(r"^```(?:bash|sh)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                for command in line.split("&&"):
+                    if words := shlex.split(command, comments=True):
+                        yield page.name, words
+
+
+def id_of(command):
+    return f"{command[0]}: {' '.join(command[1])[:60]}"
+
+
+SCRIPTS = [command for command in commands() if command[1][0] in LAUNCHERS]
+
+
+def test_the_pages_hold_commands():
+    assert len(SCRIPTS) >= 20
+
+
+@pytest.mark.parametrize("command", SCRIPTS, ids=id_of)
+def test_command_parses(command, monkeypatch):
+    _, words = command
+    place = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
+    if place is None:  # python -m venv and the like
+        assert words[1] == "-m"
+        return
+    script, arguments = words[place], words[place + 1 :]
+    assert (ROOT / script).is_file(), f"{script} does not exist"
+    if script.startswith("Web_demo"):
+        monkeypatch.syspath_prepend(str(ROOT / "Web_demo" / "src"))
+        parse = importlib.import_module("utils.options").parse_args
+        arguments = arguments[1:] if arguments[:1] == ["--"] else arguments
+    else:
+        parse = importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    monkeypatch.chdir(ROOT)
+    parse()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    for name in re.findall(r"`((?:util|models|merge|tests|benchmarks|pipeline)/[\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).is_file() or name in ("merge/my_idea.py",), f"{page.name} names {name}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 170
