@@ -593,8 +593,10 @@ def test_an_edited_strategy_is_read_again(tmp_path, monkeypatch):
     assert version != first[0] and table["max_iou"].__kwdefaults__["threshold"] == 0.25
     assert sys.modules["merge"] is merge and STRATEGIES["max_iou"].__kwdefaults__["threshold"] == 0.5
     file.write_text(text + "\ndef broken(:\n")
+    broken = lab.strategies()[1]
+    assert {"grow", "max_iou_imp"} <= broken.keys()
     with pytest.raises(InputError, match="max_iou.py, line"):
-        lab.strategies()
+        broken["max_iou"]()
     file.write_text(text)
     assert lab.strategies()[1]["max_iou"].__kwdefaults__["threshold"] == 0.5
 
