@@ -15,7 +15,7 @@ from models.segmentation.options import EXPORTS
 from util.runtime.cli import Parser, run
 
 
-def parse_arguments() -> Namespace:
+def parse_args() -> Namespace:
     parser = Parser(__doc__)
     parser.add_common(
         "checkpoint", "out", required=("checkpoint", "out"), out={"metavar": "PATH", "help": "file, or folder"}
@@ -25,7 +25,7 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_args()
     from models.segmentation.export import export
 
     export(args.checkpoint, args.format, args.out)

@@ -16,7 +16,7 @@ from models.segmentation.options import FORMATS, Prediction
 from util.runtime.cli import Parser, real, run
 
 
-def parse_arguments() -> Namespace:
+def parse_args() -> Namespace:
     parser = Parser(__doc__)
     images = {"type": str, "nargs": "+", "metavar": "DIR|FILE|GLOB", "help": "folders, images or patterns in quotes"}
     labels = {"help": "restrict each image to its classes: cls_labels.npy, a CSV, or VOC's Annotations"}
@@ -46,7 +46,7 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_args()
     from models.segmentation.predict import predict_anything
 
     how = Prediction(

@@ -20,7 +20,7 @@ from util.data.sources import FORMATS
 from util.runtime.cli import Parser, real, run, whole
 
 
-def parse_arguments() -> Namespace:
+def parse_args() -> Namespace:
     parser = Parser(__doc__)
     given = parser.group("input")
     help_text = "folder of the data set, or its annotation file"
@@ -39,7 +39,7 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> int:
-    args = parse_arguments()
+    args = parse_args()
     from util.data.prepare import run_command
 
     return run_command(args)
