@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from models.segmentation.inference import Segmentation
 from models.segmentation.options import Prediction
@@ -19,6 +18,7 @@ from util.data.annotations import coco_annotations, coco_categories, labelme_con
 from util.data.labels import read_label, write_label
 from util.data.voc import VOID, ClassTable
 from util.runtime.files import atomic_write, write_bytes
+from util.runtime.progress import Progress
 from util.vis import overlay, save_image
 
 
@@ -89,7 +89,7 @@ def write_coco(
     """
     images: list[dict] = []
     annotations: list[dict] = []
-    for number, image_id in enumerate(tqdm(entries, desc=path.name, unit="image", dynamic_ncols=True), 1):
+    for number, image_id in enumerate(Progress(entries, desc=path.name, unit="image"), 1):
         label = read_label(out / "labels" / f"{image_id}.png")
         name = Path(os.path.relpath(files[image_id], out)).as_posix()
         images.append({"id": number, "file_name": name, "height": label.shape[0], "width": label.shape[1]})

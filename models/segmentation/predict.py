@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from models.common.refine import pixel_adaptive_refinement
 from models.segmentation.inference import Segmentation, Segmenter
@@ -24,6 +23,7 @@ from util.runtime.distributed import Dist, init
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes
 from util.runtime.ledger import Stage, describe_files
+from util.runtime.progress import Progress
 
 # A class below this at every pixel is left out of the refinement.
 _SMALLEST_PROBABILITY = 0.01
@@ -169,7 +169,7 @@ def predict_images(
     made_from = {**(made_from or {}), "classes": network.classes.names}
     with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
         mine = dist.shard(list(sources))
-        for image_id in tqdm(mine, desc="segmenting", unit="image", disable=not dist.is_main, dynamic_ncols=True):
+        for image_id in Progress(mine, desc="segmenting", unit="image", disable=not dist.is_main):
             try:
                 entry = _predict_one(network, image_id, sources[image_id], stage, how, tags)
             except InputError as error:
