@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.common.convolution import use_own_convolutions
 from models.common.preprocessing import Normalization, encoder_normalization, pad_to_multiple
-from models.common.weights import is_own, load_encoder_file
+from models.common.weights import download_in_words, is_own, load_encoder_file
 from util.runtime.errors import InputError
 
 STRIDE = 16
@@ -122,8 +122,9 @@ class PlainCAM(nn.Module):
         super().__init__()
         self.num_classes, self.encoder_name, self.frozen = num_classes, encoder, frozen
         try:
-            encoder_net: Any = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
-        except (KeyError, ValueError, AttributeError, TypeError, OSError) as error:
+            with download_in_words(encoder, encoder_weights):
+                encoder_net: Any = smp.encoders.get_encoder(encoder, weights=encoder_weights, output_stride=STRIDE)
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise InputError(
                 f"--encoder {encoder} with --encoder-weights {encoder_weights}: {error}. Choose an encoder of "
                 "segmentation-models-pytorch that supports an output stride of 16, and weights that it has"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ def names_file(weights: str) -> bool:
     """Whether ``--encoder-weights`` is a file, and not the name of published weights such as ``imagenet``."""
     path = Path(weights)
     return bool(path.suffix) or len(path.parts) > 1 or path.is_file()
+
+
+@contextlib.contextmanager
+def download_in_words(encoder: str, weights: str | None) -> Iterator[None]:
+    """Turns a failed download of an encoder's published weights into an InputError that says so."""
+    try:
+        yield
+    except Exception as error:
+        network = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in network:
+            raise
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(
+            f"--encoder-weights {weights}: the published weights of {encoder} could not be downloaded ({reason}); check "
+            "the network and re-run, or give a file that was downloaded elsewhere: --encoder-weights FILE"
+        ) from None
 
 
 def is_own(content: Mapping[str, Any]) -> bool:

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from models.common.convolution import use_own_convolutions
 from models.common.preprocessing import IMAGENET, Normalization, encoder_normalization
-from models.common.weights import check_state, described, is_own, load_encoder_file, names_file, plain_state
+from models.common.weights import (
+    check_state,
+    described,
+    download_in_words,
+    is_own,
+    load_encoder_file,
+    names_file,
+    plain_state,
+)
 from models.segmentation.inference import PixelNetwork, Segmenter
 from util.data.voc import MAX_CLASSES, ClassTable, load_classes
 from util.runtime import checkpoint
@@ -59,24 +67,20 @@ def build(
     file = encoder_weights if encoder_weights is not None and names_file(encoder_weights) else None
     published = None if file else encoder_weights
     try:
-        net = smp.DeepLabV3Plus(
-            encoder,
-            encoder_weights=published,
-            encoder_output_stride=output_stride,
-            decoder_atrous_rates=tuple(atrous_rates or ATROUS_RATES[output_stride]),
-            classes=num_classes,
-        )
+        with download_in_words(encoder, published):
+            net = smp.DeepLabV3Plus(
+                encoder,
+                encoder_weights=published,
+                encoder_output_stride=output_stride,
+                decoder_atrous_rates=tuple(atrous_rates or ATROUS_RATES[output_stride]),
+                classes=num_classes,
+            )
         net.normalization = encoder_normalization(encoder, published)
     except (KeyError, ValueError, RuntimeError) as error:
         reason = str(error).strip("'\"").splitlines()[0][:200]
         raise InputError(
             f"encoder {encoder!r} with weights {encoder_weights!r} cannot be used for DeepLabV3+: {reason}. "
             "Choose an encoder of segmentation-models-pytorch that can be dilated, such as mobilenet_v2 or resnet101"
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"weights {encoder_weights!r} of {encoder} cannot be downloaded ({error}); "
-            "download them yourself and give the file"
         ) from None
     if file:
         content = load_encoder_file(net.encoder, file, encoder)

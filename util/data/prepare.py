@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from util.data.class_files import is_background
 from util.data.classes import CLASS_FILE
@@ -28,6 +27,7 @@ from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_class
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, file_digest, make_folder, write_bytes, write_json
 from util.runtime.locking import lock_folder
+from util.runtime.progress import Progress
 from util.runtime.provenance import write_run_json
 
 LISTS = Path("ImageSets") / "Segmentation"
@@ -101,9 +101,7 @@ def prepare(
     report = Report(problems=dict(source.problems))
     make_folder(out)
     images: dict[str, _Image] = {}
-    for image_id, item in tqdm(
-        _with_ids(source.items, report).items(), desc="images", unit="image", dynamic_ncols=True
-    ):
+    for image_id, item in Progress(_with_ids(source.items, report).items(), desc="images", unit="image"):
         try:
             images[image_id] = _take(item, image_id, table, out, copy, report)
         except InputError as error:

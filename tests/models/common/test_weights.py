@@ -144,3 +144,24 @@ def test_other_content_is_not_taken_for_a_segmentation_network(tmp_path):
         checkpoint.save(tmp_path / "x.pth", content)
         with pytest.raises(InputError, match="x.pth: no checkpoint of DeepLabV3"):
             deeplabv3.load_checkpoint(tmp_path / "x.pth", encoder="resnet18")
+
+
+class OtherNetworkError(Exception):
+    """Not an OSError, as those of the packages that the hub's client stands on."""
+
+
+OtherNetworkError.__module__ = "httpx"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("cannot find it on the Hub"), OtherNetworkError("broke off")])
+@pytest.mark.parametrize(
+    "build", [lambda: PlainCAM(3, "resnet18", "imagenet"), lambda: deeplabv3.build(3, "resnet18", "imagenet")]
+)
+def test_a_failed_download_of_weights_says_so(monkeypatch, build, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(smp.encoders, "get_encoder", fail)
+    monkeypatch.setattr("segmentation_models_pytorch.decoders.deeplabv3.model.get_encoder", fail)
+    with pytest.raises(InputError, match=f"could not be downloaded .{error}.*--encoder-weights FILE"):
+        build()
