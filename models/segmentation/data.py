@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,24 +50,37 @@ def check_pairs(
         the ids that are fit for use, in their order; id -> message for the others; and the digest of all files.
 
     Raises:
-        InputError: if none is fit.
+        InputError: if none is fit, or no label shows a class.
     """
-    check: Callable[[str], Any] = partial(_check_pair, images, labels, num_classes)
+    check: Callable[[str], _Pair] = partial(_check_pair, images, labels, num_classes)
     checked = run_parallel(check, ids, workers=workers, description="checking")
-    results = {image_id: (found, problem) for image_id, found, problem in checked}
-    good = [image_id for image_id in ids if results[image_id][0]]
-    failures = {image_id: results[image_id][1] for image_id in ids if not results[image_id][0]}
+    results = {pair.image_id: pair for pair in checked}
+    good = [image_id for image_id in ids if results[image_id].digest]
+    failures = {image_id: results[image_id].problem for image_id in ids if not results[image_id].digest}
     if not good:
         first, message = next(iter(failures.items()))
         raise InputError(f"none of the {len(ids)} listed images can be used; the first, {first}: {message}")
-    return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id][0])))
+    if not any(results[image_id].foreground for image_id in good):
+        raise InputError(
+            f"{labels}: no pixel of a foreground class in the {len(good)} label maps, only 0 (background) and 255 (void). "
+            "Where 255 marks the object, save it as the number of its class; else make the label maps again"
+        )
+    return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id].digest)))
 
 
-def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> tuple[str, str | None, str]:
+class _Pair(NamedTuple):
+    image_id: str
+    digest: str = ""
+    foreground: bool = False
+    problem: str = ""
+
+
+def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> _Pair:
     try:
-        return image_id, read_pair(images, labels, num_classes, image_id)[2], ""
+        _, label, found = read_pair(images, labels, num_classes, image_id)
+        return _Pair(image_id, found, bool(((label > 0) & (label < VOID)).any()))
     except InputError as error:
-        return image_id, None, str(error)
+        return _Pair(image_id, problem=str(error))
 
 
 @dataclass(frozen=True)

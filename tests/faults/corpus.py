@@ -29,6 +29,21 @@ def encoded(array: np.ndarray, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
+def palette_png(index: np.ndarray, colours: np.ndarray) -> bytes:
+    """A label or mask as a PNG with a palette."""
+    image, buffer = Image.fromarray(index), io.BytesIO()
+    image.putpalette(colours.tobytes())
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def turned(array: np.ndarray) -> list[bytes]:
+    """A picture with an EXIF orientation, in every format that has one."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0
+    return [encoded(array, kind, exif=exif) for kind in ("JPEG", "TIFF", "PNG", "WEBP", "AVIF")]
+
+
 def png_of_size(width: int, height: int) -> bytes:
     """A PNG that claims a size in its header and holds next to nothing."""
 
@@ -292,9 +307,9 @@ def npy(value, kind=object) -> bytes:
     return buffer.getvalue()
 
 
-def npz(**arrays) -> bytes:
+def npz(*unnamed, **arrays) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, *unnamed, **arrays)
     return buffer.getvalue()
 
 

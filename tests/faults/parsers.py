@@ -1,5 +1,6 @@
 """Everything that takes bytes from outside, by name, with a sound example of what it reads."""
 
+import base64
 import gzip
 import json
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 import corpus
 import numpy as np
 
-from util.data import ids, image_labels, images, labels, mask_files, masks, npy, voc
+from util.data import ids, image_labels, images, labels, mask_files, mask_images, masks, npy, voc
 from util.runtime.errors import InputError
 
 SCRATCH = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()) / f"parsers.{os.getpid()}"
@@ -42,6 +43,11 @@ def _masks(data: bytes) -> masks.Masks:
     return found
 
 
+def _mask_image(data: bytes) -> object:
+    with images.open_image(data, "a.png", "mask", max_pixels=1 << 20) as image:
+        return mask_images.mask_of_image(image, Path("a.png"))
+
+
 def _voc_xml(path: Path) -> object:
     return image_labels.read_image_labels(path.parent, CLASSES)
 
@@ -56,6 +62,8 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "class names": _from_file(voc.load_classes, "names.txt"),
     "picture": lambda data: images.decode_image(data, "a.png", max_pixels=1 << 20),
     "label map": lambda data: labels.decode_label(data, "a.png", 21),
+    "mask image": _mask_image,
+    "masks of arrays": lambda data: mask_files.decode_masks(data, Path("bad.npz"), "bad"),
 }
 
 _PIXELS = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
@@ -74,6 +82,25 @@ EXAMPLES: dict[str, list[bytes]] = {
                 ],
             }
         ).encode(),
+        json.dumps(
+            {
+                "images": [{"id": 1, "width": 64, "height": 48, "file_name": "bad.jpg"}],
+                "annotations": [{"image_id": 1, "segmentation": [[1, 2, 30, 4, 20, 40]]}],
+            }
+        ).encode(),
+        json.dumps(
+            {
+                "imagePath": "bad.jpg", "imageHeight": 48, "imageWidth": 64,
+                "shapes": [
+                    {"points": [[1, 2], [30, 4]], "shape_type": "rectangle", "group_id": 1},
+                    {"points": [[10, 20], [15, 20]], "shape_type": "circle"},
+                    {"points": [[3, 3], [5, 5]], "shape_type": "mask",
+                     "mask": base64.b64encode(corpus.png(np.eye(3, dtype=bool))).decode()},
+                ],
+            }
+        ).encode(),
+        json.dumps({"masks": [[[0, 1], [1, 1]]], "scores": [0.5]}).encode(),
+        json.dumps([{"segmentation": {"size": [2, 2], "counts": [1, 3]}}]).encode(),
         gzip.compress(b'{"image": {"image_id": "bad", "width": 8, "height": 6}, "annotations": []}', mtime=0),
     ],
     "npy": [corpus.npy({0: np.zeros((2, 3), np.float32)}), corpus.npy({"a": np.ones(2, np.float32)})],
@@ -82,8 +109,13 @@ EXAMPLES: dict[str, list[bytes]] = {
     "CSV of tags": [b"id,class\na,cat,dog\nb,1\n"],
     "class names": [b"background\ncat #ff0000\ndog 0,255,0\n"],
     "picture": [corpus.png(_PIXELS), corpus.encoded(_PIXELS, "JPEG"), corpus.encoded(_PIXELS, "BMP"),
-                corpus.encoded(_PIXELS, "WEBP"), corpus.encoded(_PIXELS, "TIFF")],
-    "label map": [corpus.png(_PIXELS[..., 0] % 21)],
+                corpus.encoded(_PIXELS, "WEBP"), corpus.encoded(_PIXELS, "TIFF"), *corpus.turned(_PIXELS)],
+    "label map": [corpus.png(_PIXELS[..., 0] % 21), corpus.png(_PIXELS[..., 0].astype(np.uint16) % 21),
+                  corpus.png(np.dstack([_PIXELS[..., 0] % 21] * 3)), corpus.palette_png(_PIXELS[..., 0] % 4, voc.palette() ^ 21)],
+    "mask image": [corpus.png(_DENSE[0]), corpus.png(_DENSE[0].astype(np.uint16)),
+                   corpus.png(np.dstack([255 * _DENSE[0].astype(np.uint8)] * 4)),
+                   corpus.palette_png(_DENSE[0].astype(np.uint8), voc.palette()), corpus.encoded(_DENSE[0], "TIFF")],
+    "masks of arrays": [corpus.npz(masks=_DENSE, scores=np.ones(2)), corpus.npz(_DENSE[0])],
 }  # fmt: skip
 
 

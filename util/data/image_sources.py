@@ -10,7 +10,7 @@ from pathlib import Path
 
 from util.data.images import IMAGE_SUFFIXES
 from util.runtime.errors import InputError
-from util.runtime.files import check_id
+from util.runtime.files import check_id, is_hidden
 
 
 @dataclass
@@ -92,10 +92,10 @@ def _fixed_parts(path: Path) -> Iterator[str]:
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(names):
             path = Path(place, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name):
                 yield path.relative_to(folder).with_suffix("").as_posix(), path
 
 

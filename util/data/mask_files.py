@@ -132,6 +132,8 @@ def _about(annotation: dict) -> dict:
 def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int, int] | None) -> Masks:
     if path.suffix.lower() in ARRAYS:
         value = decode_npy(data, path)
+        if isinstance(value, dict) and len(value) == 1 and "rle_mask" not in value:  # np.savez(file, masks)
+            (value,) = value.values()
         found = (
             parse_masks(value, path, size) if isinstance(value, dict) else found_in_stack(stack_of(value, path, size))
         )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from util.data.cams import read_cam
+from util.data.cams import cam_file, read_cam
 from util.data.image_labels import Tags
 from util.data.labels import decode_label, label_path
 from util.data.mask_files import decode_masks, masks_bytes, masks_path
 from util.data.masks import Masks
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, digest, find_file, read_bytes
+from util.runtime.files import check_folder, digest, read_bytes
 
 Cam = dict[int, np.ndarray]
 
@@ -85,7 +85,7 @@ class Inputs:
         label = b"" if label_file is None else read_bytes(label_file)
         masks, tags, cam = masks_bytes(mask_file), self.tags(image_id), b""
         if self.cam_path is not None:
-            cam = read_bytes(find_file(self.cam_path, image_id, [".npy"], "soft CAM"))
+            cam = read_bytes(cam_file(self.cam_path, image_id))
         return Files(image_id, label_file, label, mask_file, masks, tags, cam)
 
 

@@ -47,7 +47,7 @@ def evaluate_labels(
     Images that cannot be read are reported in ``failures`` and left out of the counts.
 
     Raises:
-        InputError: if a folder is missing or no image could be scored.
+        InputError: if a folder is missing, no image could be scored, or no ground truth shows a foreground class.
     """
     check_folder(pred, "label maps")
     check_folder(gt, "ground truth")
@@ -66,10 +66,22 @@ def evaluate_labels(
         raise InputError(
             f"{pred}: none of the {len(ids)} images of the list could be scored; the first: {failures[ids[0]]}"
         )
+    check_truth(found, len(classes), gt)
     if failures:
         print(f"scores are over {len(found)} of {len(ids)} images, {len(failures)} failed", file=sys.stderr)
     ordered = {image_id: found[image_id] for image_id in ids if image_id in found}
     return Evaluation(classes, ordered, failures, only)
+
+
+def check_truth(cells: Mapping[str, Cells], num_classes: int, gt: Path) -> None:
+    """Raise InputError if the ground truth of all images is background and void: that of 0 and 255, or black label maps."""
+    if cells and not any(
+        (index > num_classes).any() for index, _ in cells.values()
+    ):  # the first row is the background's
+        raise InputError(
+            f"{gt}: no pixel of a foreground class in the ground truth of the {len(cells)} images, only 0 (background) and "
+            "255 (void, left out). Where 255 marks the object, save it as the number of its class; else check --gt"
+        )
 
 
 def write_evaluation(

@@ -168,8 +168,8 @@ def make_folder(path: str | os.PathLike) -> Path:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file is one that systems leave among data: ``._x.png`` and ``.DS_Store``, ``Thumbs.db``, ``desktop.ini``."""
-    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini")
+    """Whether a file or folder is one that systems leave among data: ``._x.png``, ``.DS_Store``, ``Thumbs.db``, ..."""
+    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
 
 
 def list_files(folder: str | os.PathLike, suffixes: Iterable[str] | None = None) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 
 import merge
 import processor
+from util.data.cams import cam_file
 from util.data.classes import classes_of
 from util.data.ids import id_of, read_id_list
 from util.data.image_labels import read_image_labels
@@ -98,7 +99,7 @@ class Lab:
                 self._inside(file)
         masks = read_masks(inputs.sam_path, image_id, label.shape)
         if inputs.cam_path is not None:
-            self._inside(inputs.cam_path / f"{image_id}.npy")
+            self._inside(cam_file(inputs.cam_path, image_id))
         picture = truth = None
         if self.gt is not None:
             truth = read_label(self._inside(label_path(self.gt, image_id)), size)

@@ -16,6 +16,7 @@ from util.data.ids import id_of
 from util.data.images import IMAGE_SUFFIXES
 from util.data.mask_formats import polygon_runs
 from util.runtime.errors import InputError
+from util.runtime.files import is_hidden
 
 Shape = tuple[int, int]
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -116,9 +117,9 @@ class Images:
 def walk(folder: Path) -> Iterator[Path]:
     """The images below a folder, sorted; hidden files and folders are left out."""
     for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(place) / name
 
 
@@ -127,7 +128,7 @@ def files_of(path: Path, *patterns: str) -> list[Path]:
     if path.is_file():
         return [path] if any(Path(path.name).match(pattern) for pattern in patterns) else []
     found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
-    return sorted(file for file in found if not file.name.startswith("."))
+    return sorted(file for file in found if not is_hidden(file.name))
 
 
 def folder_of(path: Path) -> Path:
