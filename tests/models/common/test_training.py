@@ -1,14 +1,22 @@
 """The training loop: what differs from machine to machine must not differ in the result, or is named."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import ROOT
+from PIL import Image
+
+from util.data.labels import write_label
+from util.runtime import checkpoint
+from util.runtime.cli import INTERRUPTED
 
 torch = pytest.importorskip("torch")
 
@@ -97,11 +105,6 @@ distributed.cleanup()
 
 
 def test_two_processes_agree_on_interrupts_scores_and_weights_whatever_each_of_them_has(tmp_path):
-    import json
-
-    import numpy as np
-    from PIL import Image
-
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (32, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"p{number}.png")
@@ -115,6 +118,50 @@ def test_two_processes_agree_on_interrupts_scores_and_weights_whatever_each_of_t
     assert first["saved"] == second["saved"] == [3, 5], "both after the step in which one of them was asked"
     assert [entry["step"] for entry in first["history"]] == [3] and first["history"][0]["map"] == 1.0
     assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "setpgid"), reason="process groups are POSIX's")
+def test_torchrun_passes_an_interrupt_on_and_the_state_is_saved_with_loader_workers_at_work(tmp_path):
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"p{number}.png")
+        write_label(tmp_path / "labels" / f"p{number}.png", pixels[..., 0] // 128)
+    (tmp_path / "list.txt").write_text("".join(f"p{number}\n" for number in range(4)))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        ROOT / "train_deeplabv3.py",
+    ]
+    command += [
+        "--images",
+        tmp_path,
+        "--labels",
+        tmp_path / "labels",
+        "--list",
+        tmp_path / "list.txt",
+        "--out",
+        tmp_path / "out",
+    ]
+    # EfficientNet's last layers are not used: their parameters must not stop DistributedDataParallel at the second step.
+    command += ["--encoder", "efficientnet-b0", "--encoder-weights", "none", "--crop-size", "32", "--batch-size", "2"]
+    command += ["--workers", "1", "--device", "cpu", "--num-classes", "2", "--steps", "100000", "--save-minutes", "0"]
+    with open(tmp_path / "log", "wb") as log:
+        run = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
+    try:
+        while not (tmp_path / "out" / "last.pth").exists():
+            assert run.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(0.2)
+        run.terminate()
+        run.wait(120)
+    finally:
+        run.kill()
+    text = (tmp_path / "log").read_text()
+    assert text.count(INTERRUPTED) == 2 and "DataLoader worker" not in text, text[-3000:]
+    assert checkpoint.load(tmp_path / "out" / "last.pth")["training"]["progress"]["step"] >= 11
 
 
 def test_a_set_smaller_than_a_batch_of_all_processes_still_gives_full_batches():
