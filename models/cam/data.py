@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms import v2
 
 from models.common.preprocessing import IMAGENET
 from util.data.images import find_image, read_image
@@ -35,37 +36,24 @@ class Augmentation:
     padding: tuple[int, int, int] = IMAGENET.padding
 
     def __call__(self, image: np.ndarray, generator: random.Random) -> np.ndarray:
-        """uint8 HxWx3 to ``crop``x``crop``x3."""
-        picture = resize_long_side(Image.fromarray(image), generator.randint(*self.long_side))
-        if generator.random() < 0.5:
-            picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = np.asarray(self._jittered(picture, generator))
-        height, width = pixels.shape[:2]
-        top, left = (generator.randint(0, max(0, side - self.crop)) for side in (height, width))
-        part = pixels[top : top + self.crop, left : left + self.crop]
-        down, right = (generator.randint(0, self.crop - side) for side in part.shape[:2])
-        return _padded(part, self.crop, self.padding, down, right)
-
-    def _jittered(self, picture: Image.Image, generator: random.Random) -> Image.Image:
-        if not self.jitter:
-            return picture
-        changes = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color, None]
-        generator.shuffle(changes)
-        for change in changes:
-            if change is None:
-                hue, saturation, value = picture.convert("HSV").split()
-                shift = round(255 * generator.uniform(-self.jitter / 3, self.jitter / 3))
-                hue = hue.point([(level + shift) % 256 for level in range(256)])
-                picture = Image.merge("HSV", (hue, saturation, value)).convert("RGB")
-            else:
-                picture = change(picture).enhance(generator.uniform(1 - self.jitter, 1 + self.jitter))
-        return picture
+        """uint8 HxWx3 to ``crop``x``crop``x3; the generator alone decides what is random."""
+        scaled = resize_long_side(Image.fromarray(image), generator.randint(*self.long_side))
+        change = v2.Compose(
+            [
+                v2.RandomHorizontalFlip(),
+                v2.ColorJitter(self.jitter, self.jitter, self.jitter, self.jitter / 3),
+                v2.RandomCrop(self.crop, pad_if_needed=True, fill=self.padding),
+            ]
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.getrandbits(63))
+            return np.array(change(scaled))
 
 
-def _padded(image: np.ndarray, side: int, color: tuple[int, int, int], top: int = 0, left: int = 0) -> np.ndarray:
-    """A square of one colour with an image in it: uint8 hxwx3 to ``side``x``side``x3."""
+def _padded(image: np.ndarray, side: int, color: tuple[int, int, int]) -> np.ndarray:
+    """A square of one colour with an image in its corner: uint8 hxwx3 to ``side``x``side``x3."""
     square = np.full((side, side, 3), color, np.uint8)
-    square[top : top + image.shape[0], left : left + image.shape[1]] = image
+    square[: image.shape[0], : image.shape[1]] = image
     return square
 
 

@@ -182,9 +182,14 @@ def test_maps_land_where_the_picture_has_them_whatever_its_size_and_company(pict
     def cams(numbers, raw=False):
         chosen = [items[number] for number in numbers]
         return multi_scale_cams(
-            Brightness(), [item[2] for item in chosen], [item[1] for item in chosen], [(1,)] * len(chosen), True,
-            torch.device("cpu"), raw=raw,
-        )  # fmt: skip
+            Brightness(),
+            [item[2] for item in chosen],
+            [item[1] for item in chosen],
+            [(1,)] * len(chosen),
+            True,
+            torch.device("cpu"),
+            raw=raw,
+        )
 
     alone, together = cams([0])[0], cams([0, 1, 2])[0]
     assert list(alone) == [1] and alone[1].shape == (40, 90) and alone[1].dtype == np.float32
@@ -209,16 +214,45 @@ def call(monkeypatch, script, *arguments):
 
 def common(folder):
     return [
-        "--images", folder / "images", "--list", folder / "list.txt", "--image-labels", folder / "tags.csv",
-        "--class-names", folder / "classes.txt", "--device", "cpu", "--workers", "0",
-    ]  # fmt: skip
+        "--images",
+        folder / "images",
+        "--list",
+        folder / "list.txt",
+        "--image-labels",
+        folder / "tags.csv",
+        "--class-names",
+        folder / "classes.txt",
+        "--device",
+        "cpu",
+        "--workers",
+        "0",
+    ]
 
 
 def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, capsys):
     folder, tags = pictures
-    train = [*common(folder), "--method", "cam", "--encoder", "resnet18", "--encoder-weights", "none", "--epochs", "2",
-             "--batch-size", "4", "--crop-size", "32", "--long-side", "32", "48", "--val-list", folder / "list.txt",
-             "--out", folder / "run"]  # fmt: skip
+    train = [
+        *common(folder),
+        "--method",
+        "cam",
+        "--encoder",
+        "resnet18",
+        "--encoder-weights",
+        "none",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "4",
+        "--crop-size",
+        "32",
+        "--long-side",
+        "32",
+        "48",
+        "--val-list",
+        folder / "list.txt",
+        "--out",
+        folder / "run",
+    ]
     assert call(monkeypatch, "train_transcam", *train) == 0
     history = json.loads((folder / "run" / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == [1, 2] and history[-1]["loss"] < history[0]["loss"]
@@ -229,8 +263,17 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, caps
         call(monkeypatch, "train_transcam", *train, "--epochs", "3")
 
     (folder / "images" / "p05.png").write_bytes(b"no picture")
-    cams = [*common(folder), "--checkpoint", folder / "run" / "last.pth", "--sizes", "64", "--out", folder / "cams",
-            "--refine", "par"]  # fmt: skip
+    cams = [
+        *common(folder),
+        "--checkpoint",
+        folder / "run" / "last.pth",
+        "--sizes",
+        "64",
+        "--out",
+        folder / "cams",
+        "--refine",
+        "par",
+    ]
     assert (
         call(monkeypatch, "generate_cams", *cams, "--bg-threshold", "0.05") == 1
     )  # p05 is reported, the others are done
@@ -266,8 +309,24 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, caps
 def test_transcam_from_scratch_to_labels_with_tags_of_every_kind(pictures, monkeypatch):
     folder, tags = pictures
     (folder / "list.txt").write_text("p00\np01\np02\np03\n")
-    train = [*common(folder), "--arch", "tiny", "--weights", "none", "--epochs", "1", "--batch-size", "2",
-             "--crop-size", "32", "--long-side", "32", "48", "--out", folder / "run"]  # fmt: skip
+    train = [
+        *common(folder),
+        "--arch",
+        "tiny",
+        "--weights",
+        "none",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "2",
+        "--crop-size",
+        "32",
+        "--long-side",
+        "32",
+        "48",
+        "--out",
+        folder / "run",
+    ]
     assert call(monkeypatch, "train_transcam", *train) == 0
     write_image_labels(folder / "tags.npy", tags, CLASSES)
     (folder / "Annotations").mkdir()

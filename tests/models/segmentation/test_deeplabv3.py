@@ -67,10 +67,30 @@ def folder(tmp_path):
 
 def train(folder, monkeypatch, *more, out="run", steps=4):
     arguments = [
-        "--images", folder / "images", "--labels", folder / "labels", "--list", folder / "list.txt", "--num-classes", 3,
-        "--encoder-weights", "none", "--steps", steps, "--batch-size", 2, "--crop-size", 32, "--workers", 0,
-        "--device", "cpu", "--out", folder / out, *more,
-    ]  # fmt: skip
+        "--images",
+        folder / "images",
+        "--labels",
+        folder / "labels",
+        "--list",
+        folder / "list.txt",
+        "--num-classes",
+        3,
+        "--encoder-weights",
+        "none",
+        "--steps",
+        steps,
+        "--batch-size",
+        2,
+        "--crop-size",
+        32,
+        "--workers",
+        0,
+        "--device",
+        "cpu",
+        "--out",
+        folder / out,
+        *more,
+    ]
     monkeypatch.setattr(sys, "argv", ["train_deeplabv3.py", *map(str, arguments)])
     return train_deeplabv3.main()
 
@@ -213,8 +233,9 @@ def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypat
         flat = {"model": lambda c: c["model"], "training": lambda c: c["training"]["net"]}[part]
         for name, value in flat(one).items():
             assert torch.equal(value, flat(other)[name]), name
-    assert not torch.equal(one["model"]["segmentation_head.0.weight"],
-                           one["training"]["net"]["segmentation_head.0.weight"])  # fmt: skip
+    assert not torch.equal(
+        one["model"]["segmentation_head.0.weight"], one["training"]["net"]["segmentation_head.0.weight"]
+    )
 
 
 def test_interrupted_where_it_was_to_be_scored_it_is_scored_when_it_goes_on(folder, monkeypatch):
