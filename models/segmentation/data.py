@@ -94,16 +94,18 @@ class CropAugmentation:
         scale: smallest and largest factor.
         jitter: brightness, contrast and saturation change by up to this share.
         padding: the colour beyond the image.
+        long_side: of the images that the factors are applied to, pixels; 0: every image has its own size.
     """
 
     crop: int
     scale: tuple[float, float] = (0.5, 2.0)
     jitter: float = 0.3
     padding: tuple[int, int, int] = IMAGENET.padding
+    long_side: int = 0
 
     def __call__(self, image: np.ndarray, label: np.ndarray, generator: random.Random) -> tuple[np.ndarray, np.ndarray]:
         """uint8 HxWx3 and HxW to ``crop`` x ``crop``."""
-        factor = generator.uniform(*self.scale)
+        factor = generator.uniform(*self.scale) * (self.long_side / max(label.shape) if self.long_side else 1)
         height, width = (max(1, round(side * factor)) for side in label.shape)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR if factor > 1 else cv2.INTER_AREA)
         label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -165,7 +165,7 @@ class Segmenter:
         return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[float, float]) -> int:
+def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[float, float], long_side: int = 0) -> int:
     """The size at which a network in training sees images: their typical long side times the typical scale.
 
     Args:
@@ -173,13 +173,14 @@ def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[flo
         ids: of the training images.
         scale: smallest and largest factor of the augmentation; their geometric mean is the typical one, so that twice as
             large and half as large cancel out.
+        long_side: that every image is brought to before it is scaled; 0: images keep their size.
 
     Returns:
         pixels of the long side.
     """
     some = ids[:: -(-len(ids) // SAMPLE)]
-    long_side = np.median([max(image_size(find_image(images, image_id))) for image_id in some])
-    return max(1, round(float(long_side) * math.sqrt(scale[0] * scale[1])))
+    typical = long_side or np.median([max(image_size(find_image(images, image_id))) for image_id in some])
+    return max(1, round(float(typical) * math.sqrt(scale[0] * scale[1])))
 
 
 def _resized(image: np.ndarray, factor: float) -> np.ndarray:

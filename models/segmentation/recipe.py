@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.common.recipe import Recipe
-from util.runtime.cli import real
+from util.runtime.cli import real, whole
 from util.runtime.options import option
 
 LOSSES = ("cross-entropy", "symmetric", "bootstrapped", "online-mined")
@@ -18,6 +18,7 @@ class SegmentationRecipe(Recipe):
     Attributes:
         output_stride: of the encoder.
         scale: smallest and largest factor that images are scaled by.
+        long_side: pixels that the long side of every image is brought to before that; 0: none.
         loss: a name in `models.segmentation.losses.LOSSES`.
         head_factor: what the rate is multiplied by for the decoder.
         freeze_norm: leave the statistics of the encoder's batch norm as they are in the weights that it starts from.
@@ -26,6 +27,12 @@ class SegmentationRecipe(Recipe):
     output_stride: int = option(16, "of the encoder", type=int, choices=[8, 16])
     scale: tuple[float, float] = option(
         (0.5, 2.0), "random scale of the images", type=real(0, above=True), nargs=2, metavar=("MIN", "MAX")
+    )
+    long_side: int = option(
+        0,
+        "pixels that the long side of every image is brought to before --scale, for images of many sizes; 0: leave them",
+        type=whole(0),
+        metavar="PX",
     )
     loss: str = option("cross-entropy", "the last three are robust against wrong labels", choices=LOSSES)
     lr: float = option(0.005, "learning rate of the encoder", type=real(0, above=True), metavar="RATE")

@@ -192,7 +192,9 @@ class Job:
         weights = None if resumed or args.encoder_weights == "none" else args.encoder_weights
         net = build(len(self.classes), args.encoder, weights, recipe.output_stride).to(self.dist.device)
         found = Normalization.from_content(resumed, "last.pth") if resumed else normalization_of(net)
-        self.data.augmentation = CropAugmentation(args.crop_size, recipe.scale, args.jitter, found.padding)
+        self.data.augmentation = CropAugmentation(
+            args.crop_size, recipe.scale, args.jitter, found.padding, recipe.long_side
+        )
         config = {
             "encoder": args.encoder,
             "output_stride": recipe.output_stride,
@@ -254,5 +256,5 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     if args.val_list is not None:
         val_images = args.val_images or args.images
         held_out = HeldOut(read_id_list(args.val_list, val_images), val_images, args.val_gt)
-    size = dist.broadcast(dist.is_main and working_size(args.images, ids, recipe.scale))
+    size = dist.broadcast(dist.is_main and working_size(args.images, ids, recipe.scale, recipe.long_side))
     return Job(args, dist, classes, recipe, data, data_digest, failures, held_out, size)

@@ -184,6 +184,24 @@ def test_crops_keep_picture_and_label_together(size):
         assert (crop[solid] == 200).all()
 
 
+def test_a_long_side_makes_large_and_small_images_look_alike():
+    """An image and the same at nine times the area give the same crop; without it, a part of the large one."""
+    rows, columns = np.mgrid[:60, :80]
+    small = ((rows // 20 + columns // 20) % 2 + 1).astype(np.uint8)
+    large = small.repeat(3, 0).repeat(3, 1)
+    for seed in range(5):
+        crops = [
+            CropAugmentation(64, (0.8, 0.8), 0, long_side=80)(
+                np.repeat((100 * label)[..., None], 3, 2), label, random.Random(seed)
+            )[1]
+            for label in (small, large)
+        ]
+        assert np.mean(crops[0] != crops[1]) < 0.06, "but for the edges"
+    assert (
+        CropAugmentation(64, (0.8, 0.8), 0)(np.zeros((180, 240, 3), np.uint8), large, random.Random(0))[1] < 3
+    ).all()
+
+
 def test_order_is_shared_and_continues():
     def batches(start=0, rank=0, world=1, batch=4):
         order = StepOrder(10, batch, 9, 3, rank, world)

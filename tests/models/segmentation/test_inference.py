@@ -114,3 +114,4 @@ def test_working_size_is_typical_long_side_times_typical_scale(tmp_path):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
     assert working_size(tmp_path, ["a", "b", "c"], (0.5, 2.0)) == 500
     assert working_size(tmp_path, ["a", "b", "c"], (0.4, 0.8)) == round(500 * 0.32**0.5)
+    assert working_size(tmp_path, ["a", "b", "c"], (0.5, 1.0), long_side=200) == round(200 * 0.5**0.5)
