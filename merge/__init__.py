@@ -27,18 +27,26 @@ def load(name: str) -> Callable:
     try:
         return import_module(f"merge.{name}").merge
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        line = error.lineno if isinstance(error, SyntaxError) else frame.lineno
-        file = error.filename if isinstance(error, SyntaxError) else frame.filename
-        problem = (
-            f"strategy {name} cannot be loaded: {type(error).__name__}: {error} ({Path(file or name).name}, "
-            f"line {line}); fix the strategy"
-        )
+        problem = f"strategy {name} cannot be loaded: {type(error).__name__}: {error} ({_line(name, error)}); fix it"
 
     def broken(*arguments: object, **named: object) -> None:
         raise InputError(problem)
 
     return broken
+
+
+def _line(name: str, error: Exception) -> str:
+    """File and line of an error: those of the strategy's own file where it was on the way to the error."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).name == f"{name}.py"]
+    return f"{name}.py, line {own[-1].lineno}" if own else f"{name}.py"
+
+
+def group_of(name: str) -> str:
+    """The group of a strategy: ours, published, or yours."""
+    return next((group for group, names in GROUPS.items() if name in names), "yours")
 
 
 STRATEGIES: dict[str, Callable] = {name: load(name) for names in GROUPS.values() for name in names}

@@ -145,7 +145,7 @@ def test_a_changed_input_or_a_damaged_output_is_made_again(data):
 
 def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
     project = tmp_path / "project"
-    for folder in ("merge", "util"):
+    for folder in ("merge", "pipeline", "util"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("main.py", "processor.py"):
         shutil.copy(ROOT / file, project)
@@ -321,7 +321,7 @@ def test_help_is_quick_and_needs_no_torch(script):
 
 def test_a_broken_strategy_file_stops_no_other(data, tmp_path):
     project = tmp_path / "project"
-    for folder in ("merge", "util"):
+    for folder in ("merge", "pipeline", "util"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("main.py", "processor.py"):
         shutil.copy(ROOT / file, project)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,28 @@ from util.evaluation.metrics import Evaluation, difference
 from util.evaluation.report import activation_rows, interval_text, per_cent, rows_to_text, write_rows
 from util.runtime.files import write_json
 
-SUMMARY_COLUMNS = 12  # of `comparison_rows`; what follows is the IoU of each class
+SUMMARY_COLUMNS = 13  # of `comparison_rows`; what follows is the IoU of each class
 
 
 def compare_labels(
-    before: Evaluation, methods: dict[str, Evaluation], times: dict[str, float], baseline: str | None = None
+    before: Evaluation,
+    methods: Mapping[str, Evaluation],
+    times: Mapping[str, float],
+    baseline: str | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> dict:
     """What ``compare.json`` holds: every score, and every difference with its 95 % interval over images.
 
     Args:
         before: of the input labels.
         methods: of each strategy, over the same ids.
-        times: seconds an image of each strategy; NaN where nothing had to be done.
-        baseline: the method that the others are told against besides the input; None for no such column.
+        times: seconds per image of each strategy; NaN where nothing had to be done.
+        baseline: the method that the others are compared with besides the input; None for no such column.
+        groups: method -> where it comes from (``ours``, ``published``, ``yours``).
 
     Returns:
         ``input`` and ``methods``: scores; ``difference``: of each method to the input; ``pairs``: method -> other method
-        -> ``miou``, ``interval_95`` of the difference (first minus second); ``baseline``.
+        -> ``miou``, ``interval_95`` of the difference (first minus second); ``baseline``; ``groups``.
     """
     drawn = bootstrap_miou({"": before, **methods})
     kept = bootstrap_miou({"": before, **methods}, void_left_out=True)
@@ -57,6 +62,7 @@ def compare_labels(
             for one in methods
         },
         "baseline": baseline,
+        "groups": dict(groups or {}),
     }
 
 
@@ -66,11 +72,12 @@ def ranking(comparison: dict) -> list[str]:
 
 
 def comparison_rows(comparison: dict) -> Iterator[list[str]]:
-    """Header and one row a method, best first, the input last: per cent with two decimals as text."""
+    """Header and one row per method, best first, the input last: per cent with two decimals as text."""
     names = list(comparison["input"]["per_class"])
     baseline = comparison["baseline"]
+    groups = comparison.get("groups", {})  # files of earlier versions have none
     yield [
-        *("method", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms"),
+        *("method", "group", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms"),
         *("without void", f"to {baseline or 'baseline'}", "95 % of that", *names),
     ]
     every = [(name, comparison["methods"][name], comparison["difference"][name]) for name in ranking(comparison)]
@@ -79,6 +86,7 @@ def comparison_rows(comparison: dict) -> Iterator[list[str]]:
         other = comparison["pairs"].get(name, {}).get(baseline, {})
         yield [
             name,
+            groups.get(name, ""),
             per_cent(scores["miou"]),
             per_cent(change and change["miou"], sign=True),
             interval_text(change and change["interval_95"]),
@@ -118,24 +126,29 @@ def write_comparison(comparison: dict, out: Path) -> str:
 
 
 def split_half(
-    before: Evaluation, searched: dict[str, list[tuple[dict, Evaluation]]], seed: int, baseline: str | None
+    before: Evaluation,
+    searched: Mapping[str, list[tuple[dict, Evaluation]]],
+    seed: int,
+    baseline: str | None,
+    groups: Mapping[str, str] | None = None,
 ) -> dict:
-    """Parameters chosen on one half of the images, scores told on the other, both ways round.
+    """Parameters chosen on one half of the images, scores reported on the other, both ways round.
 
     Args:
         before: of the input labels.
         searched: method -> (parameters, evaluation over the images of ``before``) of every setting tried.
         seed: of the halves.
-        baseline: as in `compare_labels`.
+        baseline, groups: as in `compare_labels`.
 
     Returns:
-        what ``split_half.json`` holds: ``compare_labels`` of the pooled labels, in which every image stands as the
-        setting left it that was chosen on the other half; ``chosen``: method -> settings tried, and for either half the
+        what ``split_half.json`` holds: ``compare_labels`` of the pooled labels, in which every image is as the
+        setting chosen on the other half left it; ``chosen``: method -> settings tried, and for either half the
         parameters chosen there, mIoU there and on the other half; ``halves``: the ids.
     """
     ids = list(before.cells)
     parts = halves(ids, seed)
-    pooled, chosen = {}, {}
+    pooled: dict[str, Evaluation] = {}
+    chosen: dict[str, dict] = {}
     for method, settings in searched.items():
         candidates = [evaluation for _, evaluation in settings]
         picked, pooled[method] = choose_and_report(candidates, ids, seed)
@@ -147,13 +160,13 @@ def split_half(
                 "miou_on_the_other_half": candidates[index].of(there).scores["miou"],
                 "input_on_the_other_half": before.of(there).scores["miou"],
             }
-    comparison = compare_labels(before, pooled, dict.fromkeys(pooled, float("nan")), baseline)
+    comparison = compare_labels(before, pooled, dict.fromkeys(pooled, float("nan")), baseline, groups)
     return {**comparison, "seed": seed, "chosen": chosen, "halves": dict(zip("AB", parts))}
 
 
 def write_split_half(result: dict, out: Path) -> str:
     """Write ``split_half.json``, ``split_half.csv`` and ``split_half.png``; return the terminal's tables."""
-    rows = [[row[0], *row[1:8], *row[9:]] for row in comparison_rows(result)]  # no time: nothing was merged for it
+    rows = [[*row[:9], *row[10:]] for row in comparison_rows(result)]  # no time: nothing was merged for it
     best = ranking(result)
     write_json(out / "split_half.json", result)
     write_rows(out / "split_half.csv", rows)

@@ -24,7 +24,7 @@ class _CheckImage:
     tags: dict | None
     near_empty: float
 
-    def __call__(self, image_id: str):
+    def __call__(self, image_id: str) -> tuple[str, str | None, list[tuple[str, int | None]], np.ndarray]:
         try:
             path = label_path(self.labels, image_id)
             label = read_label(path, self.num_classes)
@@ -32,10 +32,10 @@ class _CheckImage:
                 image = find_image(self.images, image_id)
                 check_label_size(label.shape, path, image_size(image), image)
         except InputError as error:
-            return image_id, str(error), [], None
+            return image_id, str(error), [], np.zeros(256, np.int64)
         pixels = np.bincount(label.ravel(), minlength=256)
         present = {int(value) for value in np.flatnonzero(pixels)} - {0, VOID}
-        warnings = []
+        warnings: list[tuple[str, int | None]] = []
         share = sum(int(pixels[value]) for value in present) / label.size
         if not present:
             warnings.append(("0 and 255 only" if pixels[VOID] else "empty", None))
@@ -115,7 +115,8 @@ def check_labels(
     if images is not None:
         check_folder(images, "images")
     work = _CheckImage(Path(labels), len(classes), images, tags, near_empty)
-    errors, warnings = {}, {}
+    errors: dict[str, str] = {}
+    warnings: dict[str, list] = {}
     pixels, images_with = np.zeros(256, np.int64), np.zeros(256, np.int64)
     for image_id, error, found, counts in run_parallel(work, ids, workers=workers, description="check", chunk=32):
         if error is not None:

@@ -66,7 +66,7 @@ def count_pairs(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> 
     pairs <<= 8
     pairs |= prediction
     table = np.bincount(pairs.ravel(), minlength=65536).reshape(256, 256)
-    for name, used in (("the label", table.any(axis=0)), ("the ground truth", table.any(axis=1))):
+    for name, used in (("the label", table.sum(axis=0)), ("the ground truth", table.sum(axis=1))):
         wrong = np.flatnonzero(used[num_classes:VOID]) + num_classes
         if wrong.size:
             raise InputError(
