@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         check_folder(args.images, "images")
         ids = read_id_list(args.list, args.images)
         tags = read_image_labels(args.image_labels, classes, ids)
-        code = make_cams(args, dist, cast(Classifier, net), ids, tags)
+        code = make_cams(args, dist, net, ids, tags)
         folder = args.out / "cams"
         if args.refine == "par":
             dist.barrier()

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import Sam
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 
 
@@ -60,7 +61,8 @@ def at_least_float32(values: Tensor) -> Tensor:
 def passing(predicted_iou: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """Indices (point, output) of the predictions above the threshold; a threshold of 0 or less lets all pass."""
     passes = predicted_iou > threshold if threshold > 0 else torch.ones_like(predicted_iou, dtype=torch.bool)
-    return passes.nonzero(as_tuple=True)
+    point, output = passes.nonzero(as_tuple=True)
+    return point, output
 
 
 class PackageDecoder:
@@ -147,6 +149,7 @@ class FoldedDecoder:
     def _as_matrix(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
         # (in, out, 2, 2) -> (in, 2*2*out): every pixel becomes four, one after the other.
         weight = layer.weight.detach().permute(0, 2, 3, 1).flatten(1).contiguous()
+        assert layer.bias is not None
         return weight, layer.bias.detach().repeat(4)
 
     def image_side(self, embedding: Tensor) -> ImageSide:
@@ -155,7 +158,7 @@ class FoldedDecoder:
         Args:
             embedding: float32 CxHxW from the image encoder.
         """
-        encoder = self.sam.prompt_encoder
+        encoder, (height, width) = self.sam.prompt_encoder, embedding.shape[-2:]
         keys = (embedding + encoder.no_mask_embed.weight.reshape(-1, 1, 1)).flatten(1).t().contiguous()
         position = encoder.get_dense_pe()[0].flatten(1).t().contiguous()
         to_image, to_tokens = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
@@ -164,7 +167,7 @@ class FoldedDecoder:
             projected.unflatten(-1, (to_image.num_heads, -1)).transpose(0, 1).contiguous()
             for projected in (to_image.k_proj(positioned), to_image.v_proj(keys))
         )
-        return ImageSide(keys, position, key, value, to_tokens.q_proj(positioned), tuple(embedding.shape[-2:]))
+        return ImageSide(keys, position, key, value, to_tokens.q_proj(positioned), (height, width))
 
     def decode(self, image: ImageSide, points: Tensor, threshold: float) -> LowMasks:
         """The masks of a batch of points whose predicted IoU is above ``threshold``; as `PackageDecoder.decode`."""
@@ -209,7 +212,7 @@ class FoldedDecoder:
         return attention.out_proj(out.transpose(0, 1).reshape(batch, count, -1))
 
     @staticmethod
-    def _look_at_image(attention: nn.Module, positioned: Tensor, keys_at: Tensor, keys: Tensor) -> Tensor:
+    def _look_at_image(attention: Attention, positioned: Tensor, keys_at: Tensor, keys: Tensor) -> Tensor:
         """Tokens to image, the image's projections folded into the tokens. BxTxC, BxNxC, BxNxC -> BxTxC."""
         heads, (batch, count, channels) = attention.num_heads, positioned.shape
         query = attention.q_proj(positioned).unflatten(-1, (heads, -1))
@@ -223,7 +226,9 @@ class FoldedDecoder:
         return attention.out_proj(out)
 
     @staticmethod
-    def _look_at_tokens(layer: nn.Module, source: Tensor, keys: Tensor, positioned: Tensor, values: Tensor) -> Tensor:
+    def _look_at_tokens(
+        layer: TwoWayAttentionBlock, source: Tensor, keys: Tensor, positioned: Tensor, values: Tensor
+    ) -> Tensor:
         """Image to tokens, with the residual and its norm: the layer's new image tokens BxNxC.
 
         Args:

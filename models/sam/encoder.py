@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT, Sam
-from segment_anything.modeling.image_encoder import get_rel_pos, window_partition, window_unpartition
-from torch import Tensor, nn
+from segment_anything.modeling.image_encoder import Attention, Block, get_rel_pos, window_partition, window_unpartition
+from torch import Tensor
 
 # On a CPU, attention over more tokens than this (the global layers) goes through in pieces.
 MOST_TOKENS = 1024
@@ -45,7 +45,7 @@ class FusedEncoder:
         return encoder.neck(tokens.permute(0, 3, 1, 2))
 
     @staticmethod
-    def _attend(block: nn.Module, tokens: Tensor) -> Tensor:
+    def _attend(block: Block, tokens: Tensor) -> Tensor:
         if block.window_size == 0:
             return fused_attention(block.attn, tokens)
         height, width = tokens.shape[1:3]
@@ -53,7 +53,7 @@ class FusedEncoder:
         return window_unpartition(fused_attention(block.attn, windows), block.window_size, padded, (height, width))
 
 
-def fused_attention(attention: nn.Module, tokens: Tensor) -> Tensor:
+def fused_attention(attention: Attention, tokens: Tensor) -> Tensor:
     """Multi-head self-attention with decomposed relative positions, BxHxWxC -> BxHxWxC."""
     batch, height, width, channels = tokens.shape
     heads = attention.num_heads

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.sam.decoder import LowMasks, at_least_float32, passing
 from models.sam.networks import input_size, upscale_padded
@@ -205,7 +205,7 @@ class TransformersNetwork:
 
     mask_threshold = 0.0
 
-    def __init__(self, net: nn.Module, processor: Any, padded: bool):
+    def __init__(self, net: Any, processor: Any, padded: bool):
         self.net, self.processor, self.padded = net, processor, padded
         self.device = next(net.parameters()).device
         self.side = processor.size.get("longest_edge") or processor.size["height"]

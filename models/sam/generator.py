@@ -113,9 +113,8 @@ class MaskGenerator:
         while start < len(crops):
             embeddings = self._halve_on_demand(
                 "encode_batch",
-                lambda count, start=start: self._embed(
-                    [cut_out(images[number], crop) for number, crop, _ in crops[start : start + count]]
-                ),
+                lambda part: self._embed([cut_out(images[number], crop) for number, crop, _ in crops[part]]),
+                start,
             )
             for (number, crop, layer), embedding in zip(crops[start:], embeddings):
                 found[number].append(self._search_crop(embedding, crop, layer, images[number].shape[:2]))
@@ -126,12 +125,12 @@ class MaskGenerator:
                 found[number] = []
             finished = last
 
-    def _halve_on_demand(self, attribute: str, work: Callable[[int], T]) -> T:
-        """``work(self.attribute)``; that number is halved, for good, as long as the GPU's memory runs out."""
+    def _halve_on_demand(self, attribute: str, work: Callable[[slice], T], start: int = 0) -> T:
+        """``work`` on as many items from ``start`` as ``attribute`` says; halved, for good, while the GPU's memory runs out."""
         while True:
             count = getattr(self, attribute)
             try:
-                return work(count)
+                return work(slice(start, start + count))
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
             # Outside of the except clause, which holds on to the failed tensors.
@@ -150,7 +149,7 @@ class MaskGenerator:
             self.network.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None
         )
 
-    def _embed(self, crops: list[np.ndarray]) -> Sequence[Any]:
+    def _embed(self, crops: list[np.ndarray]) -> Any:
         """One embedding for each image."""
         with self._autocast():
             return self.network.embed(crops)
@@ -168,13 +167,12 @@ class MaskGenerator:
         parts = []
         start = 0
         while start < len(grid):
-            part = self._halve_on_demand(
+            found = self._halve_on_demand(
                 "points_per_batch",
-                lambda count, start=start: self._search_points(
-                    image, grid[start : start + count], scaled[start : start + count], crop, size
-                ),
+                lambda part: self._search_points(image, grid[part], scaled[part], crop, size),
+                start,
             )
-            parts.append(part)
+            parts.append(found)
             start += self.points_per_batch
         found = Candidates.join(parts)
         return found.select(suppress(found.boxes, found.predicted_iou, options.box_nms_thresh))
@@ -248,7 +246,7 @@ class MaskGenerator:
     def _encode(self, found: Candidates, size: tuple[int, int]) -> Masks:
         """Run-length codes in the whole image; masks of one crop lie together or not, their order is kept."""
         height, width = size
-        owners, positions, steps = [], [], []
+        owners, positions = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
         for crop in torch.unique(found.crops, dim=0):
             x0, y0, x1, y1 = crop.tolist()
             members = (found.crops == crop).all(1).nonzero(as_tuple=True)[0]
@@ -262,10 +260,9 @@ class MaskGenerator:
                 owners.append(members[done + owner].cpu())
                 positions.append(position.cpu())
                 done += len(full)
-        owners, positions = (torch.cat([torch.zeros(0, dtype=torch.int64), *part]) for part in (owners, positions))
-        order = owners.argsort(stable=True)
-        steps = positions[order].numpy()
-        counts = np.bincount(owners.numpy(), minlength=len(found.boxes)) // 2
+        owner = torch.cat(owners)
+        steps = torch.cat(positions)[owner.argsort(stable=True)].numpy()
+        counts = np.bincount(owner.numpy(), minlength=len(found.boxes)) // 2
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         unknown = np.full(len(found.boxes), np.nan)
         return Masks(height, width, steps[0::2].copy(), steps[1::2].copy(), offsets, unknown, unknown)

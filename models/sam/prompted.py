@@ -41,33 +41,34 @@ class PromptedGenerator(MaskGenerator):
             ``point_coords`` and ``crop_box``.
         """
         for image, asked in zip(images, prompts, strict=True):
-            if not asked:
-                yield Masks.from_dense(np.zeros((0, *image.shape[:2]), bool))
-                continue
-            embedding = self._halve_on_demand("encode_batch", lambda count, image=image: self._embed([image]))[0]
-            yield self._answer_image(embedding, asked, (image.shape[0], image.shape[1]))
+            yield self._answer_image(image, asked)
 
-    def _answer_image(self, embedding: Any, asked: Sequence[Prompt], size: tuple[int, int]) -> Masks:
+    def _answer_image(self, image: np.ndarray, asked: Sequence[Prompt]) -> Masks:
+        size = (image.shape[0], image.shape[1])
+        if not asked:
+            return Masks.from_dense(np.zeros((0, *size), bool))
+        embedding = self._halve_on_demand("encode_batch", lambda _: self._embed([image]))[0]
         groups: dict[Shape, list[int]] = defaultdict(list)
         for number, prompt in enumerate(asked):
             groups[len(prompt.points), prompt.box is not None].append(number)
-        parts, numbers = [], []
-        for members in groups.values():
-            start = 0
-            while start < len(members):
-                part = self._halve_on_demand(
-                    "points_per_batch",
-                    lambda count, start=start, members=members: self._answer_batch(
-                        embedding, [asked[number] for number in members[start : start + count]], size
-                    ),
-                )
-                parts.append(part)
-                numbers += members[start : start + len(part.boxes)]
-                start += len(part.boxes)
-        order = torch.tensor(numbers).argsort()
+        parts = [
+            part
+            for members in groups.values()
+            for part in self._answer_group(embedding, [asked[number] for number in members], size)
+        ]
+        order = torch.tensor([number for members in groups.values() for number in members]).argsort()
         found = Candidates.join(parts).select(order.to(parts[0].boxes.device))
         kept = self._distinct(found, asked)
         return self._describe(found.select(kept), [asked[number] for number in kept.tolist()], size)
+
+    def _answer_group(self, embedding: Any, asked: Sequence[Prompt], size: tuple[int, int]) -> Iterator[Candidates]:
+        start = 0
+        while start < len(asked):
+            part = self._halve_on_demand(
+                "points_per_batch", lambda some: self._answer_batch(embedding, asked[some], size), start
+            )
+            yield part
+            start += len(part.boxes)
 
     def _answer_batch(self, embedding: Any, asked: Sequence[Prompt], size: tuple[int, int]) -> Candidates:
         """The best mask of each prompt; all prompts have as many points, and a box or not."""

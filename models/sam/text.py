@@ -34,7 +34,7 @@ class TextGenerator:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Any,
         processor: Any,
         synonyms: Mapping[str, Sequence[str]] | None = None,
         threshold: float = 0.3,

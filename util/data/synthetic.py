@@ -104,7 +104,7 @@ def _place(rng: np.random.Generator, canvas: _Canvas, count: int) -> list[_Objec
         in_front = np.zeros(canvas.label.shape, bool)
         visible = []
         for mask in reversed(masks):
-            visible.append(np.count_nonzero(mask & ~in_front) / max(np.count_nonzero(mask), 1))
+            visible.append(int(np.count_nonzero(mask & ~in_front)) / max(int(np.count_nonzero(mask)), 1))
             in_front |= mask
         crowded = sum(np.count_nonzero(mask) for mask in masks) > 0.6 * canvas.label.size
         if min(visible) >= LEAST_VISIBLE and not (crowded and placed):
@@ -141,7 +141,7 @@ class _Canvas:
         self.unit = min(height, width) / 120
         self.ys, self.xs = (grid.astype(np.float32) for grid in np.mgrid[:height, :width])
         self.label = np.zeros((height, width), np.uint8)
-        color = np.float32(_color(rng.uniform(0, 360), rng.uniform(0.05, 0.2), rng.uniform(0.55, 0.8)))
+        color = _color(rng.uniform(0, 360), rng.uniform(0.05, 0.2), rng.uniform(0.55, 0.8))
         self.pixels = color + 10 * self.noise(12)[..., None] + np.zeros(3, np.float32)
 
     def noise(self, sigma: float, stretch: float = 1.0) -> np.ndarray:
@@ -165,7 +165,7 @@ class _Canvas:
     def clutter(self) -> None:
         """Small things of no class."""
         for _ in range(int(self.rng.integers(3, 8))):
-            color = np.float32(self.rng.uniform(20, 235, 3))
+            color = self.rng.uniform(20, 235, 3).astype(np.float32)
             x, y = self.rng.uniform(0, self.label.shape[1]), self.rng.uniform(0, self.label.shape[0])
             first, second = self.unit * self.rng.uniform(2, 4), self.unit * self.rng.uniform(3, 11)
             angle = self.rng.uniform(0, np.pi)
@@ -186,7 +186,7 @@ class _Canvas:
             darker = 0.55 * color if color.mean() > 110 else np.minimum(1.5 * color + 25, 240)
             self.pixels[one.head_mask] = darker + shade[one.head_mask][:, None]
         marks = one.head_mask & _marks(one.value, one.head_u, one.head_v)
-        tint = np.float32(MARK_COLORS[one.value - 1]) + np.float32(self.rng.uniform(-12, 12, 3))
+        tint = _rgb(*MARK_COLORS[one.value - 1]) + self.rng.uniform(-12, 12, 3).astype(np.float32)
         self.pixels[marks] = tint
         self.label[one.mask] = one.value
 
@@ -195,11 +195,9 @@ class _Canvas:
         low, high = BODY_HUES[(one.value - 1) // 2]
         around = cv2.dilate(one.mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~one.mask
         surroundings = self.pixels[around] if around.any() else self.pixels.reshape(-1, 3)
-        best, best_contrast = None, -1.0
+        best, best_contrast = np.zeros(3, np.float32), -1.0
         for _ in range(30):
-            color = np.float32(
-                _color(self.rng.uniform(low, high), self.rng.uniform(0.5, 0.9), self.rng.uniform(0.4, 0.95))
-            )
+            color = _color(self.rng.uniform(low, high), self.rng.uniform(0.5, 0.9), self.rng.uniform(0.4, 0.95))
             # Nine tenths of the border must show; the rest may touch clutter of a similar colour.
             contrast = float(np.percentile(np.linalg.norm(surroundings - color, axis=1), 10))
             if contrast >= LEAST_CONTRAST:
@@ -217,8 +215,12 @@ class _Canvas:
         return np.clip(self.pixels * light[..., None] + 1.5 * noise, 0, 255).round().astype(np.uint8)
 
 
-def _color(hue: float, saturation: float, value: float) -> tuple[float, ...]:
-    return tuple(255 * part for part in colorsys.hsv_to_rgb(hue / 360, saturation, value))
+def _color(hue: float, saturation: float, value: float) -> np.ndarray:
+    return _rgb(*(255 * part for part in colorsys.hsv_to_rgb(hue / 360, saturation, value)))
+
+
+def _rgb(*parts: float) -> np.ndarray:
+    return np.array(parts, np.float32)
 
 
 def _marks(value: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -242,23 +244,23 @@ def _marks(value: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _water(canvas: _Canvas) -> np.ndarray:
     waves = np.sin(canvas.ys / (1.6 * canvas.unit) + 1.5 * canvas.noise(6))
-    return np.float32((55, 105, 175)) + (14 * waves + 5 * canvas.noise(1))[..., None]
+    return _rgb(55, 105, 175) + (14 * waves + 5 * canvas.noise(1))[..., None]
 
 
 def _meadow(canvas: _Canvas) -> np.ndarray:
-    return np.float32((95, 145, 55)) + 16 * canvas.noise(1.2, 0.5)[..., None] * np.float32((1, 1, 0.6))
+    return _rgb(95, 145, 55) + 16 * canvas.noise(1.2, 0.5)[..., None] * _rgb(1, 1, 0.6)
 
 
 def _road(canvas: _Canvas) -> np.ndarray:
-    return np.float32((75, 75, 82)) + 7 * canvas.noise(0.5)[..., None]
+    return _rgb(75, 75, 82) + 7 * canvas.noise(0.5)[..., None]
 
 
 def _sand(canvas: _Canvas) -> np.ndarray:
-    return np.float32((220, 195, 130)) + (6 * canvas.noise(3) + 8 * canvas.noise(0.6))[..., None]
+    return _rgb(220, 195, 130) + (6 * canvas.noise(3) + 8 * canvas.noise(0.6))[..., None]
 
 
 def _snow(canvas: _Canvas) -> np.ndarray:
-    return np.float32((228, 234, 246)) + 5 * canvas.noise(4)[..., None]
+    return _rgb(228, 234, 246) + 5 * canvas.noise(4)[..., None]
 
 
 def _bricks(canvas: _Canvas) -> np.ndarray:
@@ -266,10 +268,7 @@ def _bricks(canvas: _Canvas) -> np.ndarray:
     joint = (rest < 1.3 * canvas.unit) | (
         (canvas.xs + 5 * canvas.unit * (row % 2)) % (11 * canvas.unit) < 1.3 * canvas.unit
     )
-    return (
-        np.where(joint[..., None], np.float32((190, 180, 165)), np.float32((150, 70, 55)))
-        + 5 * canvas.noise(1)[..., None]
-    )
+    return np.where(joint[..., None], _rgb(190, 180, 165), _rgb(150, 70, 55)) + 5 * canvas.noise(1)[..., None]
 
 
 _GROUNDS = (_water, _meadow, _road, _sand, _snow, _bricks)
