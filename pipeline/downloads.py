@@ -53,14 +53,23 @@ def needs_of(settings: Settings) -> list[Need]:
     root, folder = settings.voc or Path(), archives_folder(settings)
     found = [Need(part.what, part.size, folder / part.file) for part in (VOC, SBD) if place_of(part, folder) is None]
     if settings.masks is None and settings.sam_checkpoint is None:
-        name, size = SAM_FILES[settings.sam_model or "vit_h"]
+        model = settings.sam_model or "vit_h"
+        name, size = SAM_FILES.get(model) or (model, _hub_bytes(model))
         if not (cache_folder() / name).is_file():
-            found.append(Need("SAM's checkpoint", size, cache_folder() / name))
+            place = cache_folder() / name if model in SAM_FILES else Path("~/.cache/huggingface").expanduser()
+            found.append(Need(f"SAM's checkpoint, {model}", size, place))
     found.append(Need("ImageNet weights of an encoder", ENCODER_BYTES, cache_folder()))
     if not (root / "cls_labels.npy").exists():
         found.append(Need("the prepared data set", PREPARED_BYTES, root, is_download=False))
     found.append(Need("the results", RESULT_BYTES, settings.out, is_download=False))
     return found
+
+
+def _hub_bytes(model: str) -> int:
+    """Bytes of a model of the Hugging Face hub; 0 where its size is not known."""
+    from models.sam.families import MODELS
+
+    return MODELS[model].size * 1_000_000 if model in MODELS else 0
 
 
 def announce(settings: Settings) -> None:

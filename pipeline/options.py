@@ -38,6 +38,7 @@ class Settings:
     processes: int | None = None
     sam_checkpoint: Path | None = None
     sam_model: str | None = None
+    prompt: list[str] | None = None
     masks: Path | None = None
     count: int = 240
     effort: float = 1.0
@@ -70,6 +71,10 @@ def parse(description: str | None, arguments: list[str] | None = None) -> Settin
     settings = Settings(**parsed)
     if settings.sam_checkpoint and settings.masks:
         parser.error("--sam-checkpoint makes masks, --masks takes made ones; give one of them")
+    if settings.prompt and not (settings.sam_checkpoint or settings.sam_model or settings.download):
+        parser.error("--prompt asks a SAM; give --sam-model or --sam-checkpoint")
+    if settings.prompt and "cam" in settings.prompt and settings.labels:
+        parser.error("--prompt cam needs the CAMs that a classifier gives; leave --labels out")
     given = [name for name in _REAL if parsed[name]]
     if settings.voc is None and given:
         parser.error(f"--{given[0].replace('_', '-')} goes with --voc DIR")
@@ -121,7 +126,14 @@ def _add_stage_options(parser: Parser) -> None:
 def _add_data_options(parser: Parser) -> None:
     masks = parser.group("masks (default: regions, which need no weights and are not a SAM's)")
     masks.add_argument("--sam-checkpoint", type=Path, metavar="FILE", help="make masks with this SAM")
-    masks.add_argument("--sam-model", choices=SAM_MODELS, help="its encoder (default: by the file's name)")
+    masks.add_argument(
+        "--sam-model",
+        metavar="NAME",
+        help="which SAM, as generate_sam_masks.py's --model (default: vit_h, or what the checkpoint's name says)",
+    )
+    masks.add_argument(
+        "--prompt", nargs="+", metavar="WHAT", help="what the SAM is asked, as generate_sam_masks.py's (default: grid)"
+    )
     parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": "take these masks"})
     small = parser.group("generated data")
     small.add_argument("--count", type=whole(8), metavar="N", help="number of training images")

@@ -89,7 +89,7 @@ def _labels(plan: Plan) -> Iterator[Step]:
 
 
 def _masks(plan: Plan) -> Iterator[Step]:
-    model = sam_options(plan)
+    model = [*sam_options(plan), *_prompts(plan)]
     arguments: list[Argument] = ["--images", plan.images, "--list", work_list(plan), "--device", plan.settings.device]
     yield Command(
         "generate_sam_masks.py",
@@ -107,7 +107,7 @@ def sam_options(plan: Plan) -> list[Argument]:
     """
     settings = plan.settings
     if settings.sam_checkpoint is None:
-        return ["--model", settings.sam_model or "vit_h"] if settings.download else ["--model", "regions"]
+        return ["--model", settings.sam_model or ("vit_h" if settings.download else "regions")]
     named = (model for model in SAM_MODELS if model in settings.sam_checkpoint.name)
     name = settings.sam_model or next(named, None)
     if name is None:
@@ -115,6 +115,14 @@ def sam_options(plan: Plan) -> list[Argument]:
             f"{settings.sam_checkpoint}: its name does not say which encoder it has; give --sam-model vit_h, vit_l or vit_b"
         )
     return ["--model", name, "--checkpoint", settings.sam_checkpoint]
+
+
+def _prompts(plan: Plan) -> list[Argument]:
+    prompt = plan.settings.prompt
+    if not prompt:
+        return []
+    cams: list[Argument] = ["--cam-path", plan.soft_cams] if "cam" in prompt and plan.soft_cams else []
+    return ["--prompt", *prompt, *cams, "--image-labels", plan.image_labels, *plan.names]
 
 
 def _merging(plan: Plan) -> list[Argument]:

@@ -16,11 +16,14 @@ from helpers import ROOT, run_script
 from models.segmentation.deeplabv3 import load_checkpoint
 from pipeline import downloads, steps
 from pipeline.changes import change_of
+from pipeline.estimate import rough_time
 from pipeline.options import Settings, split_options
+from pipeline.plan import Plan
 from pipeline.steps import Command
 from util.data.ids import read_id_list
 from util.data.labels import write_label
 from util.data.synthetic import CLASSES, write_data_set
+from util.runtime.cli import default_workers
 from util.runtime.errors import InputError
 
 TINY = ("--count", 16, "--effort", 0.02, "--workers", 0)
@@ -148,6 +151,7 @@ def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
         (["--sam-path", "a", "--sam-checkpoint", "b"], "give one of them"),
         (["--count", "2"], "is not a whole number of at least 8"),
         (["--images", "."], "--images goes with --voc"),
+        (["--prompt", "tags"], "give --sam-model"),
         (["--download"], "--download goes with --voc"),
         (["--voc", ".", "--archives", "a"], "give --download as well"),
     ],
@@ -269,6 +273,18 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_any_sam_and_its_prompts_reach_the_mask_stage(tmp_path):
+    done = run_script(
+        "quickstart.py", "--out", tmp_path / "run", "--dry-run", "--sam-model", "sam3", "--prompt", "cam", "tags"
+    )
+    assert done.returncode == 0, done.stderr
+    masks = next(line for line in done.stdout.splitlines() if "generate_sam_masks.py" in line)
+    out = tmp_path / "run"
+    assert (
+        f"--model sam3 --prompt cam tags --cam-path {out}/cams/cams --image-labels {out}/data/cls_labels.npy" in masks
+    )
+
+
 def test_what_will_be_downloaded_is_said_before_anything_starts(tmp_path, monkeypatch):
     environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
     command = ("quickstart.py", "--voc", tmp_path / "VOC", "--out", tmp_path / "run", "--download", "--dry-run")
@@ -298,3 +314,15 @@ def test_a_disk_without_room_is_refused_before_the_start(tmp_path, monkeypatch):
 )
 def test_options_with_backslashes(windows, text, parts):
     assert split_options(text, windows) == parts
+
+
+def test_long_stages_are_estimated_and_short_ones_are_not(tmp_path):
+    (tmp_path / "train.txt").write_text("".join(f"{number:04}\n" for number in range(1000)))
+    settings = Settings(voc=tmp_path, baseline=False, extra={"deeplab": ["--steps", "6000", "--batch-size", "16"]})
+    plan = Plan(settings, *[tmp_path] * 3, None, tmp_path / "train.txt", None, None, None, {}, *[tmp_path] * 3)
+    cores = default_workers()
+    assert rough_time(plan, "cam") == f"{1000 * 20 * 0.2 / cores / 60:.0f} minutes"
+    assert rough_time(plan, "deeplab") == f"{6000 * 16 * 0.6 / cores / 3600:.0f} hours"
+    assert rough_time(plan, "compare") == ""
+    plan.gpus = 1
+    assert rough_time(plan, "cam") == "", "not known of a GPU"
