@@ -45,7 +45,7 @@ class Masks:
             ``start <= p < end``.
         offsets: int64 K + 1; mask k owns runs ``offsets[k]:offsets[k + 1]``.
         predicted_iou, stability_score: float64 K in 0..1, SAM's own estimates; NaN where the file has none.
-        extra: one dict a mask with what else the file has (``point_coords``, ``crop_box``, and of prompted masks
+        extra: one dict per mask with what else the file has (``point_coords``, ``crop_box``, and of prompted masks
             ``category``, the name of a class, and ``score``).
     """
 
@@ -94,7 +94,7 @@ class Masks:
 
         Args:
             size: (height, width).
-            counts: one code a mask.
+            counts: one code per mask.
 
         Raises:
             InputError: naming the first code that is damaged or does not add up to height x width.
@@ -219,7 +219,7 @@ class Masks:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """int64 K: pixels a mask."""
+        """int64 K: pixels of each mask."""
         return self._sum_runs(self.ends - self.starts)
 
     @cached_property
@@ -255,7 +255,7 @@ class Masks:
         for column, value in enumerate(classes):
             # An image of one row, whose integral is the prefix sum; twice as fast as numpy's from bytes.
             prefix = cv2.integral((flat == value).view(np.uint8)[None])[1]
-            # Runs lie inside the picture; to clip is to spare the search for those that do not.
+            # All runs are inside the image; clipping spares the search for those that are not.
             inside = prefix.take(self.ends, mode="clip") - prefix.take(self.starts, mode="clip")
             result[:, column] = self._sum_runs(inside)
         return result
@@ -309,8 +309,8 @@ class Masks:
         """The image cut along every mask border: pixels in the same masks share an atom."""
         size = self.height * self.width
         positions = np.unique(np.concatenate([[0, size], self.starts, self.ends]))
-        # A random 64-bit word a mask, added where it starts and taken off where it ends, sums to a word that
-        # tells the set of covering masks; the seed is fixed, so that atoms are the same every time.
+        # A random 64-bit word per mask, added where it starts and taken off where it ends, sums to a word that
+        # stands for the set of covering masks; the seed is fixed, so that atoms are the same every time.
         words = np.random.default_rng(0x5A11).integers(1, 2**63, len(self), dtype=np.uint64)
         words = np.repeat(words, np.diff(self.offsets))
         change = np.zeros(len(positions), np.uint64)
@@ -333,7 +333,7 @@ class Masks:
         return np.rint(member.T @ (member * self.atoms.areas[:, None])).astype(np.int64)
 
     def counts(self) -> list[str]:
-        """COCO's compressed run-length codes, one a mask."""
+        """COCO's compressed run-length codes, one per mask."""
         return encode_counts(self.starts, self.ends, self.offsets, self.height * self.width)
 
     # --- inside -----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def decode_counts(counts: list) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
             continue
         valid = isinstance(code, (list, np.ndarray)) and all(type(v) is int or isinstance(v, np.integer) for v in code)
         if not valid or any(not 0 <= v < 2**40 for v in code):
-            raise InputError(f"the code of mask {number} is no list of run lengths; make the file again")
+            raise InputError(f"the code of mask {number} is not a list of run lengths; make the file again")
         half, odd = divmod(len(code), 2)
         pairs = np.array(code[: 2 * half], np.int64).reshape(-1, 2)
         parts.append((*pairs.T, np.array([half], np.int64), np.array([code[-1] if odd else 0], np.int64)))
@@ -37,13 +37,17 @@ def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     try:
         codes = [code.encode("ascii") if isinstance(code, str) else code for code in codes]
     except UnicodeEncodeError:
-        raise InputError("a run-length code holds characters that COCO's format has not; make the file again") from None
+        raise InputError(
+            "a run-length code holds characters that are not of COCO's format; make the file again"
+        ) from None
     sizes = np.array([len(code) for code in codes], np.int64)
     value = np.frombuffer(b"".join(codes), np.uint8) - np.uint8(48)  # what lies below 48 wraps to above 63
     more = value >= 32
     code_ends = np.cumsum(sizes)
     if (value > 63).any() or more[code_ends[sizes > 0] - 1].any():
-        raise InputError("a run-length code is cut short or holds characters that COCO's format has not; make it again")
+        raise InputError(
+            "a run-length code is cut short or holds characters that are not of COCO's format; make it again"
+        )
     digits = value & 0x1F
     # What each character gives as the last of a number, whose sign it holds, with the one before that belongs to it.
     numbers = ((digits ^ 0x10).view(np.int8) - np.int8(0x10)).astype(np.int16)
@@ -77,7 +81,7 @@ def _decode_compressed(codes: list) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     row_ends, some = np.cumsum(rows), rows > 0
     heads = (row_ends - rows)[some]
     first_run = off[heads]
-    off[heads] = 0  # the first run is no one's predecessor
+    off[heads] = 0  # the first run does not precede another
     for column in (off, on):
         column[heads[1:]] -= np.add.reduceat(column, heads)[:-1]  # so that each code's sums start again
         np.cumsum(column, out=column)

@@ -100,7 +100,7 @@ def check_labels(
 
     Args:
         labels: folder of ``<id>.png``.
-        images: folder of pictures, for their sizes.
+        images: folder of images, for their sizes.
         tags: id -> classes that the image shows.
         near_empty: share of foreground pixels, 0 to 1.
 

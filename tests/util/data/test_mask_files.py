@@ -51,10 +51,10 @@ def sa1b(**changes):
     ("text", "message"),
     [
         (sa1b(counts=[2, 2, 3]), "add up"),
-        (sa1b(counts=[8, -2]), "no list of run lengths"),
+        (sa1b(counts=[8, -2]), "not a list of run lengths"),
         (sa1b(counts="zz"), "cut short"),
         (sa1b(counts="\u00e9"), "characters"),
-        (sa1b(counts=[[2], 2]), "no list"),
+        (sa1b(counts=[[2], 2]), "not a list"),
         (sa1b(size=[3, 2]), "masks of"),
         (sa1b(image_id="b", file_name="b.jpg"), "not of 'a'"),
         (sa1b(width=-3), "damaged"),
