@@ -52,7 +52,7 @@ def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: 
         names: of all classes, background first.
         options: see there.
     """
-    peaks = {value: _peaks(values, options) for value, values in cam.items()}
+    peaks = {value: class_peaks(values, options) for value, values in cam.items()}
     prompts = []
     for value, values in cam.items():
         others = [found[:1] for other, found in peaks.items() if other != value and len(found)]
@@ -67,7 +67,7 @@ def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: 
     return prompts
 
 
-def _peaks(values: np.ndarray, options: CamPromptOptions) -> np.ndarray:
+def class_peaks(values: np.ndarray, options: CamPromptOptions) -> np.ndarray:
     """int64 Nx2 (x, y): local maxima, the highest first; the maximum itself where no other is high enough."""
     distance = max(1, round(options.peak_distance * max(values.shape)))
     found = peak_local_max(
