@@ -21,12 +21,16 @@ and on the enhanced ones), score (evaluate_enhanced.py). Re-run the command to r
 Several GPUs are used through torchrun. Writes OUT/tables.txt, OUT/summary.json and a folder per stage.
 """
 
-from pipeline.options import parse
+from pipeline.options import Settings, parse
 from util.runtime.cli import run
 
 
+def parse_args() -> Settings:
+    return parse(__doc__)
+
+
 def main() -> int:
-    settings = parse(__doc__)
+    settings = parse_args()
     from pipeline import runner
 
     return runner.run(settings)
