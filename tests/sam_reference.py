@@ -16,9 +16,14 @@ from models.sam.generator import MaskGenerator, Options
 from util.data.masks import Masks
 
 OPTIONS = Options(
-    points_per_side=12, points_per_batch=32, pred_iou_thresh=0.3, stability_score_thresh=0.02,
-    stability_score_offset=0.1, box_nms_thresh=0.98, crop_nms_thresh=0.98,
-)  # fmt: skip
+    points_per_side=12,
+    points_per_batch=32,
+    pred_iou_thresh=0.3,
+    stability_score_thresh=0.02,
+    stability_score_offset=0.1,
+    box_nms_thresh=0.98,
+    crop_nms_thresh=0.98,
+)
 
 
 def changed(**values) -> Options:
@@ -36,8 +41,15 @@ def small_sam(seed: int = 0, side: int = 128, width: int = 32) -> Sam:
     grid = side // 16
     sam = Sam(
         ImageEncoderViT(
-            img_size=side, embed_dim=width, depth=2, num_heads=2, out_chans=width, use_rel_pos=True,
-            window_size=3, global_attn_indexes=(1,), norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+            img_size=side,
+            embed_dim=width,
+            depth=2,
+            num_heads=2,
+            out_chans=width,
+            use_rel_pos=True,
+            window_size=3,
+            global_attn_indexes=(1,),
+            norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
         ),
         PromptEncoder(width, (grid, grid), (side, side), mask_in_chans=4),
         MaskDecoder(
@@ -45,7 +57,7 @@ def small_sam(seed: int = 0, side: int = 128, width: int = 32) -> Sam:
             transformer=TwoWayTransformer(depth=2, embedding_dim=width, num_heads=4, mlp_dim=64),
             iou_head_hidden_dim=16,
         ),
-    )  # fmt: skip
+    )
     with torch.no_grad():
         for name, parameter in sam.named_parameters():
             if "rel_pos" in name or "pos_embed" in name:
@@ -86,9 +98,12 @@ def official(sam: Sam, image: np.ndarray, options: Options, **more) -> list[dict
 def passing_options(sam: Sam, image: np.ndarray, part: float, **values) -> Options:
     """Options whose two thresholds each let about that part of a random network's masks pass, from a coarse grid."""
     coarse = Options(
-        points_per_side=4, pred_iou_thresh=-9, stability_score_thresh=-9, stability_score_offset=0.01,
+        points_per_side=4,
+        pred_iou_thresh=-9,
+        stability_score_thresh=-9,
+        stability_score_offset=0.01,
         box_nms_thresh=1.0,
-    )  # fmt: skip
+    )
     masks = next(MaskGenerator(sam, coarse).generate([image]))
     return Options(
         **values,

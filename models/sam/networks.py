@@ -132,5 +132,5 @@ def upscale_padded(logits: Tensor, size: tuple[int, int], side: int) -> Tensor:
     logits = F.pad(logits, (0, 0, 0, 0, 0, -count % 3)).unflatten(0, (-1, 3))
     scaled = F.interpolate(
         logits[:, :, :rows].contiguous(), (rows * factor, side), mode="bilinear", align_corners=False
-    )[..., :height, :width]  # fmt: skip
+    )[..., :height, :width]
     return F.interpolate(scaled, size, mode="bilinear", align_corners=False).flatten(0, 1)[:count]

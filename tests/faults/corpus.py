@@ -182,10 +182,16 @@ def _sa1b(change=None, **image) -> bytes:
     content = {
         "image": {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg", **image},
         "annotations": [
-            {"segmentation": {"size": [48, 64], "counts": [0, 48 * 32, 48 * 32]}, "bbox": [0, 0, 31, 47],
-             "area": 48 * 32, "predicted_iou": 0.9, "stability_score": 0.95, "id": 0}
+            {
+                "segmentation": {"size": [48, 64], "counts": [0, 48 * 32, 48 * 32]},
+                "bbox": [0, 0, 31, 47],
+                "area": 48 * 32,
+                "predicted_iou": 0.9,
+                "stability_score": 0.95,
+                "id": 0,
+            }
         ],
-    }  # fmt: skip
+    }
     if change:
         change(content)
     return json.dumps(content).encode()
@@ -205,84 +211,61 @@ def _field(name, value) -> bytes:
 
 MASKS = {
     "empty": (b"", "not valid JSON"),
-    "text": (b"masks\n", "not valid JSON"),
     "cut": (_sa1b()[:-40], "not valid JSON"),
     "not UTF-8": (b"\xff\xfe" + _sa1b(), "not valid JSON"),
-    "zeros": (bytes(100), "not valid JSON"),
     "deep": (b"[" * 100_000, "not valid JSON"),
     "deep and closed": (b"[" * 3000 + b"]" * 3000, "format|not valid JSON"),
     "endless number": (b'{"image": ' + b"9" * 5000 + b"}", "not valid JSON|format"),
-    "two documents": (_sa1b() + _sa1b(), "not valid JSON"),
     "gzip cut": (gzip.compress(_sa1b())[:-4], "not a whole gzip file"),
-    "gzip of nothing": (b"\x1f\x8b", "not a whole gzip file"),
-    "gzip twice": (gzip.compress(gzip.compress(_sa1b())), "not valid JSON"),
     "gzip damaged": (gzip.compress(_sa1b())[:-6] + b"\0" * 6, "not a whole gzip file"),
     "gzip bomb": (lambda path: path.write_bytes(gzip.compress(bytes(257 << 20), 1)), "unpacks to more than 256 MiB"),
     "list": (b"[3]", "format"),
     "empty list, as amg.py writes it": (b"[]", None),
     "COCO of two images": (json.dumps({"images": [{"id": 1}, {"id": 2}], "annotations": []}).encode(), "for 2 images"),
     "COCO box without a mask": (
-        json.dumps({"images": [{"id": 1, "height": 48, "width": 64}], "annotations": [{"image_id": 1}]}).encode(), "format",
+        json.dumps({"images": [{"id": 1, "height": 48, "width": 64}], "annotations": [{"image_id": 1}]}).encode(),
+        "format",
     ),
     "labelme point": (json.dumps({"shapes": [{"shape_type": "point", "points": [[1, 2]]}]}).encode(), "'point'"),
     "labelme of text": (json.dumps({"shapes": [{"points": [["a", "b"]]}]}).encode(), "format"),
     "transformers of logits": (json.dumps({"masks": [[[-3.5, 2.0]]]}).encode(), "logits"),
     "polygon to infinity": (_field("segmentation", [[0, 0, 9, 9, float("inf"), 4]]), "not finite"),
-    "null": (b"null", "format"),
-    "number": (b"3", "format"),
-    "string": (b'"masks"', "format"),
     "no image": (b'{"annotations": []}', "format"),
-    "no annotations": (_sa1b(lambda content: content.pop("annotations")), "format"),
-    "annotations of a number": (_sa1b(lambda content: content.update(annotations=3)), "format"),
     "annotation of null": (_sa1b(lambda content: content.update(annotations=[None])), "format"),
     "no segmentation": (_sa1b(lambda content: content["annotations"][0].pop("segmentation")), "format"),
     "polygons": (_sa1b(lambda content: content["annotations"][0].update(segmentation=[[0, 0, 9, 9]])), "format"),
     "no height": (_sa1b(lambda content: content["image"].pop("height")), "format"),
     "height in words": (_sa1b(height="tall"), "format"),
-    "height of null": (_sa1b(height=None), "format"),
     "height of nothing": (_sa1b(height=0), "pixels"),
     "negative height": (_sa1b(height=-48), "pixels"),
-    "both negative": (_sa1b(height=-48, width=-64), "pixels"),
     "endless height": (_sa1b(height=10**12), "pixels"),
     "infinite height": (_sa1b(height=float("inf")), "format"),
     "height of NaN": (_sa1b(height=float("nan")), "format"),
     "size of another": (_size([20, 30]), "20, 30"),
-    "size swapped": (_size([64, 48]), "64, 48"),
-    "size of words": (_size(["a", "b"]), "masks of|format"),
     "size of lists": (_size([[48], [64]]), "format"),
-    "size of null": (_size(None), "format"),
-    "size of a dict": (_size({"h": 48}), "masks of|format"),
     "counts missing": (_sa1b(lambda c: c["annotations"][0]["segmentation"].pop("counts")), "format"),
     "counts of null": (_counts(None), "mask 0"),
-    "counts of a number": (_counts(5), "mask 0"),
-    "counts too short": (_counts([10, 10]), "mask 0"),
     "counts too long": (_counts([0, 48 * 64 + 1]), "mask 0"),
     "negative counts": (_counts([-5, 48 * 64 + 5]), "mask 0"),
     "counts of words": (_counts(["a"]), "mask 0"),
     "counts of fractions": (_counts([0.5, 3071.5]), "mask 0"),
-    "counts of truth values": (_counts([True, 3071]), "mask 0"),
-    "counts of lists": (_counts([[1], [2]]), "mask 0"),
-    "counts of a dict": (_counts({"0": 3072}), "mask 0"),
     "endless count": (_counts([10**30]), "mask 0"),
     "empty code": (_counts(""), "mask 0"),
     "cut code": (_counts("PPo"), "cut short|mask 0"),
-    "code of spaces": (_counts("   "), "characters"),
     "code of other letters": (_counts("äöü"), "characters"),
     "code of a NUL": (_counts("\0"), "characters"),
     "endless code": (_counts("o" * 30 + "0"), "40 bits"),
-    "code of another size": (_counts("0T3"), "mask 0"),
     "score in words": (_field("predicted_iou", "high"), "format"),
-    "score of a list": (_field("stability_score", []), "format"),
-    "score of null": (_field("predicted_iou", None), "format"),
     "of another image": (_sa1b(image_id="other", file_name="other.jpg"), "'other'"),
     "of a path": (_sa1b(image_id="../../etc/passwd", file_name="/etc/passwd"), "etc/passwd"),
     "of a whole data set": (
-        json.dumps({"images": [], "annotations": [], "categories": []}).encode(), "format",
+        json.dumps({"images": [], "annotations": [], "categories": []}).encode(),
+        "format",
     ),
     "folder": (folder, "no masks"),
     "dangling link": (dangling, "no masks"),
     "missing": (absent, "no masks"),
-}  # fmt: skip
+}
 # Folders of PNG files, as others write them: file in the folder -> content.
 _MASK = png(np.pad(np.full((48, 32), 255, np.uint8), ((0, 0), (0, 32))))
 MASK_FOLDERS = {
@@ -317,7 +300,6 @@ _MAP = np.zeros((48, 64), np.float32)
 _GOOD_NPY = npy({0: _MAP})
 NPY = {
     "empty": (b"", "not a readable"),
-    "text": (b"a,b\n", "not a readable"),
     "cut": (_GOOD_NPY[:-100], "not a readable"),
     "damaged": (_GOOD_NPY[:10] + b"\xff" * 20 + _GOOD_NPY[30:], "not a readable"),
     "version of the future": (b"\x93NUMPY\x09\x00" + _GOOD_NPY[8:], "not a readable"),
@@ -325,21 +307,24 @@ NPY = {
     "archive": (npz(a=_MAP), "not a readable"),
     "array": (npy(_MAP, np.float32), "holds an array"),
     "endless array": (
-        b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(117)
-        + b"\n", "holds an array",
+        b"\x93NUMPY\x01\x00\x76\x00"
+        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(117)
+        + b"\n",
+        "holds an array",
     ),
     "list": (npy(None).replace(b"N.", b"]."), "holds a list|holds a NoneType|not a readable"),
-    "null": (npy(None), "NoneType|not a readable"),
     "command": (npy({0: Command()}), "could run code"),
     "command of a module": (
-        npy(None).split(b"\n")[0] + b"\n" + b"cos\nsystem\n(S'touch executed'\ntR.", "could run code",
+        npy(None).split(b"\n")[0] + b"\n" + b"cos\nsystem\n(S'touch executed'\ntR.",
+        "could run code",
     ),
-    "endless opcodes": (npy(None).split(b"\n")[0] + b"\n" + b"(" * 1000 + b".", "not a readable"),
     "places of memory that nothing fills": (
-        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x04}r" + struct.pack("<I", 600_000_000) + b".", "places of memory",
+        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x04}r" + struct.pack("<I", 600_000_000) + b".",
+        "places of memory",
     ),
     "length beyond the end": (
-        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.", "not a readable",
+        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.",
+        "not a readable",
     ),
     "array that is never filled": (npy({0: Unfilled()}), "says that it holds"),
     "dates": (npy({0: np.zeros((48, 64), "M8[s]")}), "holds an array of 'M8'"),
@@ -348,7 +333,7 @@ NPY = {
     "bare pickle": (pickle.dumps({0: 1}), "not a readable"),
     "folder": (folder, "cannot be read|no soft CAM|no format|no .xml"),
     "missing": (absent, "no soft CAM|no such file"),
-}  # fmt: skip
+}
 CAMS = NPY | {
     "keys of words": (npy({"cat": _MAP}), "'cat'"),
     "negative key": (npy({-1: _MAP}), "-1"),
@@ -360,8 +345,6 @@ CAMS = NPY | {
     "IRN's without maps": (npy({"keys": np.arange(2)}), "IRN's format"),
     "not finite": (npy({0: _MAP * np.nan}), "finite"),
     "three axes": (npy({0: _MAP[None]}), "shape"),
-    "numbers": (npy({0: 0.5}), "shape"),
-    "words": (npy({0: "map"}), "shape|<U3"),
     "two sizes": (npy({0: _MAP, 1: _MAP[:5]}), "size"),
     "other size": (npy({0: _MAP[:5, :5]}), "5x5|size"),
 }
@@ -381,17 +364,16 @@ XML = {
     "entities in UTF-16": (
         '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY b "xxxx">]><annotation>&b;</annotation>'.encode(
             "utf-16"
-        ), "document type",
+        ),
+        "document type",
     ),
     "deep": (b"<a>" * 200_000, "not valid XML"),
     "folder": (folder, "cannot be read"),
-}  # fmt: skip
+}
 CSV = {
     "empty": (b"", "no image-level label"),
-    "head alone": (b"id,class\n", "no image-level label"),
     "unknown class": (b"train_0000,unicorn\n", "line 1.*'unicorn'"),
     "index beyond": (b"train_0000,ringed\ntrain_0001,99\n", "line 2.*'99'"),
-    "negative index": (b"train_0000,-1\n", "line 1.*'-1'"),
     "not UTF-8": (b"\xff\xfet\0r\0", "not a UTF-8"),
     "NUL": (b"train_0000,rin\0ged\n", "line 1|unknown"),
     "endless field": (b"train_0000," + b"x" * 200_000 + b"\n", "line 1|field"),

@@ -38,8 +38,17 @@ def main() -> int:
                 Path(seeds, str(number)).write_bytes(data)
             args.findings.mkdir(parents=True, exist_ok=True)
             prefix = args.findings / name.replace(" ", "_")
-            command = [sys.executable, __file__, "--one", name, f"-max_total_time={share}", "-timeout=20",
-                       "-rss_limit_mb=2048", f"-artifact_prefix={prefix}.", seeds]  # fmt: skip
+            command = [
+                sys.executable,
+                __file__,
+                "--one",
+                name,
+                f"-max_total_time={share}",
+                "-timeout=20",
+                "-rss_limit_mb=2048",
+                f"-artifact_prefix={prefix}.",
+                seeds,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         found = re.findall(r"Done (\d+) runs|^#(\d+)\t", done.stderr, re.MULTILINE)
         count = max((int(a or b) for a, b in found), default=0)

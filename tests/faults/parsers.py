@@ -90,12 +90,17 @@ EXAMPLES: dict[str, list[bytes]] = {
         ).encode(),
         json.dumps(
             {
-                "imagePath": "bad.jpg", "imageHeight": 48, "imageWidth": 64,
+                "imagePath": "bad.jpg",
+                "imageHeight": 48,
+                "imageWidth": 64,
                 "shapes": [
                     {"points": [[1, 2], [30, 4]], "shape_type": "rectangle", "group_id": 1},
                     {"points": [[10, 20], [15, 20]], "shape_type": "circle"},
-                    {"points": [[3, 3], [5, 5]], "shape_type": "mask",
-                     "mask": base64.b64encode(corpus.png(np.eye(3, dtype=bool))).decode()},
+                    {
+                        "points": [[3, 3], [5, 5]],
+                        "shape_type": "mask",
+                        "mask": base64.b64encode(corpus.png(np.eye(3, dtype=bool))).decode(),
+                    },
                 ],
             }
         ).encode(),
@@ -108,15 +113,29 @@ EXAMPLES: dict[str, list[bytes]] = {
     "VOC XML": [b"<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>"],
     "CSV of tags": [b"id,class\na,cat,dog\nb,1\n"],
     "class names": [b"background\ncat #ff0000\ndog 0,255,0\n"],
-    "picture": [corpus.png(_PIXELS), corpus.encoded(_PIXELS, "JPEG"), corpus.encoded(_PIXELS, "BMP"),
-                corpus.encoded(_PIXELS, "WEBP"), corpus.encoded(_PIXELS, "TIFF"), *corpus.turned(_PIXELS)],
-    "label map": [corpus.png(_PIXELS[..., 0] % 21), corpus.png(_PIXELS[..., 0].astype(np.uint16) % 21),
-                  corpus.png(np.dstack([_PIXELS[..., 0] % 21] * 3)), corpus.palette_png(_PIXELS[..., 0] % 4, voc.palette() ^ 21)],
-    "mask image": [corpus.png(_DENSE[0]), corpus.png(_DENSE[0].astype(np.uint16)),
-                   corpus.png(np.dstack([255 * _DENSE[0].astype(np.uint8)] * 4)),
-                   corpus.palette_png(_DENSE[0].astype(np.uint8), voc.palette()), corpus.encoded(_DENSE[0], "TIFF")],
+    "picture": [
+        corpus.png(_PIXELS),
+        corpus.encoded(_PIXELS, "JPEG"),
+        corpus.encoded(_PIXELS, "BMP"),
+        corpus.encoded(_PIXELS, "WEBP"),
+        corpus.encoded(_PIXELS, "TIFF"),
+        *corpus.turned(_PIXELS),
+    ],
+    "label map": [
+        corpus.png(_PIXELS[..., 0] % 21),
+        corpus.png(_PIXELS[..., 0].astype(np.uint16) % 21),
+        corpus.png(np.dstack([_PIXELS[..., 0] % 21] * 3)),
+        corpus.palette_png(_PIXELS[..., 0] % 4, voc.palette() ^ 21),
+    ],
+    "mask image": [
+        corpus.png(_DENSE[0]),
+        corpus.png(_DENSE[0].astype(np.uint16)),
+        corpus.png(np.dstack([255 * _DENSE[0].astype(np.uint8)] * 4)),
+        corpus.palette_png(_DENSE[0].astype(np.uint8), voc.palette()),
+        corpus.encoded(_DENSE[0], "TIFF"),
+    ],
     "masks of arrays": [corpus.npz(masks=_DENSE, scores=np.ones(2)), corpus.npz(_DENSE[0])],
-}  # fmt: skip
+}
 
 
 def try_one(name: str, data: bytes) -> bool:

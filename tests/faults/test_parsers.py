@@ -17,11 +17,18 @@ from util.runtime.errors import InputError
 
 EXAMPLES_EACH = 150
 quick = settings(
-    max_examples=EXAMPLES_EACH, deadline=None, derandomize=True,
+    max_examples=EXAMPLES_EACH,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
-edits = st.lists(st.tuples(st.sampled_from(["flip", "drop", "insert", "double", "cut"]), st.floats(0, 1),
-                           st.binary(min_size=1, max_size=6)), min_size=1, max_size=5)  # fmt: skip
+)
+edits = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "drop", "insert", "double", "cut"]), st.floats(0, 1), st.binary(min_size=1, max_size=6)
+    ),
+    min_size=1,
+    max_size=5,
+)
 
 
 def edited(data: bytes, changes) -> bytes:
@@ -86,8 +93,11 @@ def test_any_value_anywhere_in_a_mask_file(place, value):
 
 
 @settings(quick, max_examples=300)
-@given(code=st.text(st.sampled_from([chr(c) for c in range(48, 112)]), max_size=12), height=st.integers(1, 6),
-       width=st.integers(1, 6))  # fmt: skip
+@given(
+    code=st.text(st.sampled_from([chr(c) for c in range(48, 112)]), max_size=12),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+)
 def test_a_code_that_is_taken_says_what_pycocotools_reads(code, height, width):
     try:
         masks = Masks.from_counts((height, width), [code])
@@ -124,10 +134,17 @@ def test_flags_of_a_dtype_are_not_taken_from_the_file(tmp_path):
 @pytest.mark.parametrize("protocol", range(3, 6))
 def test_arrays_of_any_pickle_come_back_as_they_were(tmp_path, protocol):
     values = {
-        0: np.arange(6, dtype=np.float32).reshape(2, 3), "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "big": np.arange(3, dtype=">i4"), "words": np.array(["ab", "c"]), "empty": np.zeros((0, 3)), "none": None,
-        "scalar": np.float32(2.5), "list": [np.uint8(3), "text"], "nothing": np.array(5.0), "half": np.ones(2, np.float16),
-    }  # fmt: skip
+        0: np.arange(6, dtype=np.float32).reshape(2, 3),
+        "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "big": np.arange(3, dtype=">i4"),
+        "words": np.array(["ab", "c"]),
+        "empty": np.zeros((0, 3)),
+        "none": None,
+        "scalar": np.float32(2.5),
+        "list": [np.uint8(3), "text"],
+        "nothing": np.array(5.0),
+        "half": np.ones(2, np.float16),
+    }
     head = corpus.npy(values).split(b"\n")[0] + b"\n"
     (tmp_path / "a.npy").write_bytes(head + pickle.dumps(np.array(values, dtype=object), protocol))
     found = load_npy_dict(tmp_path / "a.npy")

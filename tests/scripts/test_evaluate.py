@@ -64,8 +64,23 @@ def network(tmp_path):
 
 def evaluate_network(folder, out, *more):
     """The arguments of an evaluation of the network of `network`."""
-    return ["--checkpoint", folder / "net.pth", "--images", folder / "images", "--gt", folder / "gt",
-            "--list", folder / "list.txt", "--workers", 1, "--device", "cpu", "--out", folder / out, *more]  # fmt: skip
+    return [
+        "--checkpoint",
+        folder / "net.pth",
+        "--images",
+        folder / "images",
+        "--gt",
+        folder / "gt",
+        "--list",
+        folder / "list.txt",
+        "--workers",
+        1,
+        "--device",
+        "cpu",
+        "--out",
+        folder / out,
+        *more,
+    ]
 
 
 @pytest.mark.slow
@@ -77,10 +92,19 @@ def test_network_alone_and_shared_out(network, monkeypatch, capsys):
         assert evaluate_enhanced.main() == 0
     assert "boundary IoU" in capsys.readouterr().out
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         str(ROOT / "evaluate_enhanced.py"), *map(str, evaluate_network(network, "shared", *rich))],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node=2",
+            str(ROOT / "evaluate_enhanced.py"),
+            *map(str, evaluate_network(network, "shared", *rich)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     scores = {name: json.loads((network / name / "metrics.json").read_text()) for name in ("plain", "alone", "shared")}
     assert scores["alone"] == scores["shared"]

@@ -24,9 +24,20 @@ def data(tmp_path):
 
 def command(data, *more, out="out"):
     return [
-        "--pseudo_path", data / "labels", "--sam-path", data / "masks", "--image-list", data / "list.txt",
-        "--gt-dir", data / "gt", "--out", data / out, "--workers", "1", *more,
-    ]  # fmt: skip
+        "--pseudo_path",
+        data / "labels",
+        "--sam-path",
+        data / "masks",
+        "--image-list",
+        data / "list.txt",
+        "--gt-dir",
+        data / "gt",
+        "--out",
+        data / out,
+        "--workers",
+        "1",
+        *more,
+    ]
 
 
 def results(folder):
@@ -84,7 +95,7 @@ def test_split_half_tells_each_half_with_the_choice_of_the_other(data):
         "main.py",
         *command(data, "--mode", "compare", "--methods", "max_iou,grow", "--split-half", "3"),
         *("--values", "threshold=0.2,0.9", "--values", "quality=0.1,0.9", "--values", "trim=0,0.9"),
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((data / "out" / "split_half.json").read_text())
     assert sorted(result["halves"]["A"] + result["halves"]["B"]) == [f"img_{i:02}" for i in range(6)]
@@ -112,8 +123,9 @@ def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
 def test_a_broken_image_does_not_stop_the_sweep(data):
     cut(data, "labels/img_02.png")
     done = run_script(
-        "main.py", *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"),
-    )  # fmt: skip
+        "main.py",
+        *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"),
+    )
     assert done.returncode == 1 and "labels/img_02.png: not a readable label map" in done.stderr
     result = json.loads((data / "out" / "split_half.json").read_text())
     assert len(result["halves"]["A"] + result["halves"]["B"]) == 5

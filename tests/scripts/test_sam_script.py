@@ -26,8 +26,22 @@ from util.runtime.cli import run
 from util.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["--points-per-side", "6", "--points-per-batch", "20", "--pred-iou-thresh", "0", "--threads", "1",
-         "--stability-score-thresh", "0.02", "--stability-score-offset", "0.1", "--device", "cpu"]  # fmt: skip
+SMALL = [
+    "--points-per-side",
+    "6",
+    "--points-per-batch",
+    "20",
+    "--pred-iou-thresh",
+    "0",
+    "--threads",
+    "1",
+    "--stability-score-thresh",
+    "0.02",
+    "--stability-score-offset",
+    "0.1",
+    "--device",
+    "cpu",
+]
 # One Python for many runs, since starting one takes seconds: copies of it (forks) are the runs.
 DRIVER = """
 import os, signal, socket, sys
@@ -112,8 +126,18 @@ def here(monkeypatch):
 
 
 def options(folder: Path, out: str, *more: str) -> list[str]:
-    return ["--model", "vit_b", "--checkpoint", str(folder / "weights.pth"),
-            "--images", str(folder / "images"), "--out", str(folder / out), *SMALL, *more]  # fmt: skip
+    return [
+        "--model",
+        "vit_b",
+        "--checkpoint",
+        str(folder / "weights.pth"),
+        "--images",
+        str(folder / "images"),
+        "--out",
+        str(folder / out),
+        *SMALL,
+        *more,
+    ]
 
 
 def call(arguments: list[str]) -> subprocess.CompletedProcess:
@@ -150,8 +174,12 @@ def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
     done = call([str(driver), *options(folder, "killed")])
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "[0, 0]", "-9", "['p0.json', 'p1.json']", "-9", "['p0.json', 'p1.json', 'p2.json']"
-    ], done.stderr  # fmt: skip
+        "[0, 0]",
+        "-9",
+        "['p0.json', 'p1.json']",
+        "-9",
+        "['p0.json', 'p1.json', 'p2.json']",
+    ], done.stderr
     assert results(folder / "two") == expected
     assert (folder / "two/ledger.1.jsonl").is_file()
     assert results(folder / "killed") == expected
@@ -211,10 +239,18 @@ def test_new_masks_take_the_place_of_the_other_form(folder, here):
 
 # What each option of the generator changes, told by another value of it.
 CHANGES = {
-    "points-per-side": "5", "points-per-batch": "7", "pred-iou-thresh": "1.5", "stability-score-thresh": "0.4",
-    "stability-score-offset": "0.3", "box-nms-thresh": "0.3", "crop-n-layers": "1", "crop-nms-thresh": "0.2",
-    "crop-overlap-ratio": "0.1", "crop-n-points-downscale-factor": "2", "min-mask-region-area": "30",
-}  # fmt: skip
+    "points-per-side": "5",
+    "points-per-batch": "7",
+    "pred-iou-thresh": "1.5",
+    "stability-score-thresh": "0.4",
+    "stability-score-offset": "0.3",
+    "box-nms-thresh": "0.3",
+    "crop-n-layers": "1",
+    "crop-nms-thresh": "0.2",
+    "crop-overlap-ratio": "0.1",
+    "crop-n-points-downscale-factor": "2",
+    "min-mask-region-area": "30",
+}
 
 
 def test_every_option_of_the_generator_is_on_the_command_line_and_does_something(folder, here):
@@ -324,8 +360,20 @@ def test_bad_pictures_are_reported_and_the_rest_goes_on(folder, here, capsys, mo
     bad = ["bomb", "cut", "cut_png", "damaged", "empty", "floats", "folder", "gone", "text"]
     assert [name for name in bad if f"{name}: {images}" not in errors] == [], errors
     assert f"{len(bad)} image(s) could not be done" in errors and "too large" in errors
-    fine = {"bits", "cmyk", "deep", "deep_colours", "grey", "grey_alpha", "huge", "palette", "pixel", "rgb",
-            "rgba", "turned"}  # fmt: skip
+    fine = {
+        "bits",
+        "cmyk",
+        "deep",
+        "deep_colours",
+        "grey",
+        "grey_alpha",
+        "huge",
+        "palette",
+        "pixel",
+        "rgb",
+        "rgba",
+        "turned",
+    }
     out = folder / "out"
     assert {file.stem for file in out.glob("*.json")} - {"run"} == fine
     for name, size in (("turned", (60, 40)), ("huge", (4000, 6000)), ("pixel", (1, 1)), ("deep", (40, 60))):
