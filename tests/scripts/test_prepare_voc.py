@@ -21,7 +21,7 @@ SBD_TRAIN, SBD_VAL = ["2008_000008", "2007_000033"], ["2008_000015", "2007_00003
 HEIGHT, WIDTH = 24, 32
 
 
-def picture_bytes(seed):
+def image_bytes(seed):
     pixels = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
@@ -51,7 +51,7 @@ def mat_bytes(label, **options):
 def voc_files():
     root = "VOCdevkit/VOC2012"
     every = [*VOC_TRAIN, *VOC_VAL, "2008_000008", "2008_000015", "2008_000099"]
-    files = {f"{root}/JPEGImages/{i}.jpg": picture_bytes(n) for n, i in enumerate(every)}
+    files = {f"{root}/JPEGImages/{i}.jpg": image_bytes(n) for n, i in enumerate(every)}
     files |= {f"{root}/Annotations/{i}.xml": annotation("cat") for i in every}
     files[f"{root}/Annotations/2008_000015.xml"] = annotation("cat", "person", "cat")
     for number, image_id in enumerate([*VOC_TRAIN, *VOC_VAL]):
@@ -110,7 +110,7 @@ def test_whole_archives_give_the_layout_that_the_stages_read(archives, tmp_path)
     assert set(np.unique(read_label(labels / "2007_000032.png"))) == {0, 8, 255}, "VOC's own label, not SBD's"
     assert (read_label(labels / "2008_000008.png") == label_of(15)).all()
     assert (labels / "2007_000033.png").read_bytes() == (out / "SegmentationClass/2007_000033.png").read_bytes()
-    assert (out / "JPEGImages/2008_000099.jpg").read_bytes() == picture_bytes(6)
+    assert (out / "JPEGImages/2008_000099.jpg").read_bytes() == image_bytes(6)
     tags = read_image_labels(out / "cls_labels.npy", load_classes())
     assert tags["2008_000015"] == (8, 15) and tags["2007_000032"] == (8,) and "2008_000099" not in tags
     assert not list(tmp_path.rglob("SegmentationObject")) and not (out / "inst").exists()
@@ -122,7 +122,7 @@ def test_counts_are_held_against_the_published_ones(archives, tmp_path):
     assert "10,582" in done.stdout and "17,125" in done.stdout and "--partial" in done.stderr
 
 
-def test_a_second_run_writes_nothing_and_mends_what_is_damaged(archives, tmp_path):
+def test_a_second_run_writes_nothing_and_fixes_what_is_damaged(archives, tmp_path):
     out = tmp_path / "VOC2012"
     prepare(archives, out, "--partial")
     kept, damaged = out / "JPEGImages/2007_000032.jpg", out / "SegmentationClassAug/2008_000008.png"
@@ -181,7 +181,7 @@ def test_names_that_lead_out_of_the_folder_and_links_are_not_followed(archives, 
         tar.addfile(link)
     assert prepare(archives, tmp_path / "VOC2012", "--partial").returncode == 0
     assert not list(tmp_path.rglob("evil.jpg"))
-    assert (tmp_path / "VOC2012/JPEGImages/2007_000032.jpg").read_bytes() == picture_bytes(0)
+    assert (tmp_path / "VOC2012/JPEGImages/2007_000032.jpg").read_bytes() == image_bytes(0)
 
 
 def test_a_damaged_label_is_reported_and_the_rest_goes_on(archives, tmp_path):
@@ -192,7 +192,7 @@ def test_a_damaged_label_is_reported_and_the_rest_goes_on(archives, tmp_path):
     done = prepare(archives, tmp_path / "VOC2012", "--partial")
     assert done.returncode == 1
     assert "2008_000008" in done.stderr and "Traceback" not in done.stderr
-    assert "31x24" in done.stdout, "a label of another size than its picture"
+    assert "31x24" in done.stdout, "a label of another size than its image"
     assert (tmp_path / "VOC2012/SegmentationClassAug/2007_000032.png").exists()
 
 

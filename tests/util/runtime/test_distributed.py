@@ -36,7 +36,7 @@ def test_unknown_device_is_an_input_error(name):
         distributed.choose_device(name)
 
 
-# Steps of a narrow network on fixed pictures; every process prints nothing and saves what it has.
+# Steps of a narrow network on fixed images; every process prints nothing and saves what it has.
 _STEPS = """
 import sys
 import torch

@@ -22,7 +22,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server = self.server
         server.seen.append(self.headers.get("Range"))
         if self.path.startswith("/garbage"):
-            self.wfile.write(b"this is no HTTP\r\n\r\n")
+            self.wfile.write(b"no HTTP at all\r\n\r\n")
             return
         if self.path.startswith("/missing"):
             self.send_error(404)

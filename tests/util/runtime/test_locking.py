@@ -40,7 +40,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def another_process(folder):
-    """What another process is told that wants the lock; empty when it gets it."""
+    """The message to another process that wants the lock; empty when it gets it."""
     command = [sys.executable, "-c", TRY, str(folder)]
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60).stderr
 
