@@ -122,7 +122,7 @@ def write_report(plan: Plan, took: str) -> None:
     print(f"took {took}\n")
     print("\n".join(f"{name:<26}{path}" for name, path in _places(plan).items()))
     if not plan.is_real:
-        print("\nOn real data, downloads included (7 GB; it says so before it starts):")
+        print("\nOn real data, downloads included (6 GB; it says what before it starts):")
         print("python quickstart.py --voc VOC2012 --download --out runs/voc")
     print(f"\nThe network trained on the enhanced labels is {summary['checkpoint']}; look at it in the demo:")
     print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", summary["checkpoint"]]), flush=True)

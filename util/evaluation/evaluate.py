@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from util.data.labels import label_path, read_label
-from util.data.voc import ClassTable
+from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import Cells, Evaluation, class_scores, count_pairs, filled_cells
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, write_bytes, write_json
@@ -74,14 +74,18 @@ def evaluate_labels(
 
 
 def check_truth(cells: Mapping[str, Cells], num_classes: int, gt: Path) -> None:
-    """Raise InputError if the ground truth of all images is background and void: that of 0 and 255, or black label maps."""
-    if cells and not any(
+    """Raise InputError if the ground truth of all images is of 0 and 255; warn if it is background alone."""
+    if not cells or any(
         (index > num_classes).any() for index, _ in cells.values()
     ):  # the first row is the background's
+        return
+    found = f"{gt}: no pixel of a foreground class in the ground truth of the {len(cells)} images"
+    if any((read_label(label_path(gt, image_id)) == VOID).any() for image_id in cells):
         raise InputError(
-            f"{gt}: no pixel of a foreground class in the ground truth of the {len(cells)} images, only 0 (background) and "
-            "255 (void, left out). Where 255 marks the object, save it as the number of its class; else check --gt"
+            f"{found}, only 0 (background) and 255 (void, left out). Where 255 marks the object, save it as the number of "
+            "its class; else check --gt"
         )
+    print(f"warning: {found}, only 0 (background); check --gt", file=sys.stderr)
 
 
 def write_evaluation(
