@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 
-from util.data.classes import classes_of
-from util.data.ids import read_id_list
-from util.data.image_labels import read_image_labels
-from util.evaluation.evaluate import evaluate_labels
-from util.evaluation.label_check import check_labels, report_text
-from util.evaluation.report import score_table
-from util.runtime.cli import Parser, class_indices, real, run
-from util.runtime.files import make_folder, write_json
-from util.runtime.locking import lock_if
+from util.runtime.cli import Parser, real, run
+
+
+def main() -> int:
+    args = parse_args()
+    from pipeline import check
+
+    return check.run(args)
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,31 +29,6 @@ def parse_args() -> argparse.Namespace:
     text = "a label with less foreground than this share of its pixels is near-empty"
     parser.group("check").add_argument("--near-empty", type=real(0, 1), default=0.005, metavar="SHARE", help=text)
     return parser.parse_args()
-
-
-def main() -> int:
-    args = parse_args()
-    with lock_if(args.out is not None, args.out and make_folder(args.out)):
-        return check(args)
-
-
-def check(args: argparse.Namespace) -> int:
-    ids = read_id_list(args.list, args.labels)
-    places = (args.labels, args.gt, args.image_labels, args.images)
-    classes = classes_of(places, args.class_names, args.num_classes, ids)
-    tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes, ids)
-    report = check_labels(args.labels, ids, classes, args.images, tags, args.near_empty, args.workers)
-    print(report_text(report))
-    if args.gt:
-        readable = [i for i in ids if i not in report["errors"]]
-        only = class_indices(args.classes, classes)
-        result = evaluate_labels(args.labels, args.gt, readable, classes, workers=args.workers, only=only)
-        report["scores"] = result.scores
-        print("\nrecall is low where activation is partial, precision is low where it is false")
-        print(score_table(result.scores))
-    if args.out:
-        write_json(args.out / "check.json", report)
-    return 1 if report["errors"] else 0
 
 
 if __name__ == "__main__":

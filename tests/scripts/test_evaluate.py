@@ -12,7 +12,7 @@ import evaluate_enhanced
 from util.data.labels import read_label, write_label
 from util.data.voc import class_table, load_classes
 from util.evaluation.evaluate import evaluate_labels
-from util.evaluation.published import published_of_image, published_scores
+from util.evaluation.published import published_of_image, published_of_images, published_scores
 
 
 def test_label_folder_with_a_baseline(tmp_path):
@@ -64,23 +64,8 @@ def network(tmp_path):
 
 def evaluate_network(folder, out, *more):
     """The arguments of an evaluation of the network of `network`."""
-    return [
-        "--checkpoint",
-        folder / "net.pth",
-        "--images",
-        folder / "images",
-        "--gt",
-        folder / "gt",
-        "--list",
-        folder / "list.txt",
-        "--workers",
-        1,
-        "--device",
-        "cpu",
-        "--out",
-        folder / out,
-        *more,
-    ]
+    data = ["--images", folder / "images", "--gt", folder / "gt", "--list", folder / "list.txt"]
+    return ["--checkpoint", folder / "net.pth", *data, "--workers", 1, "--device", "cpu", "--out", folder / out, *more]
 
 
 @pytest.mark.slow
@@ -93,13 +78,8 @@ def test_network_alone_and_shared_out(network, monkeypatch, capsys):
     assert "boundary IoU" in capsys.readouterr().out
     done = subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node=2",
-            str(ROOT / "evaluate_enhanced.py"),
-            *map(str, evaluate_network(network, "shared", *rich)),
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+            *map(str, [ROOT / "evaluate_enhanced.py", *evaluate_network(network, "shared", *rich)]),
         ],
         capture_output=True,
         text=True,
@@ -158,6 +138,25 @@ def test_the_published_score_by_hand():
     assert precision == round((6 / 8 + 9 / 11) / 2, 3) and recall == round((6 / 10 + 9 / 20) / 2, 3)
 
 
+def test_the_published_score_stands_beside_ours(tmp_path):
+    write_set(tmp_path)
+    command = ["--pred", tmp_path / "labels", "--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--workers", 1]
+    plain = run_script("evaluate_enhanced.py", *command, "--out", tmp_path / "plain")
+    done = run_script("evaluate_enhanced.py", *command, "--out", tmp_path / "out", "--as-published")
+    assert done.returncode == plain.returncode == 0, done.stderr
+    assert "which is not mIoU" in done.stdout and "published" not in plain.stdout
+    ours = list(csv.reader((tmp_path / "plain" / "per_image.csv").open()))
+    both = list(csv.reader((tmp_path / "out" / "per_image.csv").open()))
+    assert [row[:-3] for row in both] == ours
+    names = ["as_published_iou", "as_published_precision", "as_published_recall"]
+    assert both[0][-3:] == names
+    scores = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    for name, column in zip(names, zip(*(row[-3:] for row in both[1:]))):
+        mean = scores["as_published"][name.removeprefix("as_published_")]
+        assert mean == pytest.approx(np.mean([float(value) for value in column]))
+        assert 0 < mean < 1 and all(len(value) == 5 for value in column)
+
+
 def test_the_ancestor_s_file_is_computed_again(voc12):
     rows = csv.DictReader((voc12.parent / "facts" / "ancestor_max_iou_imp2_per_image.csv").open())
     expected = {
@@ -166,7 +165,6 @@ def test_the_ancestor_s_file_is_computed_again(voc12):
     result = evaluate_labels(
         voc12 / "pseudo_labels" / "transcam", voc12 / "SegmentationClassAug", list(expected), load_classes(), workers=2
     )
-    found = {image_id: published_of_image(result.image_counts(image_id)) for image_id in expected}
-    assert found == expected
+    assert published_of_images(result) == expected
     scores = published_scores(result)
     assert [f"{scores[name]:.3f}" for name in ("iou", "precision", "recall")] == ["0.711", "0.805", "0.847"]

@@ -23,21 +23,8 @@ def data(tmp_path):
 
 
 def command(data, *more, out="out"):
-    return [
-        "--pseudo_path",
-        data / "labels",
-        "--sam-path",
-        data / "masks",
-        "--image-list",
-        data / "list.txt",
-        "--gt-dir",
-        data / "gt",
-        "--out",
-        data / out,
-        "--workers",
-        "1",
-        *more,
-    ]
+    inputs = ["--pseudo_path", data / "labels", "--sam-path", data / "masks", "--gt-dir", data / "gt"]
+    return [*inputs, "--image-list", data / "list.txt", "--out", data / out, "--workers", "1", *more]
 
 
 def results(folder):
@@ -122,10 +109,7 @@ def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
 
 def test_a_broken_image_does_not_stop_the_sweep(data):
     cut(data, "labels/img_02.png")
-    done = run_script(
-        "main.py",
-        *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"),
-    )
+    done = run_script("main.py", *command(data, "--mode", "compare", "--methods", "max_iou", "--split-half", "0"))
     assert done.returncode == 1 and "labels/img_02.png: not a readable label map" in done.stderr
     result = json.loads((data / "out" / "split_half.json").read_text())
     assert len(result["halves"]["A"] + result["halves"]["B"]) == 5

@@ -89,17 +89,24 @@ def check_truth(cells: Mapping[str, Cells], num_classes: int, gt: Path) -> None:
 
 
 def write_evaluation(
-    evaluation: Evaluation, metrics_path: Path, per_image_path: Path, more: Mapping[str, Any] | None = None
+    evaluation: Evaluation,
+    metrics_path: Path,
+    per_image_path: Path,
+    more: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Mapping[str, tuple[float, float, float]]] | None = None,
 ) -> None:
     """Write ``metrics.json`` and ``per_image.csv`` (id, mIoU over the image's classes, accuracy, IoU of each class).
 
     Args:
         more: further scores for ``metrics.json``.
+        columns: name -> id -> IoU, precision and recall, for the last columns of ``per_image.csv``.
     """
+    columns = columns or {}
     write_json(metrics_path, {**evaluation.scores, **(more or {}), "failed": evaluation.failures})
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["id", "miou", "pixel_accuracy", "pixels", *evaluation.classes.names])
+    further = [f"{name}_{score}" for name in columns for score in ("iou", "precision", "recall")]
+    writer.writerow(["id", "miou", "pixel_accuracy", "pixels", *evaluation.classes.names, *further])
     for image_id in evaluation.cells:
         counts = evaluation.image_counts(image_id)
         pixels = int(counts.sum())
@@ -107,5 +114,6 @@ def write_evaluation(
         accuracy = np.trace(counts) / pixels if pixels else float("nan")
         numbers = [evaluation.image_miou(image_id), accuracy]
         cells = ["" if np.isnan(value) else f"{value:.6f}" for value in [*numbers, *iou]]
-        writer.writerow([image_id, *cells[:2], pixels, *cells[2:]])
+        last = [f"{value:.3f}" for found in columns.values() for value in found[image_id]]
+        writer.writerow([image_id, *cells[:2], pixels, *cells[2:], *last])
     write_bytes(per_image_path, buffer.getvalue().encode())

@@ -38,7 +38,12 @@ def published_of_image(counts: np.ndarray) -> tuple[float, float, float]:
     return iou, precision, recall
 
 
+def published_of_images(evaluation: Evaluation) -> dict[str, tuple[float, float, float]]:
+    """Id -> IoU, precision and recall as published, of every image of an evaluation."""
+    return {image_id: published_of_image(evaluation.image_counts(image_id)) for image_id in evaluation.cells}
+
+
 def published_scores(evaluation: Evaluation) -> dict[str, float]:
     """``iou``, ``precision`` and ``recall`` as published, fractions, over the images of an evaluation."""
-    rows = [published_of_image(evaluation.image_counts(image_id)) for image_id in evaluation.cells]
+    rows = list(published_of_images(evaluation).values())
     return dict(zip(("iou", "precision", "recall"), map(float, np.mean(rows, axis=0))))
