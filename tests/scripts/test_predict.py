@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, call_script, tiny_network
+from helpers import ROOT, call_script, run_script, tiny_network
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -185,3 +185,17 @@ def test_processes_share_the_work(shots, predict):
         {k: v for k, v in digests(shots / name).items() if "ledger" not in k} for name in ("alone", "shared")
     )
     assert alone == shared
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is in other units elsewhere")
+def test_an_image_of_100_megapixels_takes_less_than_4_gigabytes(shots):
+    import resource
+
+    coarse = Image.open(shots / "shots/s0.png").resize((10_000, 10_000), Image.Resampling.BICUBIC)
+    coarse.save(shots / "large.jpg")
+    del coarse
+    done = run_script("predict.py", *arguments(shots, "out", "large.jpg"), "--long-side", 3000)
+    assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20  # kibibytes, of the largest child
+    assert Image.open(shots / "out/labels/large.png").size == (10_000, 10_000)

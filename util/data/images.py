@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = (
     *(".heic", ".heif"),
 )
 MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, made an error
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # it would warn of half as many already
 
 # Pillow refuses PNG files with more than 1 MiB of text in one place; editors write longer histories.
 PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
