@@ -1,4 +1,4 @@
-"""cam_level: masks even the soft CAM out, and each class takes what stands at the level of its own object.
+"""cam_level: masks even the soft CAM out, and each class takes what reaches the level of its own object.
 
 A CAM is uneven inside an object and runs over its border. Its mean inside a mask is neither, and where masks overlap the
 means are averaged: the map becomes a relief of plateaus with the masks' borders. One threshold for all images then cuts off

@@ -47,7 +47,7 @@ def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, ke
 
     Classes take their turn in ascending order. A class claims every mask not yet claimed of which it holds more than
     the share ``threshold``, or (where ``coverage`` is given) which holds at least the share ``coverage`` of the class,
-    and paints what it claimed over what stands there. What no class paints is background.
+    and paints what it claimed over what is there. What no class paints is background.
 
     Args:
         label: uint8 HxW.

@@ -9,7 +9,7 @@ from util.data.voc import VOID
 
 
 def frame_share(masks) -> np.ndarray:
-    """float64 K: the share of the picture's outermost pixels that each mask holds."""
+    """float64 K: the share of the image's outermost pixels that each mask holds."""
     frame = np.ones(masks.shape, np.uint8, order="F")
     frame[1:-1, 1:-1] = 0
     return masks.overlaps(frame, [1])[:, 0] / np.count_nonzero(frame)
@@ -43,7 +43,7 @@ def _connected(marker: np.ndarray, region: np.ndarray) -> np.ndarray:
 
 
 def _distance(region: np.ndarray) -> np.ndarray:
-    """float32 HxW: how far a pixel of the region lies from the nearest pixel outside; the edge of the array is no shore."""
+    """float32 HxW: the distance of a pixel of the region to the nearest pixel outside; the edge of the array does not count."""
     return cv2.distanceTransform(np.ascontiguousarray(region, np.uint8), cv2.DIST_L2, 3)
 
 
@@ -64,7 +64,7 @@ def fill_holes(label: np.ndarray, size: float) -> np.ndarray:
         return label
     _, parts, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(label == 0, np.uint8), connectivity=4)
     for part in np.flatnonzero(stats[:, cv2.CC_STAT_AREA] < largest):
-        if part == 0:  # what is no background
+        if part == 0:  # everything but the background
             continue
         left, top, width, height = stats[part, :4]
         box = slice(max(top - 1, 0), top + height + 1), slice(max(left - 1, 0), left + width + 1)

@@ -69,4 +69,4 @@ def _parse(value: str, default, text: str):
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
         return kind(value)
     except (ValueError, KeyError):
-        raise InputError(f"{text}: {value!r} is no {kind.__name__}; the default is {default}") from None
+        raise InputError(f"{text}: {value!r} is not a {kind.__name__}; the default is {default}") from None

@@ -13,7 +13,7 @@ def voc12() -> Path:
     """A real piece of PASCAL VOC 2012, where there is one; tests that need it are skipped elsewhere."""
     folder = Path(os.environ.get("WSSS_SHARED", ROOT.parent / "shared")) / "voc12"
     if not folder.is_dir():
-        pytest.skip("no PASCAL VOC data at hand: set WSSS_SHARED to a folder that holds voc12/")
+        pytest.skip("no PASCAL VOC data found: set WSSS_SHARED to a folder that holds voc12/")
     return folder
 
 

@@ -177,7 +177,7 @@ class Agreement:
             self.ious.append(int((theirs & ours).sum()) / union if union else 1.0)
             self.iou_off = max(self.iou_off, _gap(scores[k], masks.predicted_iou[j]))
             stable = abs(annotation["stability_score"] - masks.stability_score[j])
-            # Where nothing lies above the lower cutoff there is no stability: both must say NaN, else they differ by 1.
+            # Where nothing is above the lower cutoff, stability is undefined: both must say NaN, else they differ by 1.
             both_unknown = np.isnan(annotation["stability_score"]) and np.isnan(masks.stability_score[j])
             stable = 0.0 if both_unknown else 1.0 if np.isnan(stable) else float(stable)
             self.stability_most = max(self.stability_most, stable)

@@ -1,4 +1,4 @@
-"""The benchmarks run, in their short form; what they print is no measure on a busy machine."""
+"""The benchmarks run, in their short form; their figures mean nothing on a busy machine."""
 
 import re
 import subprocess

@@ -15,12 +15,12 @@ from util.runtime.files import atomic_write
 
 
 def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
-    """uint8 HxWx3 RGB picture of a uint8 HxW label (default: VOC's palette)."""
+    """uint8 HxWx3 RGB image of a uint8 HxW label (default: VOC's palette)."""
     return (palette() if colors is None else colors)[label]
 
 
 def overlay(image: np.ndarray, label: np.ndarray, colors: np.ndarray | None = None, opacity: float = 0.6) -> np.ndarray:
-    """The picture (uint8 HxWx3) with its label laid over it; background and void stay clear, borders are drawn.
+    """The image (uint8 HxWx3) with its label laid over it; background and void stay clear, borders are drawn.
 
     Args:
         opacity: of the colours, 0 to 1.
@@ -35,7 +35,7 @@ def overlay(image: np.ndarray, label: np.ndarray, colors: np.ndarray | None = No
 
 
 def draw_masks(image: np.ndarray, masks: Masks, opacity: float = 0.55) -> np.ndarray:
-    """The picture with every mask in a colour of its own, large ones below small ones; colours are the same each time."""
+    """The image with every mask in a colour of its own, large ones below small ones; colours are the same each time."""
     result = image.astype(np.float32)
     colors = np.random.default_rng(7).integers(40, 255, (len(masks), 3))
     for k in np.argsort(-masks.areas, kind="stable"):
@@ -47,7 +47,7 @@ def draw_masks(image: np.ndarray, masks: Masks, opacity: float = 0.55) -> np.nda
 
 
 def panel_row(panels: Sequence[tuple[str, np.ndarray]], height: int = 240) -> np.ndarray:
-    """Captioned pictures (uint8 HxWx3) side by side, all of one height; uint8 RGB on white."""
+    """Captioned images (uint8 HxWx3) side by side, all of one height; uint8 RGB on white."""
     font = ImageFont.load_default(14)
     gap, caption = 8, 24
     scaled = []
@@ -68,14 +68,14 @@ def panel_row(panels: Sequence[tuple[str, np.ndarray]], height: int = 240) -> np
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (uint8 HxWx3) below each other, on white."""
+    """Images (uint8 HxWx3) below each other, on white."""
     width = max(row.shape[1] for row in rows)
     padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     return np.concatenate(padded)
 
 
 def save_image(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Write a uint8 HxWx3 RGB picture atomically; the suffix gives the format."""
+    """Write a uint8 HxWx3 RGB image atomically; the suffix gives the format."""
     with atomic_write(path) as temporary:
         Image.fromarray(picture).save(temporary)
 

@@ -1,4 +1,4 @@
-"""Pixel-adaptive refinement of soft maps by the picture's colours, in torch.
+"""Pixel-adaptive refinement of soft maps by the image's colours, in torch.
 
 Source: Ru et al., "Learning Affinity from Attention" (AFA), arXiv 2203.02664, section 3.4. A map is smoothed
 again and again with weights that follow colour differences, so that it settles within image edges. It is
@@ -24,7 +24,7 @@ def pixel_adaptive_refinement(
     iterations: int = ITERATIONS,
     dilations: tuple[int, ...] = DILATIONS,
 ) -> Tensor:
-    """Refine maps by the picture beneath them.
+    """Refine maps by the image beneath them.
 
     Args:
         images: float Bx3xHxW, colours in any linear scale: differences are measured in the local deviation.
@@ -52,7 +52,7 @@ def pixel_adaptive_refinement(
 
 
 def refine_maps(image: Tensor, maps: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """`pixel_adaptive_refinement` of one picture, at half its size: twice the reach, at a quarter of the time.
+    """`pixel_adaptive_refinement` of one image, at half its size: twice the reach, at a quarter of the time.
 
     Smoothing lowers peaks, the more the smaller an object is; the caller stretches the maps again where one threshold
     is to fit them all.
@@ -77,7 +77,7 @@ def _neighbour_weights(images: Tensor, offsets: list[tuple[int, int]]) -> Tensor
     margin = max(max(abs(y), abs(x)) for y, x in offsets)
     padded = _pad(images, margin)
     total, squares = torch.zeros_like(images), torch.zeros_like(images)
-    for offset in offsets:  # two passes instead of holding all neighbours: Nx3xHxW would be 100 MB a picture
+    for offset in offsets:  # two passes instead of holding all neighbours: Nx3xHxW would be 100 MB per image
         neighbour = _shifted(padded, offset, margin, images)
         total += neighbour
         squares.addcmul_(neighbour, neighbour)

@@ -163,7 +163,7 @@ def model_type(name: str) -> str:
 
 
 def identity(name: str) -> str:
-    """What tells the weights of a model from others: a digest of the folder's files, or the commit on the hub."""
+    """What distinguishes the weights of a model: a digest of the folder's files, or the commit on the hub."""
     from transformers import AutoConfig
 
     source = model_source(name)

@@ -100,7 +100,7 @@ def dataclass_of(kind: Any, args: argparse.Namespace) -> Any:
 
 
 def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
-    """The network for point and box prompts, on its device, and what tells it from others."""
+    """The network for point and box prompts, on its device, and what distinguishes it."""
     if args.model not in checkpoints.VARIANTS:
         with dist.main_first():
             return families.load_network(args.model, dist.device), families.identity(args.model)

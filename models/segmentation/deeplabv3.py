@@ -1,4 +1,4 @@
-"""DeepLabV3+: building it, loading a trained checkpoint, and segmenting pictures with it.
+"""DeepLabV3+: building it, loading a trained checkpoint, and segmenting images with it.
 
 Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution", arXiv 1802.02611; the network is
 segmentation-models-pytorch's.

@@ -140,7 +140,7 @@ PICTURES = unreadable(_PNG) | {
     "cut BMP": (encoded(_RGB, "BMP")[:5000], "truncated"),
     "cut WebP": (encoded(_RGB, "WEBP")[:100], "no format|truncated|not a readable|decode"),
 }
-# What its head already tells, which is all that a check of sizes reads.
+# What its header already shows, which is all that a check of sizes reads.
 HEADS = {
     name: PICTURES[name]
     for name in ("empty", "text", "zeros", "head of a JPEG", "head of a PNG", "no pixels", "bomb", "folder", "missing")

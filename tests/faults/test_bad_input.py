@@ -34,7 +34,7 @@ GOOD = ("good_1", "good_2")
 # What a remedy begins with.
 REMEDY = re.compile(
     r"[;,:.)] ?(it may be cut short, )?(then |and |or |first )?(add|ask|check|choose|delete|download|drop|free|give|"
-    r"leave|lower|make|mark|mend|name|pass|place|put|raise|remove|replace|run|save|scale|see|set|start|take|train|try|"
+    r"leave|lower|make|mark|name|pass|place|put|raise|remove|replace|run|save|scale|see|set|start|take|train|try|"
     r"turn|use|write|expected|the classes are|which VOC annotations never do)\b",
     re.IGNORECASE,
 )

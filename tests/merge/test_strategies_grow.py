@@ -77,7 +77,7 @@ def test_stable_masks_that_tile_the_picture_even_the_label_out():
     spilled = label_of((8, box(10, 20, 20, 60)), (8, box(20, 36, 22, 60)), (8, box(40, 50, 20, 60)))
     np.testing.assert_array_equal(merge(spilled, regions()), label_of((8, OBJECT)))
     unstable = merge(spilled, regions(stability=0.7))
-    assert (unstable[box(40, 50, 20, 60)] == 8).all(), "what changes with the scale tells nothing of the ground"
+    assert (unstable[box(40, 50, 20, 60)] == 8).all(), "what changes with the scale says nothing of the background"
     untiled = merge(spilled, regions(left_out=1))
     assert (untiled[box(40, 50, 20, 60)] == 8).all(), "masks here and there leave the label alone between them"
 
@@ -142,7 +142,7 @@ def test_a_lost_class_gets_the_best_free_mask():
         merge(label_of((15, OBJECT)), masks, tags=(8, 15)), label_of((15, OBJECT), (8, other))
     )
     assert not merge(empty, masks).any(), "no tags, no rescue"
-    assert not merge(empty, masks, tags=(8, 15)).any(), "two lost classes: nothing tells which mask is whose"
+    assert not merge(empty, masks, tags=(8, 15)).any(), "two lost classes: nothing shows which mask is whose"
     assert not merge(empty, masks_of(OBJECT, iou=0.5), tags=(8,)).any()
 
 

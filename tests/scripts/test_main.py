@@ -249,7 +249,7 @@ def broken_strategy(label, masks, *, tags=None, cam=None):
         (["--sensitivity", "threshold"], "go with --mode compare"),
         (["--mode", "compare", "--sensitivity", "magic"], "no compared strategy lists values of it"),
         (["--mode", "compare", "--values", "magic=1"], "no chosen strategy has this parameter"),
-        (["--mode", "compare", "--values", "threshold=0.1,low"], "'low' is no float"),
+        (["--mode", "compare", "--values", "threshold=0.1,low"], "'low' is not a float"),
         (["--classes", "unicorn", "--mode", "all"], "unicorn"),
     ],
 )

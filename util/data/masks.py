@@ -19,11 +19,11 @@ from util.runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Atoms:
-    """Groups of pixels that lie in exactly the same masks.
+    """Groups of pixels that are in exactly the same masks.
 
     Attributes:
         index: int32 HxW, the atom of each pixel.
-        membership: bool AxK, which masks an atom lies in; an atom in no mask has a row of False.
+        membership: bool AxK, which masks an atom is in; an atom in no mask has a row of False.
         areas: int64 A, pixels.
     """
 

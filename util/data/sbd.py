@@ -28,7 +28,7 @@ def decode_sbd(data: bytes, path: str | os.PathLike, num_classes: int = 21) -> n
         uint8 HxW, values below ``num_classes`` or 255.
 
     Raises:
-        InputError: if it is no MATLAB file of version 5, is damaged, or holds anything else than such an array.
+        InputError: if it is not a MATLAB file of version 5, is damaged, or holds anything else than such an array.
     """
     from scipy.io import loadmat
 

@@ -13,7 +13,7 @@ import numpy as np
 from util.data.labels import label_path, read_label
 from util.data.voc import VOID, ClassTable
 
-# The paper's width of the band for pictures of this size.
+# The paper's width of the band for images of this size.
 BAND = 0.02
 
 

@@ -36,7 +36,7 @@ def test_scores_areas_and_duplicates_on_noise():
     union = masks.areas[:, None] + masks.areas[None] - shared
     iou = shared / union
     assert (iou[~np.eye(len(masks), dtype=bool)] <= 0.9).all()
-    assert masks.union().all()  # every pixel lies in a region
+    assert masks.union().all()  # every pixel is in a region
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (3, 900)])

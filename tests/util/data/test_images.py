@@ -14,7 +14,7 @@ from util.data.images import IMAGE_SUFFIXES, find_image, image_size, is_turned, 
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, list_files
 
-# A 60x40 image, dark but for its upper left corner, which is where it is told how an image was turned.
+# A 60x40 image, dark but for its upper left corner, by which the tests see how an image was turned.
 MARKED = np.full((40, 60, 3), 20, np.uint8)
 MARKED[:20, :20] = 230
 TURNED = {

@@ -1,4 +1,4 @@
-"""Intervals of differences, the choice on one half, and what is told about classes."""
+"""Intervals of differences, the choice on one half, and what is reported about classes."""
 
 import numpy as np
 import pytest
