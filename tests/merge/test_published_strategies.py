@@ -93,5 +93,5 @@ def test_parameters_come_from_the_signature():
     assert resolve_parameters("max_iou_imp2", strategy, ["threshold=0.9"])["threshold"] == 0.9
     with pytest.raises(InputError, match="no such parameter"):
         resolve_parameters("max_iou_imp2", strategy, ["beta=1"])
-    with pytest.raises(InputError, match="no float"):
+    with pytest.raises(InputError, match="not a float"):
         resolve_parameters("max_iou_imp2", strategy, ["threshold=much"])
