@@ -11,6 +11,7 @@ from pathlib import Path
 from merge import RECOMMENDED
 from util.runtime.cli import Parser, default_workers, real, whole
 
+Argument = str | int | float | Path
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
 SAM_MODELS = ("vit_h", "vit_l", "vit_b")
 
@@ -21,7 +22,7 @@ class Settings:
 
     Attributes:
         extra: stage -> further options of its scripts, from ``--with``.
-        baseline: whether a network is trained on the CAM labels as well.
+        baseline: whether a network is trained on the CAM labels as well; None: where it can be scored.
     """
 
     out: Path = Path("quickstart")
@@ -34,7 +35,8 @@ class Settings:
     extra: dict[str, list[str]] = field(default_factory=dict)
     dry_run: bool = False
     method: str | None = None
-    baseline: bool = True
+    baseline: bool | None = None
+    quick: bool = False
     processes: int | None = None
     sam_checkpoint: Path | None = None
     sam_model: str | None = None
@@ -58,7 +60,7 @@ class Settings:
 
 # What only real data has.
 _REAL = (
-    *("download", "archives", "images", "gt", "labels", "image_labels", "class_names"),
+    *("quick", "download", "archives", "images", "gt", "labels", "image_labels", "class_names"),
     *("train_list", "label_list", "val_list", "tune_list"),
 )
 
@@ -113,10 +115,9 @@ def _add_stage_options(parser: Parser) -> None:
         "--method", metavar="NAME", help=f"strategy to train on (default: the best on --tune-list, or {RECOMMENDED})"
     )
     stages.add_argument(
-        "--no-baseline",
-        dest="baseline",
-        action="store_false",
-        help="train one network, on the enhanced labels, and none on the CAM labels",
+        "--baseline",
+        action=argparse.BooleanOptionalAction,
+        help="train a second network, on the CAM labels, to compare with (default: where there is ground truth to score it)",
     )
     stages.add_argument(
         "--processes", type=whole(1), metavar="N", help="torchrun processes for networks (default: one per GPU)"
@@ -140,6 +141,11 @@ def _add_data_options(parser: Parser) -> None:
     small.add_argument("--effort", type=real(0, above=True), metavar="X", help="training length, times this")
     real_data = parser.group("real data")
     real_data.add_argument("--voc", type=Path, metavar="DIR", help="a folder in VOC's layout")
+    real_data.add_argument(
+        "--quick",
+        action="store_true",
+        help="a first result in minutes: small crops and few steps, not the best network",
+    )
     real_data.add_argument(
         "--download",
         action="store_true",

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge import RECOMMENDED, STRATEGIES
-from pipeline.options import Settings
+from pipeline import recipes
+from pipeline.options import Argument, Settings
 from util.data.ids import read_id_list
 from util.data.labels import label_path
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, read_json, write_bytes
-
-Argument = str | int | float | Path
 
 
 @dataclass
@@ -30,6 +29,7 @@ class Plan:
         tune: ids whose ground truth chooses threshold and strategy, or None.
         options: stage -> options of its scripts.
         cam_labels, soft_cams, masks: folders that later stages read.
+        held_out: ids that no network is trained on, and that have no ground truth: the classifier is scored on them.
         processes: of torchrun, for what runs a network.
         gpus: that networks run on.
     """
@@ -47,6 +47,7 @@ class Plan:
     cam_labels: Path
     soft_cams: Path | None
     masks: Path
+    held_out: Path | None = None
     processes: int = 1
     gpus: int = 0
 
@@ -89,7 +90,8 @@ class Plan:
 
     def trainings(self) -> dict[str, Path]:
         """Name of a DeepLabV3+ -> the labels that it is trained on."""
-        baseline = {"cam_labels": self.cam_labels} if self.settings.baseline else {}
+        wanted = self.settings.baseline if self.settings.baseline is not None else self.val is not None
+        baseline = {"cam_labels": self.cam_labels} if wanted else {}
         return {**baseline, "enhanced": self.enhanced}
 
 
@@ -134,21 +136,9 @@ def _check_inputs(settings: Settings) -> None:
 
 
 def _generated_plan(settings: Settings) -> Plan:
-    """The generated data set with networks that learn it from random weights in minutes."""
-    out = settings.out
-    data, lists = out / "data", out / "data" / "ImageSets" / "Segmentation"
-    encoder: list[Argument] = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights"]
-    epochs, steps = max(1, round(15 * settings.effort)), max(2, round(400 * settings.effort))
-    cam: list[Argument] = [
-        *("--method", "cam", *encoder, "none", "--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160),
-        *("--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, settings.count)),
-    ]
-    # The classifier's encoder is the only one available that has seen images, and it has seen no ground truth.
-    deeplab: list[Argument] = [
-        *(*encoder, out / "cam" / "last.pth", "--steps", steps, "--crop-size", 128, "--scale", 0.7, 1.2),
-        *("--jitter", 0.1, "--optimizer", "adamw", "--lr", 0.0005, "--head-factor", 4, "--weight-decay", 0.01),
-        *("--freeze-norm", "--batch-size", 8),
-    ]
+    """The generated data set."""
+    data = settings.out / "data"
+    lists = data / "ImageSets" / "Segmentation"
     return Plan(
         settings,
         images=data / "JPEGImages",
@@ -159,7 +149,7 @@ def _generated_plan(settings: Settings) -> Plan:
         label=lists / "train.txt",
         val=lists / "val.txt",
         tune=None,
-        options={"cam": cam, "labels": ["--sizes", 160, 240], "deeplab": deeplab},
+        options=recipes.generated(settings),
         **_folders(settings),
     )
 
@@ -212,13 +202,30 @@ def _real_plan(settings: Settings, root: Path) -> Plan:
         label=find(settings.label_list, lists / "train.txt"),
         val=find(settings.val_list, lists / "val.txt"),
         tune=settings.tune_list,
-        options={"cam": [] if "--method" in settings.extra.get("cam", []) else ["--method", "cam"]},
+        options={},
         **_folders(settings),
     )
-    if not settings.download:
-        for name in ("label", "val", "tune"):
-            setattr(plan, name, _with_truth(plan, name, getattr(plan, name)))
+    if settings.download:
+        plan.options = recipes.real(settings, recipes.VOC)
+        return plan
+    plan.options = recipes.real(settings, recipes.extent_of(plan.train, plan.images))
+    held_out = plan.val
+    for name in ("label", "val", "tune"):
+        setattr(plan, name, _with_truth(plan, name, getattr(plan, name)))
+    if plan.label is None and plan.val is None:
+        print(
+            f"{root}: no ground truth, so nothing is scored; the run ends with a trained network, and shows what the merge "
+            "changed"
+        )
+    if plan.val is None and held_out is not None:
+        plan.held_out = _disjoint(plan, held_out)
     return plan
+
+
+def _disjoint(plan: Plan, source: Path) -> Path | None:
+    """A list of held-out images; None if the networks train on one of them."""
+    shared = set(read_id_list(source, plan.images)) & set(read_id_list(plan.train, plan.images))
+    return None if shared else source
 
 
 def _with_truth(plan: Plan, name: str, source: Path | None) -> Path | None:
@@ -239,7 +246,6 @@ def _with_truth(plan: Plan, name: str, source: Path | None) -> Path | None:
             f"{f' in {plan.gt}' if plan.gt else ''}; give --gt DIR, or leave the list out"
         )
     if not scored:
-        print(f"{source}: none of its ids has ground truth, so nothing is scored on it")
         return None
     print(f"{source}: {len(scored)} of {len(ids)} ids have ground truth; the others are not scored")
     return write_list(plan, f"{name}_with_ground_truth", scored)

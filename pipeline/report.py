@@ -8,6 +8,7 @@ from typing import Any
 from pipeline import changes
 from pipeline.plan import Plan, needs
 from util.data.images import read_image
+from util.data.voc import load_classes
 from util.runtime.cli import quoted
 from util.runtime.files import read_json, write_bytes, write_json
 from util.vis import save_image, stack_rows
@@ -31,6 +32,8 @@ def summary_of(plan: Plan) -> dict:
         }
     else:
         summary["changes"] = read_json(needs(plan.out / "changes.json", "compare", "what the merge changed"))
+    if plan.held_out is not None and (plan.out / "cam" / "history.json").exists():
+        summary["held_out"] = read_json(plan.out / "cam" / "history.json")[-1]
     if plan.val is not None:
         scored = {
             name: read_json(needs(plan.out / "scores" / name / "metrics.json", "score", "a score"))
@@ -65,7 +68,18 @@ def tables(summary: dict, plan: Plan) -> str:
     parts = [_label_table(summary, plan) if plan.label is not None else changes.table(plan)]
     if plan.val is not None:
         parts.append(_network_table(summary, plan))
+    if held_out := summary.get("held_out"):
+        parts.append(_held_out_table(held_out, plan))
     return "\n\n".join(parts)
+
+
+def _held_out_table(entry: dict, plan: Plan) -> str:
+    """Average precision of the classifier that the CAMs come from, per class."""
+    names = load_classes(plan.class_names).names[1:]
+    lines = [f"Classifier on {plan.held_out}, which it was not trained on: average precision per class"]
+    known = [(name, value) for name, value in zip(names, entry["ap"], strict=True) if value is not None]
+    lines += [f"{name:<24}{100 * value:12.2f}" for name, value in [*known, ("mean", entry["map"])]]
+    return "\n".join(lines)
 
 
 def _label_table(summary: dict, plan: Plan) -> str:
@@ -124,8 +138,11 @@ def write_report(plan: Plan, took: str) -> None:
     if not plan.is_real:
         print("\nOn real data, downloads included (6 GB; it says what before it starts):")
         print("python quickstart.py --voc VOC2012 --download --out runs/voc")
-    print(f"\nThe network trained on the enhanced labels is {summary['checkpoint']}; look at it in the demo:")
-    print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", summary["checkpoint"]]), flush=True)
+    checkpoint, images, found = summary["checkpoint"], plan.images, plan.out / "predictions"
+    print("\nnext: segment images, these or new ones,")
+    print(quoted(["python", "predict.py", "--checkpoint", checkpoint, "--images", images, "--out", found]))
+    print("or look at the network in the demo:")
+    print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint]), flush=True)
 
 
 def _places(plan: Plan) -> dict[str, Path]:

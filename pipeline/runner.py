@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from pipeline import downloads
-from pipeline.estimate import Clock, clock
+from pipeline import downloads, recipes
+from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
 from pipeline.options import Settings
 from pipeline.plan import Plan, make_plan, needs
 from pipeline.report import write_report
@@ -30,6 +30,7 @@ def run(settings: Settings) -> int:
         plan = make_plan(settings)
         todo = stages_to_run(plan)
         options = {name: value for name, value in asdict(settings).items() if name not in ("overwrite", "dry_run")}
+        announce(plan, todo)
         write_run_json(settings.out / "run.json", options)
         time = Clock(plan, todo)
         code = 0
@@ -42,6 +43,21 @@ def run(settings: Settings) -> int:
             names = ", ".join(stage.name for stage in todo)
             print(f"\n{names} done in {clock(time.passed)}; results are in {plan.out}")
         return code
+
+
+def announce(plan: Plan, todo: list[Stage]) -> None:
+    """On a person's images without a GPU: about how long it takes, and what is faster."""
+    total = rough_total(plan, todo)
+    if not plan.is_real or total < 2 * LONG:
+        return
+    print(f"about {in_words(total)} in all on this processor", end="")
+    if plan.settings.quick:
+        print()
+        return
+    faster = replace(
+        plan, options=recipes.real(replace(plan.settings, quick=True), recipes.extent_of(plan.train, plan.images))
+    )
+    print(f"; --quick gives a first result in about {in_words(rough_total(faster, todo))}")
 
 
 def _run_stage(stage: Stage, plan: Plan) -> int:
@@ -59,6 +75,7 @@ def _last_possible(plan: Plan) -> Stage:
 def _show(plan: Plan) -> int:
     """Print the stages that would run, with their commands."""
     todo = stages_to_run(plan)
+    announce(plan, todo)
     time = Clock(plan, todo)
     for number, stage in enumerate(todo):
         rough = time.note(number) if plan.is_real else ""

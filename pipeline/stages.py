@@ -54,6 +54,8 @@ def _data(plan: Plan) -> Iterator[Step]:
 
 def _cam(plan: Plan) -> Iterator[Step]:
     arguments: list[Argument] = ["--images", plan.images, "--list", plan.train, "--image-labels", plan.image_labels]
+    if plan.held_out:
+        arguments += ["--val-list", plan.held_out]
     yield Command("train_transcam.py", [*arguments, *_training(plan, "cam")], plan.out / "cam", plan.processes)
 
 

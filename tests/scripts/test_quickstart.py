@@ -216,11 +216,13 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
     out = tmp_path / "run"
     encoder = "--encoder timm-mobilenetv3_small_minimal_100 --encoder-weights none"
     done = run_script(
-        *("quickstart.py", "--voc", voc, "--out", out, "--labels", labels, "--workers", 0, "--no-baseline"),
+        *("quickstart.py", "--voc", voc, "--out", out, "--labels", labels, "--workers", 0),
         *("--method", "max_iou_imp2", "--with", f"deeplab={encoder} --steps 2 --crop-size 64 --batch-size 2"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "none of its ids has ground truth" in done.stdout and "no ground truth; share of the pixels" in done.stdout
+    assert (
+        "no ground truth, so nothing is scored" in done.stdout and "no ground truth; share of the pixels" in done.stdout
+    )
     assert [path.name for path in (out / "deeplab").iterdir()] == ["enhanced"]
     assert load_checkpoint(out / "deeplab/enhanced/last.pth").classes.names == CLASSES.names
     assert not (out / "scores").exists()

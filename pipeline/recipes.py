@@ -1,0 +1,96 @@
+"""How long, and at which size, the networks of a run are trained: options of the stages' scripts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.options import Argument, Settings
+from util.data.ids import read_id_list
+from util.data.images import find_image, image_size
+from util.runtime.errors import InputError
+
+Recipes = dict[str, list[Argument]]
+
+BATCH = 8
+SAMPLE = 1000  # images whose size is looked at
+LARGE = 1000  # pixels of the long side; larger images are trained on at LONG_SIDE
+LONG_SIDE = 500  # as VOC's images, for which the scripts' defaults were chosen
+# Trainings of fewer steps than this follow docs/deeplab.md's settings for little time.
+SHORT = 1500
+_SHORT_TRAINING: list[Argument] = [
+    *("--optimizer", "adamw", "--lr", 0.0001, "--weight-decay", 0.01, "--clip-norm", 10, "--freeze-norm"),
+]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many images a run trains on, and the longest side among them in pixels."""
+
+    images: int
+    longest: int
+
+
+VOC = Extent(10582, 500)  # its trainaug
+
+
+def extent_of(ids: Path, images: Path) -> Extent:
+    """Look at a training list and at the headers of its images; one that cannot be read is the scripts' to report."""
+    listed = read_id_list(ids, images)
+    longest = 0
+    for image_id in listed[:: -(-len(listed) // SAMPLE)]:
+        try:
+            longest = max(longest, *image_size(find_image(images, image_id)))
+        except InputError:
+            continue
+    return Extent(len(listed), longest)
+
+
+def generated(settings: Settings) -> Recipes:
+    """Networks that learn the generated data set from random weights in minutes."""
+    encoder: list[Argument] = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights"]
+    epochs, steps = max(1, round(15 * settings.effort)), max(2, round(400 * settings.effort))
+    cam: list[Argument] = [
+        *("--method", "cam", *encoder, "none", "--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160),
+        *("--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, settings.count)),
+    ]
+    # The classifier's encoder is the only one available that has seen images, and it has seen no ground truth.
+    deeplab: list[Argument] = [
+        *(*encoder, settings.out / "cam" / "last.pth", *_length(settings, steps), "--crop-size", 128),
+        *("--scale", 0.7, 1.2, "--jitter", 0.1, "--optimizer", "adamw", "--lr", 0.0005, "--head-factor", 4),
+        *("--weight-decay", 0.01, "--freeze-norm", "--batch-size", BATCH),
+    ]
+    return {"cam": cam, "labels": ["--sizes", 160, 240], "deeplab": deeplab}
+
+
+def real(settings: Settings, extent: Extent) -> Recipes:
+    """A person's images: the scripts' defaults, but enough steps for few images, and one size for many sizes.
+
+    With ``--quick`` crops, steps and the sizes of the CAMs are small.
+    """
+    epoch = max(1, extent.images) / BATCH
+    cam: list[Argument] = [] if "--method" in settings.extra.get("cam", []) else ["--method", "cam"]
+    labels: list[Argument] = ["--refine", "par"]
+    if settings.quick:
+        cam += ["--crop-size", 304, "--long-side", 224, 384, "--epochs", _clamped_epochs(8, 60, 400, epoch)]
+        labels += ["--sizes", 384]
+        deeplab = [*_length(settings, 200), "--crop-size", 256, "--scale", 0.4, 0.8, *_SHORT_TRAINING]
+    else:
+        cam += ["--epochs", _clamped_epochs(20, 100, math.inf, epoch)]
+        steps = max(400, round(60 * epoch))
+        deeplab = [*_length(settings, steps), *_SHORT_TRAINING] if steps < SHORT else []
+    if extent.longest > LARGE:
+        deeplab += ["--long-side", LONG_SIDE]
+    return {"cam": cam, "labels": labels, "deeplab": deeplab}
+
+
+def _length(settings: Settings, steps: int) -> list[Argument]:
+    """``--steps``, unless the user gave ``--epochs``, which excludes it."""
+    given = {word.partition("=")[0] for word in settings.extra.get("deeplab", [])}
+    return [] if "--epochs" in given else ["--steps", steps]
+
+
+def _clamped_epochs(epochs: int, fewest: float, most: float, epoch: float) -> int:
+    """So many epochs that they take between ``fewest`` and ``most`` steps, and at least one."""
+    return max(1, math.ceil(min(max(epochs * epoch, fewest), most) / epoch))

@@ -1,0 +1,66 @@
+"""How long a person's networks are trained, and what is said about it before the start."""
+
+import pytest
+from helpers import run_script
+from PIL import Image
+
+from pipeline import recipes
+from pipeline.options import Settings
+from pipeline.recipes import Extent
+from util.data.synthetic import write_data_set
+
+
+def value(options, name):
+    """What follows an option; None without it."""
+    words = [str(word) for word in options]
+    return float(words[words.index(name) + 1]) if name in words else None
+
+
+@pytest.mark.parametrize("images, steps", [(3, 400), (48, 400), (100, 750), (400, None)])
+def test_few_images_get_enough_steps_and_many_the_defaults(images, steps):
+    options = recipes.real(Settings(), Extent(images, 500))["deeplab"]
+    assert value(options, "--steps") == steps and ("--freeze-norm" in options) == (steps is not None)
+
+
+@pytest.mark.parametrize("images, epochs", [(10, 80), (48, 20), (10582, 20)])
+def test_the_classifier_takes_a_hundred_steps_at_least(images, epochs):
+    assert value(recipes.real(Settings(), Extent(images, 500))["cam"], "--epochs") == epochs
+
+
+def test_quick_is_shorter_for_every_number_of_images():
+    for images in (10, 48, 1000):
+        slow, fast = (recipes.real(Settings(quick=quick), Extent(images, 500)) for quick in (False, True))
+        assert value(fast["cam"], "--epochs") < value(slow["cam"], "--epochs")
+        assert value(fast["deeplab"], "--steps") == 200 and value(fast["deeplab"], "--crop-size") == 256
+
+
+@pytest.mark.parametrize("longest, long_side", [(500, None), (4000, 500)])
+def test_large_images_are_trained_on_at_one_size(tmp_path, longest, long_side):
+    Image.new("RGB", (20, longest)).save(tmp_path / "a.png")
+    Image.new("RGB", (30, 10)).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"broken")
+    (tmp_path / "list.txt").write_text("a\nb\nc\n")
+    extent = recipes.extent_of(tmp_path / "list.txt", tmp_path)
+    assert extent == Extent(3, longest)
+    assert value(recipes.real(Settings(), extent)["deeplab"], "--long-side") == long_side
+
+
+@pytest.mark.parametrize("given", ["--epochs", "--epochs=3"])
+def test_epochs_of_the_user_come_without_steps_of_ours(given):
+    assert "--steps" not in recipes.real(Settings(extra={"deeplab": [given]}), Extent(48, 500))["deeplab"]
+    assert "--steps" not in recipes.generated(Settings(extra={"deeplab": [given]}))["deeplab"]
+
+
+def test_the_plan_says_how_long_it_takes_and_scores_the_classifier_on_held_out_images(tmp_path):
+    write_data_set(tmp_path / "VOC", {"train": 60, "val": 3}, side=64)
+    for path in (tmp_path / "VOC/SegmentationClassAug").iterdir():
+        path.unlink()
+    command = ("quickstart.py", "--voc", tmp_path / "VOC", "--out", tmp_path / "run", "--device", "cpu", "--dry-run")
+    done = run_script(*command)
+    assert done.returncode == 0, done.stderr
+    assert "in all on this processor; --quick gives a first result in about" in done.stdout
+    assert "--refine par" in done.stdout and done.stdout.count("python train_deeplabv3.py") == 1
+    assert f"--val-list {tmp_path}/VOC/ImageSets/Segmentation/val.txt" in done.stdout
+    quick = run_script(*command, "--quick", "--baseline")
+    assert quick.returncode == 0, quick.stderr
+    assert "--quick gives" not in quick.stdout and quick.stdout.count("python train_deeplabv3.py") == 2
