@@ -219,11 +219,11 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     Raises:
         InputError: if an id has no image-level label, or a folder or file is missing.
     """
-    classes = classes_of((args.image_labels, args.images), args.class_names, args.num_classes)
     val_images = args.val_images or args.images
     for folder in {args.images, val_images}:
         check_folder(folder, "images")
     ids = read_id_list(args.list, args.images)
+    classes = classes_of((args.image_labels, args.images), args.class_names, args.num_classes, ids)
     val_ids = [] if args.val_list is None else read_id_list(args.val_list, val_images)
     tags = read_image_labels(args.image_labels, classes, [*ids, *val_ids])
     for path, listed in ((args.list, ids), (args.val_list, val_ids)):

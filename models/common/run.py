@@ -103,11 +103,11 @@ def train_into(
         trainer = make_trainer(resumed)
         if resumed is not None:
             trainer.load_state(resumed["training"])
-            say(dist, f"{last}: {trainer.progress.step} of {trainer.recipe.steps} steps are done")
+            say(dist, f"{last}: {trainer.progress.step} of {trainer.recipe.steps} step(s) are done")
             del resumed
         with Keeper(args.out, trainer, options) as keeper:
             trainer.run(keeper.save, save_seconds=save_seconds, log=keeper.log)
-    say(dist, f"{last}: trained for {trainer.progress.step} steps")
+    say(dist, f"{last}: trained for {trainer.progress.step} step(s)")
     return trainer
 
 

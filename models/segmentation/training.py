@@ -238,11 +238,11 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     Raises:
         InputError: if nothing can be trained on, or the batch is too small.
     """
-    classes = classes_of((args.labels, args.val_gt, args.images), args.class_names, args.num_classes)
     check_batch(args.batch_size, dist.world, not args.no_sync_norm)
     check_folder(args.images, "images")
     check_folder(args.labels, "label maps")
     listed = read_id_list(args.list, args.images)
+    classes = classes_of((args.labels, args.val_gt, args.images), args.class_names, args.num_classes, listed)
     found: Any = None
     if dist.is_main:
         found = check_pairs(listed, args.images, args.labels, len(classes), args.workers)
