@@ -33,6 +33,8 @@ def parse_args() -> Namespace:
     held_out = "share of the images for val.txt, if the source has no such part (default: %(default)s)"
     output.add_argument("--val-share", type=real(0, 0.9), default=0.2, metavar="SHARE", help=held_out)
     output.add_argument("--copy", action="store_true", help="copy the images, even where they can be linked")
+    smaller = "make larger images this long at most, label maps as well (default: leave them as they are)"
+    output.add_argument("--max-side", type=whole(32), metavar="PX", help=smaller)
     sheet = "images on the contact sheet (default: %(default)s)"
     output.add_argument("--sheet", type=whole(1), default=48, metavar="N", help=sheet)
     return parser.parse_args()

@@ -54,6 +54,31 @@ def test_copies_and_another_seed(photos, tmp_path):
     assert again.returncode == 0 and (photos / "cat/cat 0.JPG").stat().st_size > 0
 
 
+def test_large_images_are_made_smaller_with_their_label_maps_and_the_sources_stay(tmp_path):
+    source = tmp_path / "photos"
+    (source / "JPEGImages").mkdir(parents=True)
+    (source / "SegmentationClass").mkdir()
+    pixels = np.zeros((800, 1200, 3), np.uint8)
+    pixels[:, 600:] = 200
+    label = (pixels[..., 0] > 0).astype(np.uint8)
+    for name, step in (("large", 1), ("small", 4)):
+        Image.fromarray(pixels[::step, ::step]).save(source / f"JPEGImages/{name}.jpg")
+        Image.fromarray(label[::step, ::step]).save(source / f"SegmentationClass/{name}.png")
+    (source / "class_names.txt").write_text("background\ncat\n")
+    command = ("prepare_folder.py", "--source", source, "--out", tmp_path / "out", "--val-share", 0)
+    run = run_script(*command)
+    assert run.returncode == 0, run.stderr
+    assert "1 of 2 images have a side above 1000 pixels" in run.stdout
+    run = run_script(*command, "--max-side", 600)
+    assert run.returncode == 0 and "side above" not in run.stdout, run.stderr
+    made = Image.open(tmp_path / "out/JPEGImages/large.jpg")
+    map_of_it = np.array(Image.open(tmp_path / "out/SegmentationClassAug/large.png"))
+    assert made.size == (600, 400) and map_of_it.shape == (400, 600)
+    assert ((np.array(made)[..., 0] > 100) == map_of_it).mean() > 0.99
+    assert Image.open(source / "JPEGImages/large.jpg").size == (1200, 800)
+    assert os.path.samefile(tmp_path / "out/JPEGImages/small.jpg", source / "JPEGImages/small.jpg")
+
+
 def test_bad_images_are_named_and_the_others_are_ready(photos, tmp_path):
     (photos / "cat/cat 3.JPG").write_bytes(b"not an image")
     (photos / "dog/dog 4.JPG").write_bytes((photos / "dog/dog 4.JPG").read_bytes()[:300])

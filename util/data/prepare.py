@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from util.data.class_files import is_background
 from util.data.classes import CLASS_FILE
@@ -25,13 +26,14 @@ from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
 from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
 from util.runtime.errors import InputError
-from util.runtime.files import check_id, file_digest, make_folder, write_bytes, write_json
+from util.runtime.files import atomic_write, check_id, file_digest, make_folder, write_bytes, write_json
 from util.runtime.locking import lock_folder
 from util.runtime.progress import Progress
 from util.runtime.provenance import write_run_json
 
 LISTS = Path("ImageSets") / "Segmentation"
 IMAGES, LABELS = "JPEGImages", "SegmentationClassAug"
+LARGE = 1000  # pixels of the long side; networks see about half of that
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Report:
         lists: name -> number of images.
         classes: name -> list -> number of images that show it.
         label_maps: how many images have pixel annotations.
-        sizes: smallest, median and largest (width, height), by number of pixels.
+        sizes: smallest, median and largest (width, height), by number of pixels, as in the layout.
+        large: number of images with a side above `LARGE` pixels.
         duplicates: groups of ids whose files are the same; each group is in one list.
         unlabelled: ids of images that show no class; they are in no list.
         renamed: id -> name in the source, where two images had the same.
@@ -56,6 +59,7 @@ class Report:
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     label_maps: int = 0
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    large: int = 0
     duplicates: list[list[str]] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -83,6 +87,7 @@ def prepare(
     share: float = 0.2,
     seed: int = 0,
     copy: bool = False,
+    max_side: int | None = None,
 ) -> tuple[Report, ClassTable]:
     """Write ``source`` into ``out`` in VOC's layout.
 
@@ -93,6 +98,7 @@ def prepare(
         share: of the images for ``val.txt``, where the source has no splits.
         seed: of the split.
         copy: copy images even where they could be linked.
+        max_side: longest side of an image in the layout; larger ones are made smaller, with their label maps. None: any.
 
     Raises:
         InputError: if no image could be used, or there are too many classes.
@@ -103,7 +109,7 @@ def prepare(
     images: dict[str, _Image] = {}
     for image_id, item in Progress(_with_ids(source.items, report).items(), desc="images", unit="image"):
         try:
-            images[image_id] = _take(item, image_id, table, out, copy, report)
+            images[image_id] = _take(item, image_id, table, out, copy, max_side, report)
         except InputError as error:
             report.problems[item.name] = str(error)
         except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -157,7 +163,9 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
     return dict(sorted(found.items()))
 
 
-def _take(item: Item, image_id: str, table: ClassTable, out: Path, copy: bool, report: Report) -> _Image:
+def _take(
+    item: Item, image_id: str, table: ClassTable, out: Path, copy: bool, max_side: int | None, report: Report
+) -> _Image:
     """Check one image, and put it and its label map into the layout."""
     pixels = read_image(item.path)  # all of it: what is cut short is found here, and not in training
     shape = pixels.shape[:2]
@@ -174,7 +182,10 @@ def _take(item: Item, image_id: str, table: ClassTable, out: Path, copy: bool, r
     label = None if item.regions is None else _painted(item.regions(), shape, table)
     tags = tuple(sorted({table.names.index(name) for name in item.classes if name in known}))
     file = out / IMAGES / f"{image_id}{item.path.suffix.lower()}"
-    _put(item.path, file, copy)
+    if max_side is not None and max(shape) > max_side:
+        shape, label = _write_smaller(file, pixels, label, max_side)
+    else:
+        _put(item.path, file, copy)
     label_file = None if label is None else out / LABELS / f"{image_id}.png"
     if label is not None and label_file is not None:
         write_bytes(label_file, encode_label(label, table.palette))
@@ -202,6 +213,19 @@ def _painted(regions: list[Region], shape: Shape, table: ClassTable) -> np.ndarr
 
 def _value(name: str, table: ClassTable) -> int:
     return table.names.index(name) if name in table.names else 0
+
+
+def _write_smaller(
+    file: Path, pixels: np.ndarray, label: np.ndarray | None, max_side: int
+) -> tuple[Shape, np.ndarray | None]:
+    """Write an image with a long side of ``max_side`` pixels, upright; its shape, and the label map of that size."""
+    height, width = (max(1, round(side * max_side / max(pixels.shape[:2]))) for side in pixels.shape[:2])
+    smaller = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    with atomic_write(file) as temporary:
+        smaller.save(temporary, quality=95)
+    if label is not None:
+        label = np.array(Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST))
+    return (height, width), label
 
 
 def _put(source: Path, target: Path, copy: bool) -> None:
@@ -251,6 +275,7 @@ def _write_lists(
 def _describe(tagged: dict[str, _Image], images: dict[str, _Image], report: Report) -> None:
     report.images = len(tagged)
     report.label_maps = sum(image.label is not None for image in images.values())
+    report.large = sum(max(image.shape) > LARGE for image in images.values())
     shapes = sorted((image.shape for image in images.values()), key=lambda shape: shape[0] * shape[1])
     for name, place in (("smallest", 0), ("median", len(shapes) // 2), ("largest", -1)):
         report.sizes[name] = (shapes[place][1], shapes[place][0])
@@ -269,14 +294,16 @@ def run_command(args: Namespace) -> int:
     classes = None if args.class_names is None else load_classes(args.class_names)
     name, source = read_source(args.source, args.images, args.format)
     with lock_folder(make_folder(args.out)):
-        report, table = prepare(source, args.out, classes, share=args.val_share, seed=args.seed, copy=args.copy)
+        report, table = prepare(
+            source, args.out, classes, share=args.val_share, seed=args.seed, copy=args.copy, max_side=args.max_side
+        )
         tags = read_image_labels(args.out / "cls_labels.npy", table)
         shown = {image_id: values for image_id, values in tags.items() if values}
         sheet = args.out / "contact_sheet.png"
         draw_contact_sheet(sheet, args.out / IMAGES, args.out / LABELS, shown, table, args.sheet, args.seed)
         write_run_json(
             args.out / "run.json",
-            {"format": name, "seed": args.seed, "classes": list(table.names)},
+            {"format": name, "seed": args.seed, "max_side": args.max_side, "classes": list(table.names)},
             {"source": args.source, "images": args.images},
         )
     for image, message in report.problems.items():
@@ -305,6 +332,11 @@ def report_text(report: Report, out: Path) -> str:
     ):
         if found:
             lines.append(f"{len(found)} {what}: {'; '.join(found[:5])}{'; ...' if len(found) > 5 else ''}")
+    if report.large:
+        lines.append(
+            f"{report.large} of {report.images} images have a side above {LARGE} pixels; networks see about half of that, so --max-side {LARGE} "
+            "saves time and disk in all that follows"
+        )
     empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
     if empty:
         lines.append(f"no training image shows {', '.join(empty)}")
