@@ -43,19 +43,27 @@ def project_imports(path: Path) -> frozenset[Path]:
         if current in found:
             continue
         found.add(current)
-        try:
-            tree = ast.parse(read_bytes(current))
-        except SyntaxError as error:
-            raise InputError(f"{current}, line {error.lineno}: not valid Python ({error.msg}); fix it") from None
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    waiting += _files_of(alias.name.split("."), current)
-            elif isinstance(node, ast.ImportFrom):
-                package = _absolute(node, current)
-                for alias in node.names:
-                    waiting += _files_of([*package, alias.name], current)
+        waiting += _imported(current)
     return frozenset(found)
+
+
+@cache
+def _imported(file: Path) -> tuple[Path, ...]:
+    """The project's files that a file itself imports."""
+    try:
+        tree = ast.parse(read_bytes(file))
+    except SyntaxError as error:
+        raise InputError(f"{file}, line {error.lineno}: not valid Python ({error.msg}); fix it") from None
+    found: list[Path] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found += _files_of(alias.name.split("."), file)
+        elif isinstance(node, ast.ImportFrom):
+            package = _absolute(node, file)
+            for alias in node.names:
+                found += _files_of([*package, alias.name], file)
+    return tuple(found)
 
 
 def _absolute(node: ast.ImportFrom, file: Path) -> list[str]:
