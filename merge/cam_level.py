@@ -4,10 +4,10 @@ A CAM is uneven inside an object and runs over its border. Its mean inside a mas
 means are averaged: the map becomes a relief of plateaus with the masks' borders. One threshold for all images then cuts off
 the body of an object whose head alone is bright, and keeps the ground of one that glows all over. So each map gets its
 own: Otsu's threshold parts object from background roughly, the median above it is the object's level, and what comes close
-to that level, and hangs together with the label, is the object. In the end a class takes the whole of each mask of which it
+to that level, and is connected with the label, is the object. In the end a class takes the whole of each mask of which it
 holds more than half, as in `max_iou_imp`, and loses what lies only in masks that are mostly something else.
 
-Where a class has no soft CAM, the label itself stands for it, 1 inside the class and 0 outside.
+Where a class has no soft CAM, the label itself takes its place, 1 inside the class and 0 outside.
 
 Source of the threshold: Otsu, "A Threshold Selection Method from Gray-Level Histograms", IEEE Trans. SMC 1979.
 """
@@ -16,10 +16,21 @@ import cv2
 import numpy as np
 
 from merge.merge_base import foreground_classes
+from util.data.masks import Masks
 from util.data.voc import VOID
 
 
-def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=7.0, threshold=0.5):
+def merge(
+    label: np.ndarray,
+    masks: Masks,
+    *,
+    tags: tuple[int, ...] | None = None,
+    cam: dict[int, np.ndarray] | None = None,
+    share: float = 0.96,
+    largest: float = 0.4,
+    growth: float = 7.0,
+    threshold: float = 0.5,
+) -> np.ndarray:
     """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:
@@ -52,7 +63,7 @@ def merge(label, masks, *, tags=None, cam=None, share=0.96, largest=0.4, growth=
     return _claim(found, label == VOID, masks, threshold)
 
 
-def _claim(found: np.ndarray, void: np.ndarray, masks, threshold: float) -> np.ndarray:
+def _claim(found: np.ndarray, void: np.ndarray, masks: Masks, threshold: float) -> np.ndarray:
     """Whole masks for the classes that hold them; where masks of two classes overlap, what was found stays."""
     classes = foreground_classes(found)
     share = masks.overlaps(found, classes) / np.maximum(masks.areas, 1)[:, None]
@@ -75,7 +86,7 @@ def _connected(region: np.ndarray, marker: np.ndarray) -> np.ndarray:
     return kept[parts]
 
 
-def _plateaus(masks, values: np.ndarray) -> np.ndarray:
+def _plateaus(masks: Masks, values: np.ndarray) -> np.ndarray:
     """float64 HxW: at each pixel the mean over its masks of the map's mean inside them; the map where no mask is."""
     member = masks.atoms.membership
     count = member.sum(axis=1)

@@ -149,7 +149,7 @@ def _evened_out(
     """Label and masks, the label evened out by masks without a predicted IoU where these fit the image, and these gone.
 
     They fit when they tile it, and most of it is in masks that hardly change with the scale of the segmentation. On
-    ordinary photographs most regions change with the scale.
+    ordinary images most regions change with the scale.
     """
     scored = ~np.isnan(masks.predicted_iou)
     regions = masks.select(~scored)

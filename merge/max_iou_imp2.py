@@ -3,13 +3,26 @@
 The second rule fixes partial activation: an object of which the CAM found only the head is whole in one mask.
 """
 
+from __future__ import annotations
+
+import numpy as np
+
 from merge.merge_base import claim
+from util.data.masks import Masks
 
 ORDER_MATTERS = True  # the lower class id claims a mask first, the higher paints over
 SEARCH = {"threshold": (0.4, 0.5, 0.6, 0.8), "coverage": (0.7, 0.85, 0.95)}  # values worth trying
 
 
-def merge(label, masks, *, tags=None, cam=None, threshold=0.5, coverage=0.85):
+def merge(
+    label: np.ndarray,
+    masks: Masks,
+    *,
+    tags: tuple[int, ...] | None = None,
+    cam: dict[int, np.ndarray] | None = None,
+    threshold: float = 0.5,
+    coverage: float = 0.85,
+) -> np.ndarray:
     """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from util.data.masks import Masks
 from util.data.voc import VOID
 
 
@@ -42,7 +43,9 @@ def class_sizes(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return classes.astype(np.uint8), sizes[classes]
 
 
-def claim(label: np.ndarray, masks, threshold: float, coverage: float | None, keep_uncovered: bool) -> np.ndarray:
+def claim(
+    label: np.ndarray, masks: Masks, threshold: float, coverage: float | None, keep_uncovered: bool
+) -> np.ndarray:
     """The scheme of the three published strategies (SAM_WSSS, arXiv 2305.05803).
 
     Classes take their turn in ascending order. A class claims every mask not yet claimed of which it holds more than

@@ -1,17 +1,25 @@
 """Your own strategy: edit this file, run ``python main.py --mode compare ...`` again, and compare.
 
-As it stands, every mask goes to the class that holds the largest share of it, when that share is large enough; where
+Unedited, every mask goes to the class that holds the largest share of it, when that share is large enough; where
 masks overlap, the purer one wins; pixels under no winning mask keep their label.
 """
 
 import numpy as np
 
 from merge.merge_base import foreground_classes
+from util.data.masks import Masks
 
 SEARCH = {"purity": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)}  # values for --split-half and --sensitivity
 
 
-def merge(label, masks, *, tags=None, cam=None, purity=0.5):
+def merge(
+    label: np.ndarray,
+    masks: Masks,
+    *,
+    tags: tuple[int, ...] | None = None,
+    cam: dict[int, np.ndarray] | None = None,
+    purity: float = 0.5,
+) -> np.ndarray:
     """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:

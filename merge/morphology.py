@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from util.data.masks import Masks
 from util.data.voc import VOID
 
 
-def frame_share(masks) -> np.ndarray:
+def frame_share(masks: Masks) -> np.ndarray:
     """float64 K: the share of the image's outermost pixels that each mask holds."""
     frame = np.ones(masks.shape, np.uint8, order="F")
     frame[1:-1, 1:-1] = 0
@@ -16,7 +17,7 @@ def frame_share(masks) -> np.ndarray:
 
 
 def cut_at_necks(marker: np.ndarray, region: np.ndarray, radius: float) -> np.ndarray:
-    """bool HxW: the part of a region that hangs together with a marker once what hangs on by a neck is cut off.
+    """bool HxW: the part of a region that is connected with a marker once what is connected by a neck is cut off.
 
     The region is eroded by a disc. What then lies apart from the marker and did not vanish is grown back by the disc and
     taken away; thin limbs and corners of the marker's own part stay.

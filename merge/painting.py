@@ -23,7 +23,7 @@ def mean_activation(
 ) -> np.ndarray:
     """float64 K x C: the mean soft CAM of each class in each mask.
 
-    Where a class has no soft CAM, its label stands for it, 1 inside the class and 0 outside.
+    Where a class has no soft CAM, its label takes its place, 1 inside the class and 0 outside.
     """
     maps = cam or {}
     means = [masks.sums(maps.get(int(value), label == value)) / np.maximum(masks.areas, 1) for value in classes]

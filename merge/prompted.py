@@ -5,7 +5,7 @@ rules:
 
 1. Only categories among the image's tags count, when there are tags, and only scores of at least ``score``.
 2. Where masks of one class overlap, they are united.
-3. Where masks of two classes overlap, the smaller mask is in front, since a small object stands before a large one
+3. Where masks of two classes overlap, the smaller mask is in front, since small objects are in front of large ones
    (the order of Kirillov et al., "Segment Anything", arXiv 2304.02643, for display). When their sizes are alike, the
    better score wins; when the scores are alike as well, the pixel is void.
 4. Where no mask speaks, the CAM label stays; with ``keep`` off, or without a CAM label, the rest is background.

@@ -51,19 +51,19 @@ def panel_row(panels: Sequence[tuple[str, np.ndarray]], height: int = 240) -> np
     font = ImageFont.load_default(14)
     gap, caption = 8, 24
     scaled = []
-    for title, picture in panels:
-        width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-        shrinks = height < picture.shape[0]
+    for title, image in panels:
+        width = max(1, round(image.shape[1] * height / image.shape[0]))
+        shrinks = height < image.shape[0]
         method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-        scaled.append((title, cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=method)))
-    total = sum(picture.shape[1] for _, picture in scaled) + gap * (len(scaled) + 1)
+        scaled.append((title, cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)))
+    total = sum(image.shape[1] for _, image in scaled) + gap * (len(scaled) + 1)
     canvas = Image.new("RGB", (total, height + caption + gap), "white")
     draw = ImageDraw.Draw(canvas)
     left = gap
-    for title, picture in scaled:
-        canvas.paste(Image.fromarray(picture), (left, caption))
+    for title, image in scaled:
+        canvas.paste(Image.fromarray(image), (left, caption))
         draw.text((left, 4), title, fill=(40, 40, 40), font=font)
-        left += picture.shape[1] + gap
+        left += image.shape[1] + gap
     return np.asarray(canvas)
 
 
@@ -74,10 +74,10 @@ def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(padded)
 
 
-def save_image(path: str | os.PathLike, picture: np.ndarray) -> None:
+def save_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """Write a uint8 HxWx3 RGB image atomically; the suffix gives the format."""
     with atomic_write(path) as temporary:
-        Image.fromarray(picture).save(temporary)
+        Image.fromarray(image).save(temporary)
 
 
 def new_figure(width: float = 8, height: float = 4):

@@ -73,7 +73,7 @@ def test_void_stays_where_no_class_is_found():
     assert (result == np.where(head | body, 4, 255)).all()
 
 
-def test_without_a_cam_the_label_stands_for_it():
+def test_without_a_cam_the_label_takes_its_place():
     head, body, ground, masks = scene()
     label = np.where(head | body, 4, 0).astype(np.uint8)
     label[20:22, 14:36] = 4  # spills onto the ground

@@ -72,7 +72,7 @@ def test_class_ids_do_not_matter(strategy, seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_regions_that_tile_the_picture(strategy, seed):
+def test_regions_that_tile_the_image(strategy, seed):
     """Masks as ``--model regions`` makes them: two scales, measured stability, no predicted IoU."""
     label, _, _ = scene(seed)
     rng = np.random.default_rng(seed)

@@ -67,13 +67,13 @@ def test_only_a_stable_mask_trims_without_a_predicted_iou(stability, trims):
 
 
 def regions(stability=1.0, left_out=0):
-    """A picture cut into an object of two parts, the ground below it, and the rest."""
+    """An image cut into an object of two parts, the ground below it, and the rest."""
     parts = [box(10, 20, 20, 60), box(20, 40, 20, 60), box(40, 60, 0, 80)]
     parts.append(~np.any(parts, axis=0))
     return masks_of(*parts[left_out:], iou=np.nan, stability=stability)
 
 
-def test_stable_masks_that_tile_the_picture_even_the_label_out():
+def test_stable_masks_that_tile_the_image_even_the_label_out():
     spilled = label_of((8, box(10, 20, 20, 60)), (8, box(20, 36, 22, 60)), (8, box(40, 50, 20, 60)))
     np.testing.assert_array_equal(merge(spilled, regions()), label_of((8, OBJECT)))
     unstable = merge(spilled, regions(stability=0.7))
@@ -89,7 +89,7 @@ def test_the_soft_cam_tells_what_the_label_does_not():
     np.testing.assert_array_equal(merge(label, regions(), tags=(8,)), label)
 
 
-def test_what_hangs_on_by_a_neck_stays_background_or_becomes_void():
+def test_what_is_connected_by_a_neck_stays_background_or_becomes_void():
     neck, far = box(24, 26, 60, 66), box(10, 40, 66, 78)
     head, mask = box(10, 40, 20, 40), OBJECT | neck | far
     result = merge(label_of((8, head)), masks_of(mask))

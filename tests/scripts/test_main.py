@@ -154,8 +154,8 @@ def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
     before = results(data / "out" / "merge_customize")
     strategy = project / "merge" / "merge_customize.py"
     text = strategy.read_text()
-    assert "purity=0.5" in text
-    strategy.write_text(text.replace("purity=0.5", "purity=0.95"))
+    assert "purity: float = 0.5" in text
+    strategy.write_text(text.replace("purity: float = 0.5", "purity: float = 0.95"))
     assert "6 made" in merge("merge_customize") and "0 made, 6 up to date" in merge("max_iou")
     assert results(data / "out" / "merge_customize") != before
     strategy.write_text(text + "\n# a remark\n")
@@ -345,6 +345,7 @@ def test_prompted_masks_need_no_label(data):
     assert refused.returncode == 2 and "--pseudo-path is missing" in refused.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(data):
     asked = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ROOT / "main.py"]
     two = subprocess.run(

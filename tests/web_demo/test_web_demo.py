@@ -588,7 +588,7 @@ def test_an_edited_strategy_is_read_again(tmp_path, monkeypatch):
     assert lab.strategies() is first
     file = tmp_path / "merge" / "max_iou.py"
     text = file.read_text()
-    file.write_text(text.replace("threshold=0.5", "threshold=0.25"))
+    file.write_text(text.replace("threshold: float = 0.5", "threshold: float = 0.25"))
     version, table = lab.strategies()
     assert version != first[0] and table["max_iou"].__kwdefaults__["threshold"] == 0.25
     assert sys.modules["merge"] is merge and STRATEGIES["max_iou"].__kwdefaults__["threshold"] == 0.5

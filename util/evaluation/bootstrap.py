@@ -85,7 +85,7 @@ def choose_and_report(candidates: Sequence[Evaluation], ids: Sequence[str], seed
 
     Returns:
         for either half the index of the setting with the highest mIoU there (the first of equals), and the evaluation
-        of all images in which each stands as the setting chosen on the *other* half left it.
+        of all images in which each is as the setting chosen on the *other* half left it.
     """
     parts = halves(ids, seed)
     chosen = [int(np.argmax([candidate.of(part).scores["miou"] for candidate in candidates])) for part in parts]

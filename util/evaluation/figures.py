@@ -42,7 +42,7 @@ def draw_bars(path: str | os.PathLike, miou: Mapping[str, float], panels: Mappin
 def draw_curve(
     path: str | os.PathLike, title: str, points: Sequence[dict], default, levels: Mapping[str, float]
 ) -> None:
-    """mIoU against a parameter, with a band that stands for the 95 % interval of the difference to the default.
+    """mIoU against a parameter, with a band for the 95 % interval of the difference to the default.
 
     Args:
         points: ``{"value", "miou", "interval_95"}``, the interval of the difference to the score at the default.
