@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan import Argument
-from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, quoted
+from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, STAGE_VARIABLE, quoted
 from util.runtime.errors import InputError
 from util.runtime.locking import lock_folder
 from util.runtime.signals import end_with_parent
@@ -98,11 +98,11 @@ def _run_child(command: list[str]) -> int:
     Ctrl-C so reaches this process alone, which passes on one signal: a network in training is saved. The second signal
     stops the child at once.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"env": {**os.environ, STAGE_VARIABLE: "1"}}
     if hasattr(os, "killpg"):
-        options = {"start_new_session": True, "preexec_fn": partial(end_with_parent, "SIGTERM")}
+        options |= {"start_new_session": True, "preexec_fn": partial(end_with_parent, "SIGTERM")}
     elif hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP"):
-        options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        options |= {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     child = subprocess.Popen(command, **options)
     try:
         return child.wait()

@@ -31,6 +31,7 @@ from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.voc import ClassTable
 from util.runtime import distributed
+from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
@@ -204,7 +205,19 @@ def run(args: argparse.Namespace) -> int:
         entry = trainer.progress.history[-1]
         if "ap" in entry:
             say(dist, ap_table(entry, job.classes))
-        say(dist, f"next: generate_cams.py --checkpoint {args.out / 'last.pth'}")
+        if dist.is_main:
+            print_next(
+                *(
+                    "generate_cams.py",
+                    "--checkpoint",
+                    args.out / "last.pth",
+                    "--images",
+                    args.images,
+                    "--list",
+                    args.list,
+                ),
+                *("--image-labels", args.image_labels, "--refine", "par", "--out", args.out / "cams"),
+            )
         task = trainer.task
         assert isinstance(task, ClassificationTask)
         failures = set().union(*dist.gather(set(task.failures)))

@@ -26,6 +26,7 @@ from util.data.voc import ClassTable
 from util.evaluation.metrics import ConfusionMatrix
 from util.evaluation.report import score_table
 from util.runtime import distributed
+from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
@@ -222,7 +223,9 @@ def run(args: argparse.Namespace) -> int:
         assert isinstance(task, SegmentationTask)
         if task.scores:
             say(dist, score_table(task.scores))
-        say(dist, f"next: evaluate_enhanced.py --checkpoint {args.out / 'last.pth'}")
+        if dist.is_main:
+            found = args.out / "predictions"
+            print_next("predict.py", "--checkpoint", args.out / "last.pth", "--images", args.images, "--out", found)
         if task.failures:
             first = next(iter(task.failures))
             say(

@@ -1,12 +1,16 @@
 """How long a person's networks are trained, and what is said about it before the start."""
 
+import subprocess
+import sys
+
 import pytest
-from helpers import run_script
+from helpers import ROOT, run_script
 from PIL import Image
 
-from pipeline import recipes
+from pipeline import recipes, steps
 from pipeline.options import Settings
 from pipeline.recipes import Extent
+from pipeline.steps import Command
 from util.data.synthetic import write_data_set
 
 
@@ -64,3 +68,19 @@ def test_the_plan_says_how_long_it_takes_and_scores_the_classifier_on_held_out_i
     quick = run_script(*command, "--quick", "--baseline")
     assert quick.returncode == 0, quick.stderr
     assert "--quick gives" not in quick.stdout and quick.stdout.count("python train_deeplabv3.py") == 2
+
+
+def test_the_threshold_is_of_refined_plain_cams():
+    assert value(recipes.real(Settings(), Extent(48, 500))["labels"], "--bg-threshold") == recipes.PLAIN_CAM_THRESHOLD
+    other = Settings(extra={"cam": ["--method", "transcam"]})
+    assert recipes.real(other, Extent(48, 500))["labels"] == ["--refine", "par"]
+
+
+def test_a_stage_does_not_say_what_to_run_next_and_a_script_does(tmp_path, monkeypatch, capfd):
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom util.runtime.cli import print_next\nprint_next('a b.py', 1)\n"
+    (tmp_path / "stage.py").write_text(code)
+    subprocess.run([sys.executable, tmp_path / "stage.py"], check=True)
+    assert "next: python 'a b.py' 1" in capfd.readouterr().out.replace('"', "'")
+    monkeypatch.setattr(steps, "ROOT", tmp_path)
+    assert Command("stage.py", [], tmp_path).run() == 0
+    assert "next:" not in capfd.readouterr().out

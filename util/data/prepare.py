@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import sys
 from argparse import Namespace
@@ -25,6 +24,7 @@ from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
 from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
+from util.runtime.cli import print_next
 from util.runtime.errors import InputError
 from util.runtime.files import atomic_write, check_id, file_digest, make_folder, write_bytes, write_json
 from util.runtime.locking import lock_folder
@@ -310,7 +310,7 @@ def run_command(args: Namespace) -> int:
         print(f"{image}: {message}", file=sys.stderr)
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
     runs = Path("runs") / args.out.resolve().name
-    print(f"next: {shlex.join(['python', 'quickstart.py', '--voc', str(args.out), '--out', str(runs)])}")
+    print_next("quickstart.py", "--voc", args.out, "--out", runs)
     if report.problems:
         print(f"{len(report.problems)} image(s) could not be used, see above; the others are ready", file=sys.stderr)
     return 1 if report.problems else 0

@@ -21,6 +21,7 @@ from util.runtime.errors import InputError, disk_error
 from util.runtime.signals import end_with_parent
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
+STAGE_VARIABLE = "QUICKSTART_STAGE"  # in the environment of what the quickstart runs
 INTERRUPTED = "interrupted; re-run the command to resume"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -220,6 +221,12 @@ def quoted(words: Iterable[object]) -> str:
     """A command line that can be pasted into this system's shell."""
     texts = [str(word) for word in words]
     return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
+
+
+def print_next(*words: object) -> None:
+    """Print the command to run next, to be pasted; not in a stage of the quickstart, which runs the next one itself."""
+    if STAGE_VARIABLE not in os.environ:
+        print(f"next: {quoted(['python', *words])}", flush=True)
 
 
 def class_indices(names: str | None, classes) -> list[int] | None:
