@@ -9,7 +9,7 @@ from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
 from pipeline.options import Settings
 from pipeline.plan import Plan, make_plan, needs
 from pipeline.report import write_report
-from pipeline.stages import STAGES, Stage, stages_to_run
+from pipeline.stages import STAGES, Stage, sam_options, stages_to_run
 from util.runtime.cli import EXIT_FAILED_IMAGES
 from util.runtime.files import make_folder
 from util.runtime.locking import lock_folder
@@ -46,9 +46,13 @@ def run(settings: Settings) -> int:
 
 
 def announce(plan: Plan, todo: list[Stage]) -> None:
-    """On a person's images without a GPU: about how long it takes, and what is faster."""
+    """On a person's images: what better masks take, and without a GPU about how long it takes, and what is faster."""
+    if not plan.is_real:
+        return
+    if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):
+        print("masks: graph regions, which need no weights; --sam-model vit_b downloads a SAM, whose masks are better")
     total = rough_total(plan, todo)
-    if not plan.is_real or total < 2 * LONG:
+    if total < 2 * LONG:
         return
     print(f"about {in_words(total)} in all on this processor", end="")
     if plan.settings.quick:

@@ -63,6 +63,7 @@ def test_the_plan_says_how_long_it_takes_and_scores_the_classifier_on_held_out_i
     done = run_script(*command)
     assert done.returncode == 0, done.stderr
     assert "in all on this processor; --quick gives a first result in about" in done.stdout
+    assert "masks: graph regions" in done.stdout
     assert "--refine par" in done.stdout and done.stdout.count("python train_deeplabv3.py") == 1
     assert f"--val-list {tmp_path}/VOC/ImageSets/Segmentation/val.txt" in done.stdout
     quick = run_script(*command, "--quick", "--baseline")

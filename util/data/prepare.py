@@ -311,6 +311,7 @@ def run_command(args: Namespace) -> int:
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
     runs = Path("runs") / args.out.resolve().name
     print_next("quickstart.py", "--voc", args.out, "--out", runs)
+    print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
     if report.problems:
         print(f"{len(report.problems)} image(s) could not be used, see above; the others are ready", file=sys.stderr)
     return 1 if report.problems else 0
