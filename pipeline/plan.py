@@ -10,6 +10,7 @@ from pipeline import recipes
 from pipeline.options import Argument, Settings
 from util.data.ids import read_id_list
 from util.data.labels import label_path
+from util.runtime.cli import quoted
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, read_json, write_bytes
 
@@ -131,8 +132,18 @@ def _check_inputs(settings: Settings) -> None:
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             raise InputError(f"--{name.replace('_', '-')} {path}: no such file; check the path")
+    for stage, words in settings.extra.items():
+        _check_weights(stage, words)
     if settings.method is not None and settings.method not in STRATEGIES:
         raise InputError(f"--method {settings.method}: no such strategy; choose one of {', '.join(STRATEGIES)}")
+
+
+def _check_weights(stage: str, words: list[str]) -> None:
+    """Raise InputError for a file of weights that is not there, which a late stage would find after hours."""
+    for name, value in zip(words, words[1:]):
+        is_file = Path(value).suffix in (".pth", ".pt", ".bin", ".safetensors") or len(Path(value).parts) > 1
+        if name in ("--weights", "--encoder-weights", "--checkpoint") and is_file and not Path(value).is_file():
+            raise InputError(f'--with "{stage}={name} {value}": no such file; check the path')
 
 
 def _generated_plan(settings: Settings) -> Plan:
@@ -171,6 +182,11 @@ def _real_plan(settings: Settings, root: Path) -> Plan:
     """
     if not settings.download:
         check_folder(root, "the data set")
+        if settings.images is None and not (root / "JPEGImages").is_dir():
+            prepare = quoted(["python", "prepare_folder.py", "--source", root, "--out", "mydata"])
+            raise InputError(
+                f"{root}: not in VOC's layout, there is no folder JPEGImages; to bring it there: {prepare}"
+            )
     lists = root / "ImageSets" / "Segmentation"
 
     def find(given: Path | None, *choices: Path) -> Path | None:

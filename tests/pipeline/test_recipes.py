@@ -71,6 +71,22 @@ def test_the_plan_says_how_long_it_takes_and_scores_the_classifier_on_held_out_i
     assert "--quick gives" not in quick.stdout and quick.stdout.count("python train_deeplabv3.py") == 2
 
 
+@pytest.mark.parametrize("words", ["cam=--encoder-weights {}/none.pth", "deeplab=--encoder-weights none.pth"])
+def test_weights_that_are_not_there_are_named_before_the_start(tmp_path, words):
+    write_data_set(tmp_path / "VOC", {"train": 8, "val": 3}, side=64)
+    done = run_script(
+        "quickstart.py", "--voc", tmp_path / "VOC", "--out", tmp_path / "run", "--with", words.format(tmp_path)
+    )
+    assert done.returncode == 2 and "none.pth" in done.stderr and "no such file" in done.stderr
+    assert "[1/" not in done.stdout
+
+
+def test_a_folder_that_is_not_prepared_is_answered_with_the_command_that_prepares_it(tmp_path):
+    (tmp_path / "my photos/cat").mkdir(parents=True)
+    done = run_script("quickstart.py", "--voc", tmp_path / "my photos", "--out", tmp_path / "run")
+    assert done.returncode == 2 and "prepare_folder.py --source" in done.stderr and "my photos" in done.stderr
+
+
 def test_the_threshold_is_of_refined_plain_cams():
     assert value(recipes.real(Settings(), Extent(48, 500))["labels"], "--bg-threshold") == recipes.PLAIN_CAM_THRESHOLD
     other = Settings(extra={"cam": ["--method", "transcam"]})
