@@ -31,11 +31,8 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from models.sam.options import CamPromptOptions, Options
+from models.sam.options import PACKAGE_MODELS, CamPromptOptions, Options, read_prompt
 from util.runtime.cli import NETWORK, Parser, real, run, whole
-
-PACKAGE_MODELS = ("vit_h", "vit_l", "vit_b")
-PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     add_prompt_options(parser)
     add_fields(parser.group("mask generator, as segment-anything's"), Options())
     args = parser.parse_args()
-    args.prompt = read_prompt(parser, args.prompt)
+    args.prompt = read_prompt(args.prompt)
     check(parser, args)
     return args
 
@@ -87,22 +84,6 @@ def add_fields(group: argparse._ArgumentGroup, defaults: object) -> None:
         kind = int if isinstance(default, int) else real()
         shown = f"{each.metadata['help']} (default: {default:.4g})"
         group.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default, metavar="N", help=shown)
-
-
-def read_prompt(parser: Parser, words: list[str]) -> list[tuple[str, Path | None]]:
-    """``grid cam points FILE`` -> (kind, file or None) pairs."""
-    asked: list[tuple[str, Path | None]] = []
-    left = list(words)
-    while left:
-        kind = left.pop(0)
-        if kind not in PROMPTS:
-            parser.error(f"--prompt {kind}: unknown; choose {', '.join(PROMPTS[:3])}, points FILE or boxes FILE")
-        if kind in ("points", "boxes") and not left:
-            parser.error(f"--prompt {kind}: the file of {kind} is missing; write --prompt {kind} FILE")
-        asked.append((kind, Path(left.pop(0)) if kind in ("points", "boxes") else None))
-    if len({kind for kind, _ in asked}) < len(asked):
-        parser.error("--prompt: each kind of prompt goes once")
-    return asked
 
 
 def check(parser: Parser, args: argparse.Namespace) -> None:

@@ -79,7 +79,7 @@ def rough_seconds(plan: Plan, stage: str) -> float:
         seconds *= (float(_value(options, "--crop-size") or CROP) / CROP) ** 2
     if stage == "masks" and "regions" not in (model := sam_options(plan)):
         seconds = images * SAM_CORE_SECONDS.get(str(model[1]), 0)
-    if stage == "compare" and plan.label is not None:
+    if stage == "compare" and plan.label is not None and plan.cam_labels is not None:
         seconds *= len(STRATEGIES)
     if stage in ("deeplab", "score"):
         seconds *= len(plan.trainings())

@@ -29,7 +29,7 @@ def work_list(plan: Plan) -> Path:
 
 
 def usable_list(plan: Plan, source: Path, name: str) -> Path:
-    """The ids of a list that have both a pseudo label and masks; says so when some have not.
+    """The ids of a list that have what the merge needs, a pseudo label and masks; says so when some have not.
 
     Raises:
         InputError: if none has.
@@ -37,15 +37,15 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
     if plan.settings.dry_run:
         return write_list(plan, name, [])
     ids = read_id_list(source, plan.images)
-    usable = [i for i in ids if is_there(label_path, plan.cam_labels, i) and is_there(masks_path, plan.masks, i)]
+    label, needed = plan.cam_labels, f"masks in {plan.masks}"
+    usable = [i for i in ids if is_there(masks_path, plan.masks, i)]
+    if label is not None:
+        usable = [i for i in usable if is_there(label_path, label, i)]
+        needed = f"a label in {label} and {needed}"
     if not usable:
         raise InputError(
-            f"{source}: none of its {len(ids)} ids has a label in {plan.cam_labels} and masks in {plan.masks}; "
-            "check the folders or run the stages that make them"
+            f"{source}: none of its {len(ids)} ids has {needed}; check the folders or run the stages that make them"
         )
     if len(usable) < len(ids):
-        print(
-            f"{source}: {len(usable)} of {len(ids)} ids have a label in {plan.cam_labels} and masks in {plan.masks}; "
-            "the others are left out from here on"
-        )
+        print(f"{source}: {len(usable)} of {len(ids)} ids have {needed}; the others are left out from here on")
     return write_list(plan, name, usable)

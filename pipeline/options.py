@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from merge import RECOMMENDED
+from models.sam.options import PACKAGE_MODELS, read_prompt
 from util.runtime.cli import Parser, default_workers, real, whole
 
 Argument = str | int | float | Path
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
-SAM_MODELS = ("vit_h", "vit_l", "vit_b")
+FROM_TAGS = "prompted"  # the strategy whose masks become labels without CAM labels
 
 
 @dataclass
@@ -57,6 +58,16 @@ class Settings:
     val_list: Path | None = None
     tune_list: Path | None = None
 
+    @property
+    def prompts(self) -> list[tuple[str, Path | None]]:
+        """Kinds of prompts with their files; empty where none is given."""
+        return read_prompt(self.prompt or [])
+
+    @property
+    def from_tags(self) -> bool:
+        """Whether masks of the class names become the labels, without classifier, CAMs or other pseudo labels."""
+        return self.prompt == ["tags"] and self.labels is None
+
 
 # What only real data has.
 _REAL = (
@@ -71,18 +82,40 @@ def parse(description: str | None, arguments: list[str] | None = None) -> Settin
     parsed = vars(parser.parse_args(arguments))
     parsed["extra"] = _parse_extra(parser, parsed["extra"])
     settings = Settings(**parsed)
-    if settings.sam_checkpoint and settings.masks:
-        parser.error("--sam-checkpoint makes masks, --masks takes made ones; give one of them")
-    if settings.prompt and not (settings.sam_checkpoint or settings.sam_model or settings.download):
-        parser.error("--prompt asks a SAM; give --sam-model or --sam-checkpoint")
-    if settings.prompt and "cam" in settings.prompt and settings.labels:
-        parser.error("--prompt cam needs the CAMs that a classifier gives; leave --labels out")
+    _check_masks(parser, settings)
     given = [name for name in _REAL if parsed[name]]
     if settings.voc is None and given:
         parser.error(f"--{given[0].replace('_', '-')} goes with --voc DIR")
     if settings.archives and not settings.download:
         parser.error("--archives is where --download puts the archives; give --download as well")
     return settings
+
+
+def _check_masks(parser: Parser, settings: Settings) -> None:
+    """End the process with a message where model, prompts and strategy do not go together."""
+    model, kinds = settings.sam_model, [kind for kind, _ in settings.prompts]
+    for option, given in (("--sam-checkpoint", settings.sam_checkpoint), ("--sam-model", model)):
+        if given and settings.masks:
+            parser.error(f"{option} makes masks, --masks takes made ones; give one of them")
+    if settings.sam_checkpoint and model and model not in PACKAGE_MODELS:
+        parser.error(
+            f"--sam-checkpoint is a file of {', '.join(PACKAGE_MODELS)}; leave it out with --sam-model {model}"
+        )
+    if kinds and not (settings.sam_checkpoint or model or settings.download) or (kinds and model == "regions"):
+        parser.error("--prompt asks a SAM; give --sam-model or --sam-checkpoint")
+    if "cam" in kinds and settings.labels:
+        parser.error("--prompt cam needs the CAMs that a classifier gives; leave --labels out")
+    if "tags" in kinds and (model is None or model in PACKAGE_MODELS):
+        parser.error(
+            f"--prompt tags: {model or 'segment-anything'} takes no words; use --sam-model sam3, or --prompt cam"
+        )
+    if settings.from_tags and settings.method not in (None, FROM_TAGS):
+        parser.error(
+            f"--method {settings.method} needs pseudo labels, and --prompt tags alone makes none; leave --method out, or "
+            "give --labels, or a further kind of prompt, with which CAM labels are made"
+        )
+    if settings.from_tags and settings.tune_list:
+        parser.error("--tune-list chooses threshold and strategy; --prompt tags alone has neither to choose")
 
 
 def _parser(description: str | None) -> Parser:
@@ -133,7 +166,10 @@ def _add_data_options(parser: Parser) -> None:
         help="which SAM, as generate_sam_masks.py's --model (default: vit_h, or what the checkpoint's name says)",
     )
     masks.add_argument(
-        "--prompt", nargs="+", metavar="WHAT", help="what the SAM is asked, as generate_sam_masks.py's (default: grid)"
+        "--prompt",
+        nargs="+",
+        metavar="WHAT",
+        help="what the SAM is asked, as generate_sam_masks.py's (default: grid); tags alone need no classifier",
     )
     parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": "take these masks"})
     small = parser.group("generated data")

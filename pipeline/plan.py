@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merge import RECOMMENDED, STRATEGIES
+from models.sam.options import PACKAGE_MODELS
 from pipeline import recipes
-from pipeline.options import Argument, Settings
+from pipeline.options import FROM_TAGS, Argument, Settings
 from util.data.ids import read_id_list
 from util.data.labels import label_path
 from util.runtime.cli import quoted
@@ -29,7 +30,8 @@ class Plan:
         val: ids that DeepLabV3+ is scored on; None without ground truth for them.
         tune: ids whose ground truth chooses threshold and strategy, or None.
         options: stage -> options of its scripts.
-        cam_labels, soft_cams, masks: folders that later stages read.
+        cam_labels, soft_cams: folders that later stages read; None where masks of the class names become the labels.
+        masks: folder that later stages read.
         held_out: ids that no network is trained on, and that have no ground truth: the classifier is scored on them.
         processes: of torchrun, for what runs a network.
         gpus: that networks run on.
@@ -45,7 +47,7 @@ class Plan:
     val: Path | None
     tune: Path | None
     options: dict[str, list[Argument]]
-    cam_labels: Path
+    cam_labels: Path | None
     soft_cams: Path | None
     masks: Path
     held_out: Path | None = None
@@ -77,6 +79,8 @@ class Plan:
         """The strategy that DeepLabV3+ is trained on: as asked, the best on the tune list, or the recommended one."""
         if self.settings.method:
             return self.settings.method
+        if self.cam_labels is None:
+            return FROM_TAGS
         if self.tune is None:
             return RECOMMENDED
         if self.settings.dry_run:
@@ -92,7 +96,7 @@ class Plan:
     def trainings(self) -> dict[str, Path]:
         """Name of a DeepLabV3+ -> the labels that it is trained on."""
         wanted = self.settings.baseline if self.settings.baseline is not None else self.val is not None
-        baseline = {"cam_labels": self.cam_labels} if wanted else {}
+        baseline = {"cam_labels": self.cam_labels} if wanted and self.cam_labels else {}
         return {**baseline, "enhanced": self.enhanced}
 
 
@@ -136,6 +140,21 @@ def _check_inputs(settings: Settings) -> None:
         _check_weights(stage, words)
     if settings.method is not None and settings.method not in STRATEGIES:
         raise InputError(f"--method {settings.method}: no such strategy; choose one of {', '.join(STRATEGIES)}")
+    for kind, file in settings.prompts:
+        if file is not None and not file.is_file():
+            raise InputError(f"--prompt {kind} {file}: no such file; check the path")
+    if settings.sam_model and settings.sam_model not in (*PACKAGE_MODELS, "regions"):
+        _check_sam(settings.sam_model, any(kind == "tags" for kind, _ in settings.prompts))
+
+
+def _check_sam(name: str, by_words: bool) -> None:
+    """Raise InputError if a SAM is unknown, or takes no words and is to; the hub is asked later, for the masks."""
+    from models.sam.families import MODELS, model_source
+    from models.sam.text import check_words
+
+    source = model_source(name)
+    if by_words and (name in MODELS or Path(source).is_dir()):
+        check_words(name)
 
 
 def _check_weights(stage: str, words: list[str]) -> None:
@@ -167,9 +186,10 @@ def _generated_plan(settings: Settings) -> Plan:
 
 def _folders(settings: Settings) -> dict:
     """Where labels, CAMs and masks come from: made here, or given."""
+    cams = settings.out / "cams"
     return {
-        "cam_labels": settings.labels or settings.out / "cams" / "labels",
-        "soft_cams": None if settings.labels else settings.out / "cams" / "cams",
+        "cam_labels": None if settings.from_tags else settings.labels or cams / "labels",
+        "soft_cams": None if settings.from_tags or settings.labels else cams / "cams",
         "masks": settings.masks or settings.out / "masks",
     }
 
@@ -233,7 +253,7 @@ def _real_plan(settings: Settings, root: Path) -> Plan:
             f"{root}: no ground truth, so nothing is scored; the run ends with a trained network, and shows what the merge "
             "changed"
         )
-    if plan.val is None and held_out is not None:
+    if plan.val is None and held_out is not None and plan.soft_cams is not None:
         plan.held_out = _disjoint(plan, held_out)
     return plan
 

@@ -58,9 +58,10 @@ def generated(settings: Settings) -> Recipes:
         *("--method", "cam", *encoder, "none", "--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160),
         *("--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, settings.count)),
     ]
-    # The classifier's encoder is the only one available that has seen images, and it has seen no ground truth.
+    # The classifier's encoder, where there is one, has seen images without a download, and no ground truth.
+    weights: Argument = "imagenet" if settings.from_tags else settings.out / "cam" / "last.pth"
     deeplab: list[Argument] = [
-        *(*encoder, settings.out / "cam" / "last.pth", *_length(settings, steps), "--crop-size", 128),
+        *(*encoder, weights, *_length(settings, steps), "--crop-size", 128),
         *("--scale", 0.7, 1.2, "--jitter", 0.1, "--optimizer", "adamw", "--lr", 0.0005, "--head-factor", 4),
         *("--weight-decay", 0.01, "--freeze-norm", "--batch-size", BATCH),
     ]

@@ -14,21 +14,21 @@ from util.runtime.files import read_json, write_bytes, write_json
 from util.vis import save_image, stack_rows
 
 _SCORES = ("miou", "precision", "recall", "pixel_accuracy")
+NO_CAM_LABELS = "Masks of the class names become the labels: no classifier, and no CAM labels to compare with."
 _HEADER = f"{'mIoU':>8} {'change':>8} {'precision':>9} {'recall':>9} {'accuracy':>9}"
 
 
 def summary_of(plan: Plan) -> dict:
     """What ``summary.json`` holds: the tables as numbers, and what was chosen how."""
-    how = "as asked" if plan.settings.method else f"the best on {plan.tune}" if plan.tune else "the recommended one"
-    summary: dict[str, Any] = {"chosen": plan.chosen(), "chosen_how": how}
+    summary: dict[str, Any] = {"chosen": plan.chosen(), "chosen_how": _how_chosen(plan)}
     if plan.label is not None:
-        comparison = read_json(needs(plan.out / "merge" / "compare.json", "compare", "a comparison"))
-        rows = {"CAM labels": comparison["input"], **comparison["methods"]}
+        rows = _label_scores(plan)
+        first = next(iter(rows.values()))
         summary |= {
             "pseudo_labels": {row: {name: scores[name] for name in _SCORES} for row, scores in rows.items()},
             "best_threshold": best_threshold(plan),
-            "pseudo_label_images": comparison["input"]["images"],
-            "classes": comparison["input"]["classes"],
+            "pseudo_label_images": first["images"],
+            "classes": first["classes"],
         }
     else:
         summary["changes"] = read_json(needs(plan.out / "changes.json", "compare", "what the merge changed"))
@@ -48,10 +48,27 @@ def summary_of(plan: Plan) -> dict:
     return {**summary, "checkpoint": str(plan.out / "deeplab" / "enhanced" / "last.pth")}
 
 
+def _how_chosen(plan: Plan) -> str:
+    if plan.settings.method:
+        return "as asked"
+    if plan.cam_labels is None:
+        return "the one that needs no CAM labels"
+    return f"the best on {plan.tune}" if plan.tune else "the recommended one"
+
+
+def _label_scores(plan: Plan) -> dict[str, dict]:
+    """Labels -> their scores; CAM labels, where there are any, come first."""
+    if plan.cam_labels is None:
+        method = plan.chosen()
+        return {method: read_json(needs(plan.out / "merge" / f"{method}.metrics.json", "compare", "a score"))}
+    comparison = read_json(needs(plan.out / "merge" / "compare.json", "compare", "a comparison"))
+    return {"CAM labels": comparison["input"], **comparison["methods"]}
+
+
 def best_threshold(plan: Plan) -> dict | None:
     """The threshold that the ground truth of the scored images would choose, and its mIoU; None if not known."""
     path = plan.out / "cams" / "sweep.json"
-    if plan.is_real or not path.exists():
+    if plan.is_real or plan.cam_labels is None or not path.exists():
         return None
     swept = read_json(path)
     return {"threshold": swept["best"], "miou": swept["miou"]}
@@ -70,6 +87,8 @@ def tables(summary: dict, plan: Plan) -> str:
         parts.append(_network_table(summary, plan))
     if held_out := summary.get("held_out"):
         parts.append(_held_out_table(held_out, plan))
+    if plan.cam_labels is None:
+        parts.append(NO_CAM_LABELS)
     return "\n\n".join(parts)
 
 
@@ -84,12 +103,12 @@ def _held_out_table(entry: dict, plan: Plan) -> str:
 
 def _label_table(summary: dict, plan: Plan) -> str:
     rows = summary["pseudo_labels"]
-    base = rows["CAM labels"]
+    first, base = next(iter(rows.items()))
     lines = [
         f"Pseudo labels of {plan.label}: {summary['pseudo_label_images']} images, {len(summary['classes'])} classes",
         f"{'':<24}{_HEADER}",
     ]
-    for name in ["CAM labels", *sorted((n for n in rows if n != "CAM labels"), key=lambda n: rows[n]["miou"])]:
+    for name in [first, *sorted((n for n in rows if n != first), key=lambda n: rows[n]["miou"])]:
         mark = " *" if name == summary["chosen"] else ""
         lines.append(f"{name + mark:<24}{_cells(rows[name], base)}")
     if best := summary["best_threshold"]:
@@ -149,13 +168,14 @@ def _places(plan: Plan) -> dict[str, Path]:
     out = plan.out
     places = {"most changed images" if plan.label is None else "images, label by label": example_image(plan)}
     places["all of them"] = out / "merge" / "vis" / plan.chosen()
-    if plan.label is not None:
+    if plan.label is not None and plan.cam_labels is not None:
         places["strategies compared"] = out / "merge" / "compare.png"
     if plan.val is not None:
         places["what DeepLabV3+ sees"] = out / "scores" / "enhanced" / "predictions" / "pictures"
+    if plan.cam_labels is not None:
+        places["CAM labels"] = plan.cam_labels
     return {
         **places,
-        "CAM labels": plan.cam_labels,
         "masks": plan.masks,
         "enhanced labels": plan.enhanced,
         "networks": out / "deeplab",

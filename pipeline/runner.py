@@ -8,7 +8,7 @@ from pipeline import downloads, recipes
 from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
 from pipeline.options import Settings
 from pipeline.plan import Plan, make_plan, needs
-from pipeline.report import write_report
+from pipeline.report import NO_CAM_LABELS, write_report
 from pipeline.stages import STAGES, Stage, sam_options, stages_to_run
 from util.runtime.cli import EXIT_FAILED_IMAGES
 from util.runtime.files import make_folder
@@ -46,7 +46,9 @@ def run(settings: Settings) -> int:
 
 
 def announce(plan: Plan, todo: list[Stage]) -> None:
-    """On a person's images: what better masks take, and without a GPU about how long it takes, and what is faster."""
+    """What comes without CAM labels; on a person's images: better masks, and on a processor how long it takes."""
+    if plan.cam_labels is None:
+        print(NO_CAM_LABELS)
     if not plan.is_real:
         return
     if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):

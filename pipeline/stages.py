@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from models.sam.options import PACKAGE_MODELS
 from pipeline import changes
 from pipeline.downloads import prepare_voc
 from pipeline.lists import usable_list, work_list
-from pipeline.options import SAM_MODELS
 from pipeline.plan import Argument, Plan, needs
 from pipeline.steps import Action, Command, Step
 from util.data.synthetic import write_data_set
@@ -110,7 +110,7 @@ def sam_options(plan: Plan) -> list[Argument]:
     settings = plan.settings
     if settings.sam_checkpoint is None:
         return ["--model", settings.sam_model or ("vit_h" if settings.download else "regions")]
-    named = (model for model in SAM_MODELS if model in settings.sam_checkpoint.name)
+    named = (model for model in PACKAGE_MODELS if model in settings.sam_checkpoint.name)
     name = settings.sam_model or next(named, None)
     if name is None:
         raise InputError(
@@ -128,9 +128,10 @@ def _prompts(plan: Plan) -> list[Argument]:
 
 
 def _merging(plan: Plan) -> list[Argument]:
+    labels: list[Argument] = ["--pseudo-path", plan.cam_labels] if plan.cam_labels else []
     soft: list[Argument] = ["--cam-path", plan.soft_cams] if plan.soft_cams else []
     return [
-        *("--pseudo-path", plan.cam_labels, "--sam-path", plan.masks, *soft, "--image-labels", plan.image_labels),
+        *(*labels, "--sam-path", plan.masks, *soft, "--image-labels", plan.image_labels),
         *(*plan.names, "--workers", plan.settings.workers, *plan.overwrite),
     ]
 
@@ -153,11 +154,17 @@ def _compare(plan: Plan) -> Iterator[Step]:
         yield command("vis", train, *method, *shown, "--vis-sample", *changes.most_changed(plan))
         return
     labels = usable_list(plan, plan.label, "label")
-    yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("compare"))
+    drawn: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
+    if plan.cam_labels is None:  # one strategy, and nothing to compare it with
+        method += plan.extra("compare")
+        yield command("merge", labels, *method)
+        yield command("eval", labels, *method, "--gt-dir", plan.gt)
+        drawn = ["--vis-random", 8]
+    else:
+        yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("compare"))
     if plan.settings.dry_run or train.read_bytes() != labels.read_bytes():
         yield command("merge", train, *method)
-    best: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
-    yield command("vis", labels, *method, "--gt-dir", plan.gt, *shown, *best)
+    yield command("vis", labels, *method, "--gt-dir", plan.gt, *shown, *drawn)
 
 
 def _check(plan: Plan) -> Iterator[Step]:
@@ -203,8 +210,8 @@ STAGES = (
         *("labels", "its class activation maps become pseudo labels", _labels, ("cams",)),
         *((("cam/last.pth", "cam", "a trained classifier"),), 14),
     ),
-    Stage("masks", "class-agnostic masks", _masks, ("masks",), (), 22),
-    Stage("compare", "merge labels and masks", _compare, ("lists", "merge", "merge_tune"), (), 4),
+    Stage("masks", "masks of every image", _masks, ("masks",), (), 22),
+    Stage("compare", "masks and labels become enhanced labels", _compare, ("lists", "merge", "merge_tune"), (), 4),
     Stage("check", "are the enhanced labels fit to train on?", _check, ("check",), (_LISTS,), 1),
     Stage("deeplab", "train DeepLabV3+", _deeplab, ("deeplab",), (_LISTS,), 133),
     Stage("score", "score it on held-out images", _score, ("scores",), (), 12),
@@ -224,7 +231,12 @@ def stages_to_run(plan: Plan) -> list[Stage]:
         "labels": settings.labels is not None,
         "masks": settings.masks is not None,
     }
-    impossible = {"data": given["data"], "score": plan.val is None or plan.gt is None}
+    impossible = {
+        "data": given["data"],
+        "cam": settings.from_tags,
+        "labels": settings.from_tags,
+        "score": plan.val is None or plan.gt is None,
+    }
     wanted = settings.only or [stage.name for stage in STAGES if not given.get(stage.name)]
     todo = [
         stage

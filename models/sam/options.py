@@ -1,9 +1,16 @@
-"""What masks depend on, as dataclasses from which the command line takes its options. Needs no torch."""
+"""What masks depend on: prompts, and dataclasses from which the command line takes its options. Needs no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from util.runtime.errors import InputError
+
+PACKAGE_MODELS = ("vit_h", "vit_l", "vit_b")
+PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 
 def _option(default: Any, text: str) -> Any:
@@ -44,3 +51,23 @@ class CamPromptOptions:
     box_value: float = _option(
         0.4, "CAM value above which pixels belong to the component whose box is asked for, 0 to 1"
     )
+
+
+def read_prompt(words: Sequence[str]) -> list[tuple[str, Path | None]]:
+    """The words of ``--prompt``, such as ``grid cam points FILE``, as (kind, file or None) pairs.
+
+    Raises:
+        InputError: for an unknown kind, one that is given twice, or a missing file name.
+    """
+    asked: list[tuple[str, Path | None]] = []
+    left = list(words)
+    while left:
+        kind = left.pop(0)
+        if kind not in PROMPTS:
+            raise InputError(f"--prompt {kind}: unknown; choose {', '.join(PROMPTS[:3])}, points FILE or boxes FILE")
+        if kind in ("points", "boxes") and not left:
+            raise InputError(f"--prompt {kind}: the file of {kind} is missing; write --prompt {kind} FILE")
+        asked.append((kind, Path(left.pop(0)) if kind in ("points", "boxes") else None))
+    if len({kind for kind, _ in asked}) < len(asked):
+        raise InputError("--prompt: each kind of prompt goes once")
+    return asked

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from models.common.precision import DTYPES
-from models.sam.families import TEXT_TYPES, hub_errors, model_source, model_type
+from models.sam.families import MODELS, TEXT_TYPES, hub_errors, model_source, model_type
 from util.data.masks import Masks
 from util.runtime.errors import InputError
 
@@ -104,6 +104,16 @@ class TextGenerator:
         return torch.autocast(self.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None)
 
 
+def check_words(name: str) -> None:
+    """Raise InputError if a model takes no text prompts, or is not a SAM; for short names without the network."""
+    kind = name if name in MODELS else model_type(name)
+    if not (MODELS[name].words if name in MODELS else kind in TEXT_TYPES):
+        raise InputError(
+            f"--model {name}: a {kind} takes no words; use --model sam3 with --prompt tags, or --prompt cam, which "
+            "needs no text"
+        )
+
+
 def load_text_network(name: str, device: torch.device) -> tuple[nn.Module, Any]:
     """SAM 3 for text prompts, in evaluation mode, and its processor.
 
@@ -112,12 +122,7 @@ def load_text_network(name: str, device: torch.device) -> tuple[nn.Module, Any]:
     """
     import transformers
 
-    kind = model_type(name)
-    if kind not in TEXT_TYPES:
-        raise InputError(
-            f"--model {name}: a {kind} takes no words; use --model sam3 with --prompt tags, or --prompt cam, which "
-            "needs no text"
-        )
+    check_words(name)
     with hub_errors(name):
         source = model_source(name)
         net = transformers.Sam3Model.from_pretrained(source)
