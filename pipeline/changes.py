@@ -14,6 +14,8 @@ from pipeline.plan import Plan
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.labels import label_path, read_label
+from util.data.mask_files import read_masks
+from util.data.masks import Masks
 from util.data.voc import VOID
 from util.runtime.errors import InputError
 from util.runtime.files import read_json, write_bytes, write_json
@@ -30,33 +32,54 @@ class Change:
     Attributes:
         share: of its pixels that have another class now, 0 to 1.
         before, after: int64[256], pixels of each value; without CAM labels, all were background before.
+        agreed_before, agreed_after: see `agreement`.
     """
 
     image_id: str
     share: float
     before: np.ndarray
     after: np.ndarray
+    agreed_before: tuple[int, int]
+    agreed_after: tuple[int, int]
 
 
-def change_of(before: Path | None, after: Path, image_id: str) -> Change | None:
-    """Compare an image's label maps in two folders; None if one of them cannot be read, which the merge reported.
+def agreement(label: np.ndarray, masks: Masks) -> tuple[int, int]:
+    """How far the edges of a label map are those of masks, measured on the masks that hold a pixel of a class.
+
+    Args:
+        label: uint8 HxW.
+        masks: of the image.
+
+    Returns:
+        how many of their pixels have their mask's most frequent value, and how many pixels they have.
+    """
+    values = np.unique(label)
+    counts = masks.overlaps(label, values)
+    touched = counts[:, (values > 0) & (values < VOID)].any(1)
+    return int(counts[touched].max(1, initial=0).sum()), int(counts[touched].sum())
+
+
+def change_of(before: Path | None, after: Path, mask_folder: Path, image_id: str) -> Change | None:
+    """Compare an image's label maps in two folders; None if a file cannot be read, which the merge reported.
 
     Without the first folder the label map is compared with an empty one.
     """
     try:
         new = read_label(label_path(after, image_id))
         old = np.zeros_like(new) if before is None else read_label(label_path(before, image_id))
+        masks = read_masks(mask_folder, image_id, new.shape)
     except InputError:
         return None
     if old.shape != new.shape:
         return None
-    counts = [np.bincount(label.ravel(), minlength=VALUES) for label in (old, new)]
-    return Change(image_id, float((old != new).mean()), *counts)
+    before_counts, after_counts = (np.bincount(label.ravel(), minlength=VALUES) for label in (old, new))
+    share = float((old != new).mean())
+    return Change(image_id, share, before_counts, after_counts, agreement(old, masks), agreement(new, masks))
 
 
 def write_changes(plan: Plan, ids: Path) -> None:
     """Write OUT/changes.csv (a line per image, the most changed first) and OUT/changes.json."""
-    work = partial(change_of, plan.cam_labels, plan.enhanced)
+    work = partial(change_of, plan.cam_labels, plan.enhanced, plan.masks)
     workers = plan.settings.workers
     found = [
         change for change in run_parallel(work, read_id_list(ids), workers=workers, description="changes") if change
@@ -76,6 +99,9 @@ def write_changes(plan: Plan, ids: Path) -> None:
         {
             "images": len(found),
             "changed_share": float(np.mean([change.share for change in found])),
+            "agreement": {
+                name: _ratio([getattr(change, f"agreed_{name}") for change in found]) for name in ("before", "after")
+            },
             "most_changed": [[change.image_id, change.share] for change in found[:SHOWN]],
             "classes": {
                 names[value]: {
@@ -90,6 +116,12 @@ def write_changes(plan: Plan, ids: Path) -> None:
     )
 
 
+def _ratio(pairs: list[tuple[int, int]]) -> float | None:
+    """Hits of all pairs by pixels of all; None without a pixel."""
+    hits, pixels = np.sum(pairs, 0)
+    return float(hits / pixels) if pixels else None
+
+
 def most_changed(plan: Plan) -> list[str]:
     """The ids of the contact sheet."""
     if plan.settings.dry_run:
@@ -101,21 +133,36 @@ def table(plan: Plan) -> str:
     """The changes for a terminal, in per cent."""
     found = read_json(plan.out / "changes.json")
     method = plan.chosen()
-    lines = [f"Pseudo labels of {plan.train}: {found['images']} images, no ground truth; share of the pixels"]
+    title = f"Pseudo labels of {plan.train}: {found['images']} images, no ground truth"
     if plan.cam_labels is None:
-        lines.append(f"{'':<24}{method:>12} {'images':>8}")
+        lines = [f"{title}; share of the pixels, %", f"{'':<24}{method:>12} {'images':>8}"]
         for name, row in found["classes"].items():
             lines.append(f"{name:<24}{100 * row['share_after']:12.2f} {row['images_after']:8}")
         lines.append(
             f"not background, void included: {100 * found['changed_share']:.2f} % of an image's pixels on average"
         )
     else:
-        lines.append(f"{'':<24}{'CAM labels':>12} {method:>12} {'images':>8} {'then':>8}")
-        for name, row in found["classes"].items():
-            shares = f"{100 * row['share_before']:12.2f} {100 * row['share_after']:12.2f}"
-            lines.append(f"{name:<24}{shares} {row['images_before']:8} {row['images_after']:8}")
-        lines.append(f"changed by {method}: {100 * found['changed_share']:.2f} % of an image's pixels on average")
+        lines = [title, *_changed_lines(found, method)]
     if found["most_changed"]:
         image_id, share = found["most_changed"][0]
         lines.append(f"most in {image_id}: {100 * share:.2f} %; the others are in {plan.out / 'changes.csv'}")
     return "\n".join(lines)
+
+
+def _changed_lines(found: dict, method: str) -> list[str]:
+    """The classes before and after the merge, the area that it changed, and the agreement of labels and masks."""
+    lines = [
+        f"{'':<24}{'share of the pixels, %':>25}   {'images that show it':>25}",
+        f"{'':<24}" + "   ".join([f"{'CAM labels':>12} {method:>12}"] * 2),
+    ]
+    for name, row in found["classes"].items():
+        shares = f"{100 * row['share_before']:12.2f} {100 * row['share_after']:12.2f}"
+        lines.append(f"{name:<24}{shares}   {row['images_before']:12} {row['images_after']:12}")
+    lines.append(f"changed by {method}: {100 * found['changed_share']:.2f} % of an image's pixels on average")
+    if found["agreement"]["before"] is not None and found["agreement"]["after"] is not None:
+        before, after = (100 * found["agreement"][name] for name in ("before", "after"))
+        lines.append(
+            f"agreement with the masks: {before:.2f} %, {after:.2f} % after the merge (pixels that have their mask's most "
+            "frequent class, over the masks that a class touches)"
+        )
+    return lines

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline import changes
 from pipeline.plan import Plan, needs
+from util.data.classes import classes_of
 from util.data.images import read_image
-from util.data.voc import load_classes
 from util.runtime.cli import quoted
 from util.runtime.files import read_json, write_bytes, write_json
 from util.vis import save_image, stack_rows
@@ -93,9 +93,9 @@ def tables(summary: dict, plan: Plan) -> str:
 
 
 def _held_out_table(entry: dict, plan: Plan) -> str:
-    """Average precision of the classifier that the CAMs come from, per class."""
-    names = load_classes(plan.class_names).names[1:]
-    lines = [f"Classifier on {plan.held_out}, which it was not trained on: average precision per class"]
+    """Average precision of the classifier that the CAMs come from, per class, in per cent."""
+    names = classes_of([plan.image_labels, plan.images], plan.class_names).names[1:]
+    lines = [f"Classifier on {plan.held_out}, which it was not trained on: average precision, %"]
     known = [(name, value) for name, value in zip(names, entry["ap"], strict=True) if value is not None]
     lines += [f"{name:<24}{100 * value:12.2f}" for name, value in [*known, ("mean", entry["map"])]]
     return "\n".join(lines)

@@ -21,6 +21,8 @@ from pipeline.plan import Plan
 from pipeline.steps import Command
 from util.data.ids import read_id_list
 from util.data.labels import write_label
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.data.synthetic import CLASSES, write_data_set
 from util.runtime.errors import InputError
 
@@ -220,9 +222,7 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
         *("--method", "max_iou_imp2", "--with", f"deeplab={encoder} --steps 2 --crop-size 64 --batch-size 2"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (
-        "no ground truth, so nothing is scored" in done.stdout and "no ground truth; share of the pixels" in done.stdout
-    )
+    assert "no ground truth, so nothing is scored" in done.stdout and "agreement with the masks: " in done.stdout
     assert [path.name for path in (out / "deeplab").iterdir()] == ["enhanced"]
     assert load_checkpoint(out / "deeplab/enhanced/last.pth").classes.names == CLASSES.names
     assert not (out / "scores").exists()
@@ -242,10 +242,15 @@ def test_the_share_that_changed_is_that_of_the_pixels(tmp_path):
         label = np.zeros((4, 5), np.uint8)
         label[0, :3] = value
         write_label(tmp_path / folder / "a.png", label)
-    change = change_of(tmp_path / "before", tmp_path / "after", "a")
+    dense = np.zeros((2, 4, 5), bool)
+    dense[0, 0], dense[1, 2:] = True, True  # the class has 3 of the first mask's 5 pixels, and none of the second's
+    masks = tmp_path / "masks"
+    write_masks(masks / "a.json", Masks.from_dense(dense), "a", "a.jpg")
+    change = change_of(tmp_path / "before", tmp_path / "after", masks, "a")
+    assert change.agreed_before == change.agreed_after == (3, 5)
     assert change.share == 3 / 20
     assert change.before[[0, 1, 2]].tolist() == [17, 3, 0] and change.after[[0, 1, 2]].tolist() == [17, 0, 3]
-    assert change_of(tmp_path / "before", tmp_path / "after", "missing") is None
+    assert change_of(tmp_path / "before", tmp_path / "after", masks, "missing") is None
 
 
 def test_only_what_has_ground_truth_is_scored(tmp_path):
