@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import changes
-from pipeline.plan import Plan, needs
+from pipeline.plan import Argument, Plan, needs
 from util.data.classes import classes_of
 from util.data.images import read_image
 from util.runtime.cli import quoted
@@ -160,8 +160,21 @@ def write_report(plan: Plan, took: str) -> None:
     checkpoint, images, found = summary["checkpoint"], plan.images, plan.out / "predictions"
     print("\nnext: segment images, these or new ones,")
     print(quoted(["python", "predict.py", "--checkpoint", checkpoint, "--images", images, "--out", found]))
-    print("or look at the network in the demo:")
-    print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint]), flush=True)
+    print(f"or look at the network{' and the strategies' if _lab_options(plan) else ''} in the demo:")
+    demo = ["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint, *_lab_options(plan)]
+    print(quoted(demo), flush=True)
+
+
+def _lab_options(plan: Plan) -> list[Argument]:
+    """What the demo's strategy lab needs of a person's data; what the generated data leaves, it finds by itself."""
+    if not plan.is_real or plan.cam_labels is None:
+        return []
+    return [
+        *("--pseudo-path", plan.cam_labels, "--sam-path", plan.masks, "--images-path", plan.images),
+        *(["--cam-path", plan.soft_cams] if plan.soft_cams else []),
+        *("--image-list", plan.out / "lists" / "train.txt", "--image-labels", plan.image_labels, *plan.names),
+        *(["--gt-dir", plan.gt] if plan.gt else []),
+    ]
 
 
 def _places(plan: Plan) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from util.data.mask_files import write_masks
 from util.data.masks import Masks
 from util.data.synthetic import CLASSES, write_data_set
 from util.runtime.errors import InputError
+from Web_demo.src.utils import options as demo_options
 
 TINY = ("--count", 16, "--effort", 0.02, "--workers", 0)
 
@@ -226,6 +228,10 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
     assert [path.name for path in (out / "deeplab").iterdir()] == ["enhanced"]
     assert load_checkpoint(out / "deeplab/enhanced/last.pth").classes.names == CLASSES.names
     assert not (out / "scores").exists()
+    demo = shlex.split(done.stdout.strip().splitlines()[-1])
+    assert demo[:4] == ["streamlit", "run", "Web_demo/src/app.py", "--"]
+    options = demo_options.parse(demo[4:])
+    assert options.pseudo_path == labels and options.images_path == voc / "JPEGImages" and options.checkpoint.is_file()
     changes = json.loads((out / "summary.json").read_text())["changes"]
     lines = (out / "changes.csv").read_text().splitlines()
     assert changes["images"] == 10 and len(lines) == 11
