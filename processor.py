@@ -324,8 +324,9 @@ def _panels(
                 "make the label at the size of the image"
             )
         panels.append((image_id, image))
+    if inputs.pseudo_path is not None:
+        panels.append(("pseudo label", overlay(image, label, colors)))
     panels += [
-        ("pseudo label", overlay(image, label, colors)),
         (f"{len(masks)} masks", draw_masks(image, masks)),
         (method, overlay(image, enhanced, colors)),
     ]

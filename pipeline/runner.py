@@ -46,7 +46,7 @@ def run(settings: Settings) -> int:
 
 
 def announce(plan: Plan, todo: list[Stage]) -> None:
-    """What comes without CAM labels; on a person's images: better masks, and on a processor how long it takes."""
+    """Say what a run goes without, and on a person's images how to get better masks and how long it takes without a GPU."""
     if plan.cam_labels is None:
         print(NO_CAM_LABELS)
     if not plan.is_real:
