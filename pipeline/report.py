@@ -161,7 +161,15 @@ def write_report(plan: Plan, took: str) -> None:
     print("\nnext: segment images, these or new ones,")
     print(quoted(["python", "predict.py", "--checkpoint", checkpoint, "--images", images, "--out", found]))
     print(f"or look at the network{' and the strategies' if _lab_options(plan) else ''} in the demo:")
-    demo = ["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint, *_lab_options(plan)]
+    demo: list[Argument] = [
+        "streamlit",
+        "run",
+        "Web_demo/src/app.py",
+        "--",
+        "--checkpoint",
+        checkpoint,
+        *_lab_options(plan),
+    ]
     print(quoted(demo), flush=True)
 
 
@@ -169,11 +177,11 @@ def _lab_options(plan: Plan) -> list[Argument]:
     """What the demo's strategy lab needs of a person's data; what the generated data leaves, it finds by itself."""
     if not plan.is_real or plan.cam_labels is None:
         return []
+    soft: list[Argument] = ["--cam-path", plan.soft_cams] if plan.soft_cams else []
+    truth: list[Argument] = ["--gt-dir", plan.gt] if plan.gt else []
     return [
-        *("--pseudo-path", plan.cam_labels, "--sam-path", plan.masks, "--images-path", plan.images),
-        *(["--cam-path", plan.soft_cams] if plan.soft_cams else []),
+        *("--pseudo-path", plan.cam_labels, "--sam-path", plan.masks, "--images-path", plan.images, *soft, *truth),
         *("--image-list", plan.out / "lists" / "train.txt", "--image-labels", plan.image_labels, *plan.names),
-        *(["--gt-dir", plan.gt] if plan.gt else []),
     ]
 
 
