@@ -38,7 +38,7 @@ def test_quick_is_shorter_for_every_number_of_images():
         assert value(fast["deeplab"], "--steps") == 200 and value(fast["deeplab"], "--crop-size") == 256
 
 
-@pytest.mark.parametrize("longest, long_side", [(500, None), (4000, 500)])
+@pytest.mark.parametrize("longest, long_side", [(500, None), (640, None), (1000, 500), (4000, 500)])
 def test_large_images_are_trained_on_at_one_size(tmp_path, longest, long_side):
     Image.new("RGB", (20, longest)).save(tmp_path / "a.png")
     Image.new("RGB", (30, 10)).save(tmp_path / "b.png")
