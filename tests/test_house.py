@@ -26,11 +26,8 @@ NO_TORCH = [path for room in ("merge", "util/data", "util/evaluation") for path 
 FUNCTIONS, IMPORTS = (ast.FunctionDef, ast.AsyncFunctionDef), (ast.Import, ast.ImportFrom)
 # Files that do not keep a rule yet.
 STILL: dict[str, set[str]] = {
-    "files": {"Web_demo/src/app.py"},
+    "files": set(),
     "formatting": {
-        "Web_demo/src/app.py",
-        "Web_demo/src/utils/options.py",
-        "Web_demo/src/utils/results.py",
         "tests/web_demo/test_web_demo.py",
         "tests/web_demo/test_web_demo_browser.py",
         "tests/web_demo/web_demo_data.py",

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import subprocess
 import sys
 import zipfile
 from unittest.mock import patch
@@ -23,6 +24,7 @@ from web_demo_data import (
     rotated,
     write_checkpoint,
     write_merge_data,
+    write_runs,
 )  # fmt: skip
 
 pytest.importorskip("torch")
@@ -37,7 +39,7 @@ from util.runtime import checkpoint
 from util.runtime.errors import InputError
 from Web_demo.src.model import inference, loading
 from Web_demo.src.preprocessing import uploads
-from Web_demo.src.utils import lab, options, pictures
+from Web_demo.src.utils import lab, options, render
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,14 @@ def texts(app):
     return " ".join(str(element.value) for kind in ("markdown", "caption", "info") for element in app.get(kind))
 
 
+def data_of(element):
+    """What a component was given."""
+    return json.loads(element.proto.json or "{}")
+
+
 def downloads_of(app):
     """The files that the page offers to save."""
-    files = [file for element in app.get("bidi_component") for file in json.loads(element.proto.json)["files"]]
+    files = [file for element in app.get("bidi_component") for file in data_of(element).get("files", [])]
     return [{**file, "content": base64.b64decode(file["content"])} for file in files]
 
 
@@ -88,6 +95,59 @@ def go_to(app, page):
     app._page_hash = calc_hash(page)
     app.run()
     assert not app.exception
+
+
+def group_of(app, label):
+    """The buttons below a label."""
+    return next(group for group in app.get("button_group") if group.label == label)
+
+
+def gallery(app):
+    return next(group for group in app.get("button_group") if group.label in ("Images", "Image"))
+
+
+def names_of(group):
+    """What is written under the thumbnails of a gallery."""
+    return [option.content.split(") ", 1)[1].replace("\\", "") for option in group.proto.options]
+
+
+def uploads_in(group):
+    return [name for name in names_of(group) if not name.startswith("Sample")]
+
+
+def show(app, name):
+    """Choose the image of a name, without its suffix, in the gallery."""
+    uploaded = {image.name: image.key for image in app.session_state["images"].values()}
+    app.session_state["gallery"] = next((uploaded[n] for n in uploaded if n.startswith(f"{name}.")), f"example {name}")
+    app.run()
+    assert not app.exception
+
+
+def choose(app, label, value):
+    group_of(app, label).set_value(value).run()
+    assert not app.exception
+
+
+def write_evaluation(folder, network, digest=None):
+    """A training's folder and, beside it, its evaluation on three images, as evaluate_enhanced.py leaves it."""
+    from util.runtime.files import file_digest, write_json
+
+    ids = write_merge_data(folder / "data")
+    target = folder / "training" / "last.pth"
+    target.parent.mkdir()
+    os.link(network, target)
+    write_json(folder / "run.json", {"command": ["quickstart.py"]})
+    write_json(folder / "scores" / "metrics.json", {"miou": 0.6123})
+    record = {
+        "command": ["evaluate_enhanced.py", "--images", str(folder / "data" / "images")],
+        "made_from": {
+            "checkpoint": {"file": str(target), "digest": digest or file_digest(target)},
+            "gt": str(folder / "data" / "gt"),
+            "list": {"file": str(folder / "data" / "list.txt"), "digest": "1"},
+        },
+    }
+    write_json(folder / "scores" / "run.json", record)
+    return target, ids
 
 
 def legends(app):
@@ -101,14 +161,14 @@ def legends(app):
 # --- Segment ------------------------------------------------------------------------------------------------------
 
 
-def test_first_start_tells_what_is_needed(demo):
+def test_first_start_says_what_is_needed(demo):
     app = demo()
-    assert "no trained model yet" in app.info[0].value
+    assert "no trained network yet" in app.info[0].value
     assert "python quickstart.py" in texts(app) and "train_deeplabv3.py" in texts(app)
     assert not app.error and not app.file_uploader
 
 
-def test_checkpoints_of_the_quickstart_are_found_by_themselves(demo, network, tmp_path):
+def test_checkpoints_of_the_quickstart_are_found(demo, network, tmp_path):
     (tmp_path / "quickstart" / "deeplabv3").mkdir(parents=True)
     os.link(network, tmp_path / "quickstart" / "deeplabv3" / "last.pth")
     later = tmp_path / "quickstart" / "cam" / "last.pth"
@@ -131,59 +191,117 @@ def test_uploads_are_segmented_and_shown(demo, network):
         ("two.png", encoded(photograph(90, 70, 1), "PNG")),
     )
     assert not app.error
-    assert "160 x 120 pixels, done in" in texts(app) and "70 x 90 pixels" in texts(app)
-    assert len(legends(app)) == 2 and NAMES[3] in legends(app)[0]
-    saved = downloads_of(app)
-    assert [file["name"] for file in saved] == ["one_mask.png", "one_overlay.jpg", "two_mask.png", "two_overlay.jpg"]
-    assert Image.open(io.BytesIO(saved[2]["content"])).size == (70, 90)
-    assert len(app.get("image")) == 6
+    assert names_of(gallery(app))[:2] == ["one.jpg", "two.png"]
+    saved = {}
+    for name, size in (("one", (160, 120)), ("two", (70, 90))):
+        show(app, name)
+        assert f"{size[0]} x {size[1]} pixels, done in" in texts(app)
+        assert len(legends(app)) == 1 and NAMES[3] in legends(app)[0]
+        files = downloads_of(app)
+        assert [file["name"] for file in files] == [f"{name}_label.png", f"{name}_overlay.jpg"]
+        assert Image.open(io.BytesIO(files[0]["content"])).size == size
+        saved |= {file["name"]: file["content"] for file in files}
     app.button(key="download all").click().run()
     *_, archive = downloads_of(app)
     with zipfile.ZipFile(io.BytesIO(archive["content"])) as file:
-        assert {name: file.read(name) for name in file.namelist()} == {f["name"]: f["content"] for f in saved}
+        inside = {name: file.read(name) for name in file.namelist()}
+    assert saved.items() <= inside.items()
+    assert set(inside) - set(saved) == {"one.json", "two.json", "coco.json"}
     app.run()
-    assert len(downloads_of(app)) == 4  # the archive is handed out once
-    app.toggle(key="confidence").set_value(True).run()
-    assert len(app.get("image")) == 8 and not app.exception
+    assert len(downloads_of(app)) == 2  # the archive is handed out once
     app.slider(key="opacity").set_value(20).run()
-    assert not app.exception
+    assert not app.exception and downloads_of(app)[1]["content"] != saved["two_overlay.jpg"]
+
+
+def test_every_view_shows_its_images(demo, network):
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    for view, starts in {
+        "Overlay": ["Overlay of one"],
+        "Label map": ["Label map of one"],
+        "Confidence": ["Confidence of"],
+        "Original": ["The image one"],
+        "All": ["Overlay of one", "Label map of one", "Confidence of", "The image one"],
+    }.items():
+        choose(app, "View", view)
+        alts = [image.proto.imgs[0].alt for image in app.get("image")]
+        assert [alt.startswith(start) for alt, start in zip(alts, starts, strict=True)] == [True] * len(starts)
+        bars = [element.proto.body for element in app.get("html") if 'class="scale"' in element.proto.body]
+        assert len(bars) == (view in ("Confidence", "All"))
+        assert all(f"<span>{number} %</span>" in bar for bar in bars for number in (0, 25, 50, 75, 100))
+
+
+def test_annotation_files_hold_the_label_map(demo, network):
+    from pycocotools import mask
+
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    label = np.asarray(Image.open(io.BytesIO(downloads_of(app)[0]["content"])))
+    next(button for button in app.button if button.label.startswith("COCO")).click().run()
+    coco = json.loads(downloads_of(app)[-1]["content"])
+    assert coco["images"] == [{"id": 1, "file_name": "one.jpg", "height": 120, "width": 160}]
+    again = np.zeros_like(label)
+    for annotation in coco["annotations"]:
+        again[mask.decode(annotation["segmentation"]) > 0] = annotation["category_id"]
+    np.testing.assert_array_equal(again, label)
+    next(button for button in app.button if button.label.startswith("labelme")).click().run()
+    *_, file = downloads_of(app)
+    content = json.loads(file["content"])
+    assert file["name"] == "one.json" and content["imagePath"] == "one.jpg" and content["imageWidth"] == 160
+    assert {shape["label"] for shape in content["shapes"]} == {NAMES[value] for value in np.unique(label) if value}
 
 
 def test_a_class_can_be_switched_off(demo, network):
     app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
-    shown = next(group for group in app.get("button_group") if group.label == "Shown")
+    before = downloads_of(app)[0]["content"]
+    shown = group_of(app, "Classes shown")
     kept = list(shown.value)
     assert len(kept) >= 2 and "(not shown)" not in legends(app)[0]
     shown.set_value(kept[1:]).run()
     assert not app.exception
     assert legends(app)[0].count("(not shown)") == 1
+    values = [set(np.unique(np.asarray(Image.open(io.BytesIO(c))))) for c in (before, downloads_of(app)[0]["content"])]
+    assert values[0] - values[1] == {kept[0]}
+
+
+def test_a_colour_can_be_changed_and_reset(demo, network):
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    before = downloads_of(app)[0]["content"]
+    picker = app.color_picker[0]
+    value = NAMES.index(picker.label)
+    picker.set_value("#12fe34").run()
+    assert not app.exception and "rgb(18,254,52)" in legends(app)[0]
+    colored = Image.open(io.BytesIO(downloads_of(app)[0]["content"]))
+    assert colored.getpalette()[3 * value : 3 * value + 3] == [0x12, 0xFE, 0x34]
+    np.testing.assert_array_equal(np.asarray(colored), np.asarray(Image.open(io.BytesIO(before))))
+    next(button for button in app.button if button.label == "Reset colours").click().run()
+    assert "rgb(18,254,52)" not in legends(app)[0] and downloads_of(app)[0]["content"] == before
 
 
 def test_uploads_and_choices_outlast_other_pages(demo, network):
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())), ("cut.jpg", b"no picture"))
-    next(group for group in app.get("button_group") if "drawn" in group.label).set_value(["Sample 2"])
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())), ("cut.jpg", b"no image"))
     app.slider(key="opacity").set_value(35).run()
+    choose(app, "View", "Confidence")
     before = legends(app)
-    assert len(before) == 2 and "Still here" not in texts(app)
+    assert len(before) == 1 and "Kept from before" not in texts(app)
     with patch.object(inference, "_segment", side_effect=AssertionError):
         for page in ("lab", "results", ""):
             go_to(app, page)
     assert legends(app) == before and app.slider(key="opacity").value == 35 and not app.error
-    assert "Still here from before: one" in texts(app)
+    assert group_of(app, "View").value == "Confidence"
+    assert "Kept from before: one" in texts(app)
     upload(app, ("two.jpg", encoded(photograph(seed=1))))
-    assert len(legends(app)) == 3
+    assert names_of(gallery(app))[:2] == ["one.jpg", "two.jpg"]
     app.button(key="remove earlier").click().run()
-    assert len(legends(app)) == 2 and "Still here" not in texts(app)
-    assert "one.jpg" not in [picture.name for picture in app.session_state["pictures"].values()]
+    assert "one.jpg" not in names_of(gallery(app)) and "Kept from before" not in texts(app)
+    assert "one.jpg" not in [image.name for image in app.session_state["images"].values()]
 
 
 def test_kept_and_new_uploads_are_limited_together(demo, network):
-    data = encoded(photograph(32, 40))
-    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number in range(12)))
+    files = [encoded(photograph(32, 40, seed)) for seed in range(24)]
+    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number, data in enumerate(files[:12])))
     go_to(app, "lab")
     go_to(app, "")
-    upload(app, *((f"new {number}.jpg", data) for number in range(12)))
-    assert "24 pictures" in app.warning[0].value and len(legends(app)) == uploads.MAX_FILES
+    upload(app, *((f"new {number}.jpg", data) for number, data in enumerate(files[12:])))
+    assert "24 images" in app.warning[0].value and len(uploads_in(gallery(app))) == uploads.MAX_FILES
 
 
 def test_what_was_worked_out_outlasts_a_click_meanwhile(demo, network):
@@ -200,26 +318,62 @@ def test_what_was_worked_out_outlasts_a_click_meanwhile(demo, network):
 
     with patch.object(inference, "segment", interrupted):
         upload(app, ("one.jpg", encoded(photograph())), ("two.png", encoded(photograph(90, 70, 1), "PNG")))
-        assert not legends(app)
+        assert len(legends(app)) == 1  # the first is there while the second is worked on
         app.run()
-    assert len(legends(app)) == 2 and asked == [(120, 160, 3), (90, 70, 3), (90, 70, 3)]
+    assert len(legends(app)) == 1 and asked == [(120, 160, 3), (90, 70, 3), (90, 70, 3)]
 
 
-def test_a_sample_picture_and_a_closer_look(demo, network):
+def test_an_example_is_there_before_anything_is_clicked(demo, network):
     app = demo("--checkpoint", network)
-    group = next(group for group in app.get("button_group") if "drawn" in group.label)
-    group.set_value(["Sample 2"]).run()
-    assert not app.exception and len(legends(app)) == 1
+    assert len(legends(app)) == 1 and "Drawn by the program" in texts(app)
+    assert names_of(gallery(app)) == ["Sample 1.png", "Sample 2.png", "Sample 3.png", "Sample 4.png"]
+    before = legends(app)
+    show(app, "Sample 2")
+    assert not app.exception and len(legends(app)) == 1 and legends(app) != before
     before = legends(app)
     app.sidebar.toggle[0].set_value(True).run()
+    assert app.sidebar.toggle[0].label == "High quality (multi-scale)"
     assert not app.exception and legends(app) != before
 
 
-def test_a_moved_slider_segments_nothing_again(demo, network):
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
-    with patch.object(inference, "_segment", side_effect=AssertionError):
-        app.slider(key="opacity").set_value(80).run()
-    assert not app.exception and len(legends(app)) == 1
+def test_a_network_of_other_classes_gets_no_drawn_examples(demo, tmp_path):
+    classes = ["background", *(f"thing {number}" for number in range(1, len(NAMES)))]
+    app = demo("--checkpoint", write_checkpoint(tmp_path / "other.pth", classes=classes))
+    assert app.file_uploader and not legends(app) and not app.error
+    assert len(legends(upload(app, GOOD))) == 1
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_scores_and_held_out_images_of_the_run_are_found(demo, network, tmp_path, moved):
+    first = tmp_path / "first"
+    checkpoint_file, ids = write_evaluation(first, network)
+    if moved:
+        first.rename(tmp_path / "second")
+        checkpoint_file = tmp_path / "second" / checkpoint_file.relative_to(first)
+    app = demo("--checkpoint", checkpoint_file)
+    captions = " ".join(caption.value for caption in app.sidebar.caption)
+    assert "61.23 % mIoU on 3 held-out images" in captions and "43.21" not in captions
+    assert names_of(gallery(app)) == [f"{image_id}.png" for image_id in ids]
+    assert "A held-out image" in texts(app) and "mIoU of this image" in texts(app)
+    choose(app, "View", "Ground truth")
+    assert app.get("image")[0].proto.imgs[0].alt == "Ground truth of shape_0.png"
+
+
+def test_scores_of_another_checkpoint_are_left_alone(demo, network, tmp_path):
+    _, _ = write_evaluation(tmp_path / "run", network, digest="0" * 32)
+    app = demo("--checkpoint", tmp_path / "run" / "training" / "last.pth")
+    assert "43.21 %" in " ".join(caption.value for caption in app.sidebar.caption)
+    assert names_of(gallery(app))[0] == "Sample 1.png"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"made_from": 3}', '{"made_from": {"checkpoint": {"digest": 3}}}']
+)
+def test_a_damaged_record_beside_a_checkpoint_is_passed_over(demo, network, tmp_path, content):
+    checkpoint_file, _ = write_evaluation(tmp_path / "run", network)
+    (tmp_path / "run" / "scores" / "run.json").write_text(content)
+    app = demo("--checkpoint", checkpoint_file)
+    assert not app.error and len(legends(app)) == 1
 
 
 def test_segmentation_is_the_librarys(network):
@@ -265,7 +419,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
         ("drawing.png", lambda: b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "not a JPG or PNG"),
     ],
 )  # fmt: skip
-def test_a_bad_upload_is_told_and_the_others_are_shown(demo, network, name, make, message):
+def test_a_bad_upload_is_reported_and_the_others_are_shown(demo, network, name, make, message):
     data = make()
     if name == "huge.png":
         assert len(data) > 30 * 2**20
@@ -289,14 +443,14 @@ def test_a_bad_upload_is_told_and_the_others_are_shown(demo, network, name, make
         (lambda: encoded(photograph(3, 900), "PNG"), (3, 900)),
     ],
 )  # fmt: skip
-def test_unusual_pictures_are_shown_upright(demo, network, make, size):
+def test_unusual_images_are_shown_upright(demo, network, make, size):
     data = make()
     assert uploads.read_upload("x", data).image.shape == (*size, 3)
     app = upload(demo("--checkpoint", network), ("unusual.png", data))
     assert not app.error and f"{size[1]} x {size[0]} pixels, done in" in texts(app)
 
 
-def test_an_exif_rotated_picture_is_turned():
+def test_an_exif_rotated_image_is_turned():
     upright = uploads.read_upload("x.jpg", rotated()).image
     expected = np.rot90(np.asarray(Image.open(io.BytesIO(encoded(photograph())))), -1)
     assert np.abs(upright.astype(int) - expected).mean() < 2
@@ -343,9 +497,10 @@ def test_a_photo_of_fifty_megapixels_is_decoded_in_little_memory():
 
 
 def test_fifty_uploads_are_too_many(demo, network):
-    data = encoded(photograph(32, 40))
-    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number in range(50)))
-    assert "50 pictures" in app.warning[0].value and len(legends(app)) == uploads.MAX_FILES and not app.error
+    files = [encoded(photograph(32, 40, seed)) for seed in range(50)]
+    app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number, data in enumerate(files)))
+    assert "50 images" in app.warning[0].value and not app.error
+    assert len(uploads_in(gallery(app))) == uploads.MAX_FILES
 
 
 @pytest.mark.parametrize(
@@ -355,8 +510,8 @@ def test_fifty_uploads_are_too_many(demo, network):
         ("C:\\Users\\me\\cat.jpg", "cat.jpg"),
         ("<script>alert(1)</script>.png", "script_.png"),
         ("<img src=x onerror=alert(1)>.png", "_img src=x onerror=alert(1)_.png"),
-        ("..", "picture"),
-        ("", "picture"),
+        ("..", "image"),
+        ("", "image"),
         ("a\0b\n\u202egnp.jpg", "abgnp.jpg"),
         ("x" * 300 + ".jpeg", "x" * 75 + ".jpeg"),
         ("Ca\u0301mara.png", "C\u00e1mara.png"),
@@ -376,7 +531,7 @@ def test_a_name_with_html_is_shown_as_text(demo, network):
         assert mark not in heading
 
 
-def test_a_picture_with_path_parts_and_no_suffix_is_shown_by_its_last_part(demo, network):
+def test_an_image_with_path_parts_and_no_suffix_is_shown_by_its_last_part(demo, network):
     app = upload(demo("--checkpoint", network), ("../../etc/passwd", encoded(photograph())))
     assert not app.error and len(legends(app)) == 1
     assert [m.value for m in app.markdown if m.value.startswith("**")] == ["**passwd**"]
@@ -386,13 +541,13 @@ def test_names_in_an_archive_differ():
     assert uploads.distinct_names(["a", "A", "a", "b"]) == ["a", "A (2)", "a (3)", "b"]
 
 
-def test_a_large_picture_is_scaled_down_and_its_mask_up():
-    picture = uploads.as_picture("large.jpg", np.zeros((3000, 4000, 3), np.uint8), "key")
+def test_a_large_image_is_scaled_down_and_its_label_map_up():
+    picture = uploads.as_input("large.jpg", np.zeros((3000, 4000, 3), np.uint8), "key")
     height, width = picture.image.shape[:2]
     assert height * width <= uploads.MAX_WORK_PIXELS and width / height == pytest.approx(4 / 3, rel=0.01)
     label = np.zeros((height, width), np.uint8)
     label[: height // 2] = 3
-    mask = Image.open(io.BytesIO(pictures.mask_file(label, np.zeros((256, 3), np.uint8), picture.full_size)))
+    mask = Image.open(io.BytesIO(render.label_file(label, np.zeros((256, 3), np.uint8), picture.full_size)))
     assert mask.size == (4000, 3000) and mask.mode == "P"
     assert np.mean(np.asarray(mask) == 3) == pytest.approx(0.5, abs=0.01)
 
@@ -471,9 +626,24 @@ def test_the_network_is_loaded_once_and_again_when_it_was_written_anew(network, 
         (["--help"], "--sam-path"),
     ],
 )
-def test_wrong_options_are_told_on_the_page(demo, arguments, message):
+def test_wrong_options_are_reported_on_the_page(demo, arguments, message):
     app = demo(*arguments)
     assert message in app.code[0].value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--help"], 0, "--pseudo-path DIR"),
+        (["--checkpoint", "nowhere.pth"], 2, "error: --checkpoint nowhere.pth: no such file"),
+    ],
+)
+def test_options_are_checked_in_the_terminal(tmp_path, arguments, code, text):
+    """Before the server shows a page."""
+    command = [sys.executable, "-m", "streamlit", "run", APP, "--server.headless", "true", "--server.port", "0", "--"]
+    done = subprocess.run([*map(str, command), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and text in done.stdout + done.stderr
+    assert "The demo is at" not in done.stdout and "Traceback" not in done.stderr
 
 
 def test_underscores_are_taken_as_everywhere(tmp_path):
@@ -536,12 +706,17 @@ def test_the_lab_steps_tunes_and_ranks(demo, folders):
     app.selectbox(key="lab strategy").set_value("max_iou").run()
     before = app.dataframe[0].value["max_iou"].tolist()
     slider = next(slider for slider in app.slider if slider.label.startswith("threshold"))
-    slider.set_value(1.0).run()
+    assert (slider.min, slider.max) == (0.4, 0.8)  # SEARCH in merge/max_iou.py
+    rank(app)
+    best = group_of(app, "Best")
+    assert len(best.options) == 3 and all("![](data:image/jpeg" in option for option in best.options)
+    assert "Worst" not in [group.label for group in app.get("button_group")]
+    slider = next(slider for slider in app.slider if slider.label.startswith("threshold"))
+    slider.set_value(0.8).run()
     assert not app.exception and app.dataframe[0].value["max_iou"].tolist() != before
-    next(button for button in app.button if button.label.startswith("Find")).click().run()
-    assert not app.exception
-    best, worst = (next(g for g in app.get("button_group") if g.label == title) for title in ("Best", "Worst"))
-    assert len(best.options) == len(worst.options) == 3
+    rank(app)
+    worst = group_of(app, "Worst")
+    assert len(worst.options) == 3 and "Best" not in [group.label for group in app.get("button_group")]
     worst.set_value("shape_0").run()
     assert app.selectbox(key="lab image").value == "shape_0"
     app.selectbox(key="mask of shape_0").set_value(1).run()
@@ -549,6 +724,46 @@ def test_the_lab_steps_tunes_and_ranks(demo, folders):
     assert "stability" in facts and "0.800" in facts
     next(toggle for toggle in app.toggle if "wrong" in toggle.label).set_value(True).run()
     assert not app.exception and not app.error
+
+
+def rank(app):
+    next(button for button in app.button if button.label.startswith("Find")).click().run()
+    assert not app.exception
+
+
+def test_without_ground_truth_the_images_that_change_most_are_found(demo, folders):
+    arguments = lab_options(folders)
+    place = arguments.index("--gt-dir")
+    app = demo(*arguments[:place], *arguments[place + 2 :], page="lab")
+    app.selectbox(key="lab strategy").set_value("max_iou").run()
+    rank(app)
+    changed = [float(option.split()[-2].replace("\\", "")) for option in group_of(app, "Most changed").options]
+    assert len(changed) == 3 and changed == sorted(changed, reverse=True) and changed[-1] > 0
+
+
+def test_images_without_change_are_listed_nowhere(folders):
+    room = lab.Lab(options.parse([str(a) for a in lab_options(folders)]))
+    *_, found = lab.sweep(room, "nothing", lambda label, masks, *, tags=None, cam=None: label, {})
+    assert len(found.changed) == 3 and found.changes() == []
+
+
+@pytest.mark.parametrize(
+    ("default", "worth_trying", "expected"),
+    [
+        (0.5, (0.4, 0.8), (0.4, 0.8)),
+        (0.1, (0.4, 0.8), (0.1, 0.8)),
+        (3, (1, 2), (1, 3)),
+        (0.5, (), (0.0, 1.0)),
+        (0.5, ("a", "b"), (0.0, 1.0)),
+        (3, (), (0, 12)),
+        (2.5, (), (0.0, 10.0)),
+        (-1, (), None),
+    ],
+)
+def test_sliders_span_what_the_strategys_file_gives(default, worth_trying, expected):
+    from Web_demo.src.pages.lab.page import slider_range
+
+    assert slider_range(default, worth_trying) == expected
 
 
 def test_sweep_gives_the_stages_scores(folders):
@@ -559,11 +774,11 @@ def test_sweep_gives_the_stages_scores(folders):
     assert steps == sorted(steps) and not found.failures
     expected = evaluate_labels(folders / "labels", folders / "gt", room.ids, room.classes, workers=1)
     assert found.before.scores == expected.scores
-    gains = [after - before for _, before, after in found.changes()]
+    gains = [change.gain for change in found.changes()]
     assert gains == sorted(gains, reverse=True) and gains[0] > 0
 
 
-def test_a_strategy_that_fails_is_told_and_the_others_are_shown(demo, folders, monkeypatch):
+def test_a_strategy_that_fails_is_reported_and_the_others_are_shown(demo, folders, monkeypatch):
     def broken(label, masks, *, tags=None, cam=None, depth=3):
         return label + masks.nothing
 
@@ -641,30 +856,7 @@ def test_results_say_what_they_need(demo):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, folders):
-    """A comparison with scores, and a training's curves."""
-    from util.data.voc import load_classes
-    from util.evaluation.comparison import compare_labels, write_comparison
-    from util.evaluation.evaluate import evaluate_labels, write_evaluation
-    from util.runtime.files import write_json
-
-    out = tmp_path_factory.mktemp("runs")
-    classes = load_classes(folders / "class_names.txt")
-    ids = ["shape_0", "shape_1", "shape_2"]
-    before = evaluate_labels(folders / "labels", folders / "gt", ids, classes, workers=1)
-    after = evaluate_labels(folders / "gt", folders / "gt", ids, classes, workers=1)
-    comparison = compare_labels(before, {"perfect": after}, {"perfect": 0.01})
-    write_comparison(comparison, out / "merge")
-    write_evaluation(after, out / "merge" / "perfect.metrics.json", out / "merge" / "perfect.per_image.csv")
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(out / "training") as writer:
-        for step in range(5):
-            writer.add_scalar("loss", 1 / (step + 1), step)
-    write_json(
-        out / "training" / "sweep.json", {"curve": [{"threshold": 0.1, "miou": 0.5}, {"threshold": 0.2, "miou": 0.6}]}
-    )
-    write_json(out / "training" / "run.json", {"command": ["train"]})
-    return out
+    return write_runs(tmp_path_factory.mktemp("runs"), folders)
 
 
 def test_results_are_drawn(demo, runs):
@@ -681,9 +873,51 @@ def test_results_are_drawn(demo, runs):
             assert app.json
 
 
+def specs(app):
+    """What the charts draw, as Vega-Lite."""
+    return [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart")]
+
+
+def encodings(spec):
+    """The encodings of a chart's layers."""
+    return [layer["encoding"] for layer in spec.get("layer", [spec])]
+
+
+def test_every_axis_has_a_title(demo, runs):
+    app = demo("--runs", runs, page="results")
+    drawn = 0
+    for folder in ("merge", "training"):
+        app.selectbox(key="run").set_value(runs / folder).run()
+        for spec in specs(app):
+            for name in ("x", "y"):
+                titles = [encoding[name].get("title") for encoding in encodings(spec) if name in encoding]
+                assert titles and all(titles), spec
+            drawn += 1
+    assert drawn >= 6
+
+
+def test_table_and_charts_have_one_order(demo, runs):
+    app = demo("--runs", runs, page="results")
+    app.selectbox(key="run").set_value(runs / "merge").run()
+    methods = app.dataframe[0].value["method"].tolist()
+    comparison, classes, of_method, confusion = specs(app)[:4]
+    assert [encoding["y"]["sort"] for encoding in encodings(comparison) if "y" in encoding] == [methods, methods]
+    assert encodings(classes)[0]["color"]["scale"]["domain"] == methods
+    order = app.dataframe[1].value["class"].tolist()
+    assert all(encodings(chart)[0]["y"]["sort"] == order for chart in (classes, of_method, confusion))
+
+
+def test_the_confusion_matrix_has_numbers(demo, runs):
+    app = demo("--runs", runs, page="results")
+    app.selectbox(key="run").set_value(runs / "merge").run()
+    layers = specs(app)[3]["layer"]
+    assert [layer["mark"]["type"] for layer in layers] == ["rect", "text"]
+    assert layers[1]["encoding"]["text"] == {"field": "share", "format": ".1f", "type": "quantitative"}
+
+
 @pytest.mark.parametrize("name", ["compare.json", "metrics.json", "sweep.json"])
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"input": 3, "per_class": 3, "curve": 3}', "\x00"])
-def test_a_broken_result_is_told(demo, tmp_path, name, content):
+def test_a_broken_result_is_reported(demo, tmp_path, name, content):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / name).write_text(content)
     app = demo(page="results")

@@ -19,7 +19,16 @@ import numpy as np
 import pytest
 from helpers import ROOT, run_script
 from PIL import Image
-from web_demo_data import NAMES, encoded, lab_options, photograph, png_header, write_checkpoint, write_merge_data
+from web_demo_data import (
+    NAMES,
+    encoded,
+    lab_options,
+    photograph,
+    png_header,
+    write_checkpoint,
+    write_merge_data,
+    write_runs,
+)
 
 pytest.importorskip("torch")
 pytest.importorskip("streamlit")
@@ -48,6 +57,7 @@ def site(tmp_path_factory):
             shutil.copy(ROOT / name, project)
     write_merge_data(data)
     write_checkpoint(folder / "network.pth")
+    write_runs(project / "runs", data)
     (folder / "tmp").mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -95,7 +105,7 @@ def page(site, browser):
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: complaints.append(request.url) if is_elsewhere(request.url, site) else None)
     page.goto(site["address"])
-    page.get_by_role("heading", name="What is in the picture?").wait_for()
+    page.get_by_role("heading", name="What is in the image?").wait_for()
     yield page
     assert complaints == []
     assert page.locator("[data-testid=stException]").count() == 0
@@ -127,7 +137,13 @@ def photographs(tmp_path_factory, request):
 
 def upload(page, *files):
     page.locator("input[type=file]").set_input_files(list(files))
-    page.get_by_role("button", name="Mask (PNG)").first.wait_for()
+    page.get_by_role("button", name="Label map (PNG)").first.wait_for()
+
+
+def view(page, name):
+    """Choose a view of the result."""
+    page.locator(".st-key-view").get_by_role("radio", name=name, exact=True).click()
+    settle(page)
 
 
 def settle(page):
@@ -142,7 +158,7 @@ def other_score(page, strategy, before):
     # Asked of the page anew each time, since Streamlit may put another picture in the place of one.
     page.wait_for_function(
         "([start, before]) => [...document.images].some(i => i.alt.startsWith(start) && i.alt.split(',')[0] != before)",
-        arg=[f"{strategy}: IoU", before.split(",")[0]],
+        arg=[f"{strategy}: mIoU", before.split(",")[0]],
     )
 
 
@@ -164,18 +180,25 @@ def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photogr
 
     upload(page, photographs / "first.jpg", photographs / "second.jpg")
     page.get_by_role("button", name=re.compile("Download all 2")).wait_for()
-    assert len(page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d s")).all()) == 2
-    for number, name in enumerate(("first", "second")):
-        found, mask = download(page, page.get_by_role("button", name="Mask (PNG)").nth(number))
-        assert found == f"{name}_mask.png" and mask == expected[name]
+    for name in ("first", "second"):
+        page.get_by_role("radio", name=re.compile(name)).click()
+        page.get_by_role("img", name=re.compile(f"Overlay of {name}.jpg: ")).wait_for()
+        assert page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d s")).count() == 1
+        settle(page)
+        found, mask = download(page, page.get_by_role("button", name="Label map (PNG)"))
+        assert found == f"{name}_label.png" and mask == expected[name]
         assert len(np.unique(np.asarray(Image.open(io.BytesIO(mask))))) > 1
+        for button, file in (("COCO (JSON)", f"{name}_coco.json"), ("labelme (JSON)", f"{name}.json")):
+            found, content = download(page, page.get_by_role("button", name=button))
+            assert found == file and (f"{name}.jpg" in content.decode())
+            settle(page)
     found, archive = download(page, page.get_by_role("button", name=re.compile("Download all 2")))
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
         assert found == "segmentation.zip" and file.testzip() is None
-        assert {name: file.read(name) for name in file.namelist() if name.endswith("_mask.png")} == {
-            f"{name}_mask.png": mask for name, mask in expected.items()
+        assert {name: file.read(name) for name in file.namelist() if name.endswith("_label.png")} == {
+            f"{name}_label.png": mask for name, mask in expected.items()
         }
-    alt = page.get_by_role("img", name=re.compile("Mask of first.jpg: ")).get_attribute("alt")
+    alt = page.get_by_role("img", name=re.compile("Overlay of second.jpg: ")).get_attribute("alt")
     assert any(name in alt for name in NAMES)
 
 
@@ -185,47 +208,96 @@ def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
     settle(page)
     others = browser.new_context()
     other = others.new_page()
+    other.set_default_timeout(PATIENCE)
     other.goto(site["address"])
+    other.get_by_role("img", name=re.compile("^Overlay of Sample 1")).wait_for()
     done = page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d s"))
     quickly = done.inner_text()
-    page.get_by_text("Look more closely").click()
+    page.get_by_text("High quality").click()
     playwright.expect(done).not_to_have_text(quickly, timeout=PATIENCE)
     settle(page)
     more = [encoded(photograph(900, 1200, seed)) for seed in range(9)]  # more than half a minute of work
     page.locator("input[type=file]").set_input_files(
         [{"name": f"{number}.jpg", "mimeType": "image/jpeg", "buffer": data} for number, data in enumerate(more)]
     )
-    page.get_by_text(re.compile(r"Picture \d of \d+")).wait_for()
-    for _ in range(2):
-        other.get_by_text("Look more closely").click()
-        settle(other)
+    page.get_by_text(re.compile(r"Image \d of \d+")).wait_for()
+    for name in ("Original", "Overlay"):
+        view(other, name)
     others.close()
-    name, mask = download(page, page.get_by_role("button", name="Mask (PNG)").first)
-    assert page.get_by_role("button", name="Mask (PNG)").count() == 1, "the work was over too early to tell"
-    assert name == "one_mask.png" and Image.open(io.BytesIO(mask)).size == (160, 120)
+    name, mask = download(page, page.get_by_role("button", name="Label map (PNG)").first)
+    assert page.get_by_text(re.compile(r"Image \d of \d+")).count() == 1, "the work was over too early to tell"
+    assert (name, Image.open(io.BytesIO(mask)).size) in [("one_label.png", (160, 120)), ("0_label.png", (1200, 900))]
 
 
-def test_switches_and_sliders_change_the_pictures(page, site):
+def test_switches_and_sliders_change_the_images(page, site):
     upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
-    overlay = page.get_by_role("img", name=re.compile("one.png with its mask"))
+    overlay = page.get_by_role("img", name=re.compile("Overlay of one.png"))
     first = overlay.get_attribute("src")
-    slider = page.get_by_role("slider", name="Strength of the colours")
+    slider = page.get_by_role("slider", name="Overlay opacity")
     slider.focus()
     for _ in range(4):
         slider.press("ArrowRight")
     settle(page)
     playwright.expect(overlay).not_to_have_attribute("src", first, timeout=PATIENCE)
     second = overlay.get_attribute("src")
-    assert second != first
-    pill = page.locator("[data-testid=stButtonGroup]").filter(has_text="Shown").get_by_role("button").nth(1)
-    pill.click()
+    group = page.locator("[data-testid=stButtonGroup]").filter(has_text="Classes shown")
+    group.get_by_role("button").nth(1).click()
     page.get_by_text("(not shown)").wait_for()
     playwright.expect(overlay).not_to_have_attribute("src", second, timeout=PATIENCE)
-    page.get_by_text("Show how sure the model is").click()
-    page.get_by_role("img", name=re.compile("How sure the model is")).wait_for()
-    page.get_by_text("Look more closely").click()
+    view(page, "Confidence")
+    page.get_by_role("img", name=re.compile("^Confidence of the network")).wait_for()
+    assert page.locator(".scale .numbers span").all_inner_texts() == ["0 %", "25 %", "50 %", "75 %", "100 %"]
+    page.get_by_text("High quality").click()
     settle(page)
-    page.get_by_role("button", name="Mask (PNG)").first.wait_for()
+    page.get_by_role("button", name="Label map (PNG)").wait_for()
+
+
+def test_an_example_is_there_before_anything_is_clicked(page, site):
+    image = page.get_by_role("img", name=re.compile("^Overlay of Sample 1.png: "))
+    image.wait_for()
+    settle(page)
+    box = image.bounding_box()
+    assert box["height"] > 250 and box["y"] + box["height"] < 900  # all of it above the fold
+    thumbnails = page.get_by_role("radiogroup", name="Images").get_by_role("radio")
+    playwright.expect(thumbnails.locator("img")).to_have_count(4, timeout=PATIENCE)
+    thumbnails.nth(2).click()
+    page.get_by_role("img", name=re.compile("^Overlay of Sample 3.png: ")).wait_for()
+
+
+def test_the_pointer_reads_class_and_confidence(page, site):
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    settle(page)
+    _, content = download(page, page.get_by_role("button", name="Label map (PNG)"))
+    label = np.asarray(Image.open(io.BytesIO(content)))
+    image = page.get_by_role("img", name=re.compile("Overlay of one.png"))
+    image.scroll_into_view_if_needed()
+    box, tip = image.bounding_box(), page.locator(".tip")
+    for row, column in ((0.3, 0.2), (0.5, 0.5), (0.8, 0.7)):
+        page.mouse.move(box["x"] + column * box["width"], box["y"] + row * box["height"])
+        name = NAMES[label[int(row * label.shape[0]), int(column * label.shape[1])]]
+        playwright.expect(tip).to_have_text(re.compile(rf"^{name}, \d+ %$"), timeout=PATIENCE)
+    page.mouse.move(5, 5)
+    playwright.expect(tip).to_be_hidden(timeout=PATIENCE)
+
+
+def test_a_class_gets_another_colour(page, site):
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    overlay = page.get_by_role("img", name=re.compile("Overlay of one.png"))
+    before = overlay.get_attribute("src")
+    page.get_by_text("Colours", exact=True).click()
+    page.locator("[data-testid=stColorPickerBlock]").first.click()
+    page.locator("input[id*=rc-editable-input]").first.fill("#12fe34")
+    page.keyboard.press("Escape")
+    playwright.expect(overlay).not_to_have_attribute("src", before, timeout=PATIENCE)
+    page.locator("table.legend .swatch[style*='rgb(18,254,52)']").wait_for()
+    page.get_by_role("button", name="Reset colours").click()
+    playwright.expect(overlay).to_have_attribute("src", before, timeout=PATIENCE)
+
+
+def test_a_heic_image_is_named_with_the_remedy(page, site):
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    page.locator("input[type=file]").set_input_files({"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": data})
+    page.get_by_text(re.compile("IMG_1.HEIC: not a JPG or PNG image but a HEIC image; convert it to JPEG")).wait_for()
 
 
 def test_bad_uploads_leave_the_demo_alive_and_nothing_on_disk(page, site):
@@ -237,15 +309,18 @@ def test_bad_uploads_leave_the_demo_alive_and_nothing_on_disk(page, site):
         "secret.png": encoded(secret, "PNG"),
     }  # fmt: skip
     upload(page, *({"name": n, "mimeType": "image/png", "buffer": d} for n, d in files.items()))
-    page.get_by_role("img", name=re.compile("Mask of secret.png")).wait_for()
+    page.get_by_role("radio", name=re.compile("secret.png")).click()
+    page.get_by_role("img", name=re.compile("Overlay of secret.png")).wait_for()
     settle(page)
     assert page.locator("[data-testid=stAlert]").count() == 4
-    assert page.get_by_text("_img src=x onerror=document.title='bad'_.png").count() >= 1
+    page.get_by_role("radio", name=re.compile("_img src")).click()
+    page.get_by_text("_img src=x onerror=document.title='bad'_.png", exact=True).wait_for()
+    settle(page)
     assert page.title() != "bad"
     assert listing(site) == before
     assert not any("deleted" in link and "tmp" in link for link in open_files(site["pid"]))
     page.reload()
-    page.get_by_role("heading", name="What is in the picture?").wait_for()
+    page.get_by_role("heading", name="What is in the image?").wait_for()
     assert listing(site) == before
 
 
@@ -278,18 +353,22 @@ def open_files(pid):
 def test_an_edited_strategy_is_seen_after_rerun(page, site):
     page.get_by_role("link", name="Strategy lab").click()
     page.get_by_role("heading", name="Strategy lab").wait_for()
-    page.get_by_role("img", name=re.compile("^merge_customize: IoU")).wait_for()
-    before = page.get_by_role("img", name=re.compile("^merge_customize: IoU")).get_attribute("alt")
+    page.get_by_role("img", name=re.compile("^merge_customize: mIoU")).wait_for()
+    before = page.get_by_role("img", name=re.compile("^merge_customize: mIoU")).get_attribute("alt")
     page.get_by_role("combobox", name=re.compile("Tune")).click()
     page.get_by_role("option", name="max_iou", exact=True).click()
     slider = page.get_by_role("slider", name=re.compile("^threshold"))
     slider.focus()
     settle(page)
-    score = page.get_by_role("img", name=re.compile("^max_iou: IoU")).get_attribute("alt")
+    score = page.get_by_role("img", name=re.compile("^max_iou: mIoU")).get_attribute("alt")
     slider.press("End")
     other_score(page, "max_iou", score)
     page.get_by_role("button", name="Find the best and the worst").click()
     page.get_by_text("Images better / worse").wait_for()
+    thumbnails = page.get_by_role("radiogroup", name="Worst").get_by_role("radio")
+    playwright.expect(thumbnails.locator("img")).to_have_count(3, timeout=PATIENCE)
+    thumbnails.nth(1).click()
+    settle(page)
     page.get_by_role("button", name="Next").click()
     settle(page)
     page.get_by_role("button", name="Previous").click()
@@ -300,33 +379,86 @@ def test_an_edited_strategy_is_seen_after_rerun(page, site):
     strategy.write_text(text + "\n\ndef merge(label, masks, *, tags=None, cam=None):\n    return 0 * label\n")
     page.get_by_role("button", name="Rerun", exact=True).click()
     other_score(page, "merge_customize", before)
-    strategy.write_text(text + "\nthis is no Python\n")
+    strategy.write_text(text + "\nthis is not Python\n")
     page.get_by_role("button", name="Rerun", exact=True).click()
-    page.get_by_text(re.compile("the strategies cannot be read")).wait_for()
+    page.get_by_text(re.compile("strategy merge_customize cannot be loaded")).wait_for()
     strategy.write_text(text)
     page.get_by_role("button", name="Rerun", exact=True).click()
-    page.get_by_role("img", name=re.compile("^merge_customize: IoU")).wait_for()
+    page.get_by_role("img", name=re.compile("^merge_customize: mIoU")).wait_for()
 
 
-def test_pages_and_narrow_screens(page, site):
-    page.set_viewport_size({"width": 390, "height": 800})
+PAGES = {"Strategy lab": "Strategy lab", "Results": "Results", "Segment": "What is in the image?"}
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_the_screen_in_its_theme(page, site, width, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 844})
     page.reload()
-    page.get_by_role("heading", name="What is in the picture?").wait_for()
-    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    for name, heading in PAGES.items():
+        go_to(page, name, heading)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+        assert is_dark(page) == (scheme == "dark"), name
+
+
+def go_to(page, name, heading):
+    """Choose a page in the menu, which is closed on narrow screens, and closes again."""
+    narrow = page.viewport_size["width"] < 768
+    if narrow:
+        page.get_by_test_id("stExpandSidebarButton").click()
+    page.get_by_role("link", name=name).click()
+    page.get_by_role("heading", name=heading, exact=True).wait_for()
+    settle(page)
+    if narrow:
+        page.get_by_test_id("stExpandSidebarButton").wait_for()
+        assert page.get_by_role("link", name=name).is_hidden() or not in_sight(page, name)
+
+
+def in_sight(page, name):
+    box = page.get_by_role("link", name=name).bounding_box()
+    return box is not None and box["x"] + box["width"] > 0
+
+
+def is_dark(page):
+    color = page.evaluate("getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", color)[:3])) < 3 * 128
+
+
+def test_uploads_stay_short_on_a_narrow_screen(page, site):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.get_by_role("heading", name="What is in the image?").wait_for()
+    files = [encoded(photograph(300, 400, seed)) for seed in range(5)]
+    upload(page, *({"name": f"{n}.jpg", "mimeType": "image/jpeg", "buffer": data} for n, data in enumerate(files)))
+    page.get_by_role("button", name="Download all 5").wait_for()
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") < 2500
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    boxes = [
-        page.get_by_role("img", name=re.compile(name)).first.bounding_box() for name in ("^The picture", "^Mask of")
-    ]
+    view(page, "All")
+    boxes = [page.get_by_role("img", name=re.compile(name)).bounding_box() for name in ("^Overlay of", "^Label map of")]
     assert boxes[0]["width"] > 250 and boxes[1]["y"] > boxes[0]["y"] + 100  # below each other
-    page.set_viewport_size({"width": 1280, "height": 900})
-    for name, heading in (
-        ("Results", "Results"),
-        ("Segment", "What is in the picture?"),
-        ("Strategy lab", "Strategy lab"),
-    ):
-        page.get_by_role("link", name=name).click()
-        page.get_by_role("heading", name=heading, exact=True).wait_for()
-        settle(page)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_theme_can_be_set_by_option(browser, tmp_path, theme):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", ROOT / "Web_demo" / "src" / "app.py", "--server.port", port]
+    options = ["--server.headless", "true", "--", "--theme", theme]
+    server = subprocess.Popen([*map(str, command), *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        address = next(line for line in server.stdout if "The demo is at" in line).split()[-1]
+        context = browser.new_context(color_scheme="light" if theme == "dark" else "dark")
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto(address)
+        page.get_by_text("There is no trained network yet").wait_for()
+        assert is_dark(page) == (theme == "dark")
+        context.close()
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_the_network_was_loaded_once_for_all(site, page):

@@ -1,4 +1,4 @@
-"""What the tests of the web demo work with: a small network, pictures, a merge stage's folders, and bad files."""
+"""What the tests of the web demo work with: a small network, images, a merge stage's folders, and bad files."""
 
 import io
 import struct
@@ -40,7 +40,7 @@ def photograph(height=120, width=160, seed=0):
 
 
 def encoded(picture, format="JPEG", **options):
-    """The bytes of a picture file."""
+    """The bytes of an image file."""
     buffer = io.BytesIO()
     image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     image.save(buffer, format, **options)
@@ -99,3 +99,29 @@ def lab_options(folder):
         "--pseudo-path", folder / "labels", "--sam-path", folder / "masks", "--images-path", folder / "images",
         "--gt-dir", folder / "gt", "--image-list", folder / "list.txt", "--class-names", folder / "class_names.txt",
     ]  # fmt: skip
+
+
+def write_runs(out, folders):
+    """A comparison with scores, and a training's curves, of `write_merge_data`'s folders; returns ``out``."""
+    from util.data.voc import load_classes
+    from util.evaluation.comparison import compare_labels, write_comparison
+    from util.evaluation.evaluate import evaluate_labels, write_evaluation
+    from util.runtime.files import write_json
+
+    classes = load_classes(folders / "class_names.txt")
+    ids = ["shape_0", "shape_1", "shape_2"]
+    before = evaluate_labels(folders / "labels", folders / "gt", ids, classes, workers=1)
+    after = evaluate_labels(folders / "gt", folders / "gt", ids, classes, workers=1)
+    comparison = compare_labels(before, {"perfect": after}, {"perfect": 0.01})
+    write_comparison(comparison, out / "merge")
+    write_evaluation(after, out / "merge" / "perfect.metrics.json", out / "merge" / "perfect.per_image.csv")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(out / "training") as writer:
+        for step in range(5):
+            writer.add_scalar("loss", 1 / (step + 1), step)
+    write_json(
+        out / "training" / "sweep.json", {"curve": [{"threshold": 0.1, "miou": 0.5}, {"threshold": 0.2, "miou": 0.6}]}
+    )
+    write_json(out / "training" / "run.json", {"command": ["train"]})
+    return out

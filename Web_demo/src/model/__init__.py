@@ -1,1 +1,1 @@
-"""Finding and loading checkpoints, and segmenting pictures with them."""
+"""Finding and loading checkpoints, and segmenting images with them."""

@@ -1,1 +1,1 @@
-"""From what people upload to pictures that can be segmented."""
+"""From what people upload to images that can be segmented."""

@@ -39,14 +39,14 @@ _REMEDY = {
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture to segment.
+class InputImage:
+    """An image to segment.
 
     Attributes:
         name: for people and for file names: no path, no control characters.
-        key: tells this content from any other.
+        key: distinguishes this content from any other.
         image: uint8 HxWx3, upright, at most ``MAX_WORK_PIXELS`` pixels.
-        full_size: (height, width) as uploaded; masks are handed out at this size.
+        full_size: (height, width) as uploaded; label maps are offered at this size.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Picture:
     @property
     def stem(self) -> str:
         """The name without its suffix."""
-        return self.name.rsplit(".", 1)[0] or "picture"
+        return self.name.rsplit(".", 1)[0] or "image"
 
     @property
     def is_scaled(self) -> bool:
-        """Whether the picture was scaled down."""
+        """Whether the image was scaled down."""
         return self.image.shape[:2] != self.full_size
 
 
@@ -74,10 +74,10 @@ def clean_name(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     if len(name) > 80 and dot and len(suffix) <= 5:
         return f"{stem[: 79 - len(suffix)]}.{suffix}"
-    return name[:80] or "picture"
+    return name[:80] or "image"
 
 
-def read_upload(name: str, data: bytes) -> Picture:
+def read_upload(name: str, data: bytes) -> InputImage:
     """Decode an uploaded file.
 
     Args:
@@ -85,7 +85,7 @@ def read_upload(name: str, data: bytes) -> Picture:
         data: the file.
 
     Raises:
-        InputError: for people to read, if it is empty, no JPEG or PNG, damaged or too large.
+        InputError: for people to read, if it is empty, not a JPEG or PNG, damaged or too large.
     """
     name = clean_name(name)
     if not data:
@@ -100,7 +100,7 @@ def read_upload(name: str, data: bytes) -> Picture:
     with _decoding:
         with open_image(data, name, max_pixels=MAX_PIXELS) as header:
             full_size = upright_size(header)
-        return as_picture(name, decode_image(data, name, MAX_PIXELS, MAX_WORK_PIXELS), digest(data), full_size)
+        return as_input(name, decode_image(data, name, MAX_PIXELS, MAX_WORK_PIXELS), digest(data), full_size)
 
 
 def _kind_of(data: bytes) -> str:
@@ -110,22 +110,22 @@ def _kind_of(data: bytes) -> str:
     return next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "something else")
 
 
-def as_picture(name: str, image: np.ndarray, key: str, full_size: tuple[int, int] | None = None) -> Picture:
-    """A picture from uint8 HxWx3, scaled down where it is larger than the network should get.
+def as_input(name: str, image: np.ndarray, key: str, full_size: tuple[int, int] | None = None) -> InputImage:
+    """An image from uint8 HxWx3, scaled down where it is larger than the network should get.
 
     Args:
-        name, key, full_size: see `Picture`; None: the image has its full size.
+        name, key, full_size: see `InputImage`; None: the image has its full size.
     """
     height, width = full_size or image.shape[:2]
     factor = (MAX_WORK_PIXELS / (height * width)) ** 0.5
     if factor < 1:
         small = max(1, int(width * factor)), max(1, int(height * factor))
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    return Picture(name, key, image, (height, width))
+    return InputImage(name, key, image, (height, width))
 
 
 def distinct_names(names: Iterable[str]) -> list[str]:
-    """The names, with a number after those that stood there before, so that no file of an archive hides another."""
+    """The names, with a number after those that came before, so that no file of an archive hides another."""
     taken: set[str] = set()
     result = []
     for name in names:

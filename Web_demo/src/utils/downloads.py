@@ -1,4 +1,4 @@
-"""Files to save. The page holds them itself, so that they are there whatever the server is at.
+"""Files to save. The page holds them itself, so that they are there whatever the server is doing.
 
 Streamlit's own download button leaves the file with the server. It is dropped there while the visitor's page runs and the
 pages of others come to their end, and a click at that moment is answered by 404.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 _STYLE = """
-.downloads { display: flex; flex-direction: column; gap: .5rem; }
+.downloads { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem; font-size: .875rem; }
 button {
     display: flex; align-items: center; justify-content: center; gap: .5rem; min-height: 2.5rem; padding: .25rem .75rem;
     font: inherit; color: inherit; background: transparent; cursor: pointer;
@@ -82,10 +82,10 @@ class Download:
 
 
 def buttons(downloads: list[Download], key: str) -> None:
-    """A button for each file, below each other.
+    """A button for each file, two in a row.
 
     Args:
-        key: tells these buttons from others on the page.
+        key: distinguishes these buttons from others on the page.
     """
     _component(data={"files": [_as_data(download) for download in downloads]}, key=key)
 

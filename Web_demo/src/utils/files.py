@@ -27,7 +27,7 @@ def walk_files(folders: Iterable[Path], depth: int = MAX_DEPTH) -> Iterator[Path
 
 
 def keep_inside(path: Path, folders: Iterable[Path]) -> Path:
-    """Return the path if it lies in one of the folders, links followed.
+    """Return the path if it is in one of the folders, links followed.
 
     Raises:
         InputError: if it leads out of all of them.

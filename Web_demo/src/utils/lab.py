@@ -25,7 +25,7 @@ from util.data.mask_files import masks_path, read_masks
 from util.data.masks import Masks
 from util.data.merge_inputs import Inputs
 from util.data.voc import VOID, ClassTable
-from util.evaluation.metrics import class_scores, count_pairs
+from util.evaluation.metrics import Evaluation, class_scores, count_pairs, filled_cells
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, digest, list_files, read_bytes
 from util.vis import draw_masks
@@ -41,7 +41,7 @@ class Scene:
         label: uint8 HxW, the pseudo label.
         masks: SAM's.
         tags, cam: as a strategy gets them.
-        picture: uint8 HxWx3; white where no pictures are given.
+        image: uint8 HxWx3; white where no images are given.
         truth: uint8 HxW, or None.
     """
 
@@ -50,7 +50,7 @@ class Scene:
     masks: Masks
     tags: tuple[int, ...] | None
     cam: dict[int, np.ndarray] | None
-    picture: np.ndarray
+    image: np.ndarray
     truth: np.ndarray | None
 
 
@@ -59,6 +59,7 @@ class Lab:
 
     Attributes:
         inputs: of the merge stage.
+        labels: folder of the pseudo labels.
         images, gt: folders, or None.
         ids: to browse.
     """
@@ -68,7 +69,9 @@ class Lab:
         classes = classes_of(places, args.class_names, args.number_class)
         tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes)
         self.inputs = Inputs(args.pseudo_path, args.sam_path, classes, tags, args.cam_path)
-        self.images, self.gt = args.images_path, args.gt_dir
+        self.labels: Path = args.pseudo_path
+        self.images: Path | None = args.images_path
+        self.gt: Path | None = args.gt_dir
         folders = (args.pseudo_path, args.sam_path, args.cam_path, args.images_path, args.gt_dir)
         self.folders = [folder for folder in folders if folder is not None]
         if args.image_list is not None:
@@ -85,14 +88,14 @@ class Lab:
         """Of the data set."""
         return self.inputs.classes
 
-    def read(self, image_id: str, with_picture: bool = True) -> Scene:
+    def read(self, image_id: str, with_image: bool = True) -> Scene:
         """Read what there is of an image.
 
         Raises:
             InputError: if something is missing, damaged, or leads out of the folders.
         """
         inputs, size = self.inputs, len(self.classes)
-        label = read_label(self._inside(label_path(inputs.pseudo_path, image_id)), size)
+        label = read_label(self._inside(label_path(self.labels, image_id)), size)
         path = self._inside(masks_path(inputs.sam_path, image_id))
         if path.is_dir():
             for file in list_files(path):
@@ -100,17 +103,17 @@ class Lab:
         masks = read_masks(inputs.sam_path, image_id, label.shape)
         if inputs.cam_path is not None:
             self._inside(cam_file(inputs.cam_path, image_id))
-        picture = truth = None
+        truth = None
         if self.gt is not None:
             truth = read_label(self._inside(label_path(self.gt, image_id)), size)
             _check_size("the ground truth", truth.shape, label.shape)
-        if self.images is not None and with_picture:
-            picture = read_image(self._inside(find_image(self.images, image_id)))
-            _check_size("the picture", picture.shape[:2], label.shape)
+        if self.images is not None and with_image:
+            image = read_image(self._inside(find_image(self.images, image_id)))
+            _check_size("the image", image.shape[:2], label.shape)
         else:
-            picture = np.full((*label.shape, 3), 255, np.uint8)
+            image = np.full((*label.shape, 3), 255, np.uint8)
         cam = inputs.cam(image_id, label.shape)
-        return Scene(image_id, label, masks, inputs.tags(image_id), cam, picture, truth)
+        return Scene(image_id, label, masks, inputs.tags(image_id), cam, image, truth)
 
     def _inside(self, path: Path) -> Path:
         return keep_inside(path, self.folders)
@@ -120,7 +123,7 @@ def _check_size(what: str, found: tuple[int, ...], expected: tuple[int, ...]) ->
     if found != expected:
         raise InputError(
             f"{what} is {found[1]}x{found[0]} pixels, the pseudo label {expected[1]}x{expected[0]}; "
-            "make both from the same picture"
+            "make both from the same image"
         )
 
 
@@ -131,7 +134,7 @@ _loaded: tuple[str, dict[str, Callable]] | None = None
 
 
 def strategies() -> tuple[str, dict[str, Callable]]:
-    """The table of strategies as their files stand now, and a digest of these files: an edited one is read again.
+    """The table of strategies as their files are now, and a digest of these files: an edited one is read again.
 
     Raises:
         InputError: if a file cannot be imported; what was loaded before stays in use elsewhere.
@@ -155,12 +158,12 @@ def _import_again() -> dict[str, Callable]:
     except Exception as error:
         for name in [name for name in sys.modules if name.split(".")[0] == "merge"]:
             del sys.modules[name]
-        where = f" ({Path(error.filename).name}, line {error.lineno})" if isinstance(error, SyntaxError) else ""
+        where = f" ({Path(error.filename or '').name}, line {error.lineno})" if isinstance(error, SyntaxError) else ""
         raise InputError(
-            f"the strategies cannot be read: {type(error).__name__}: {error}{where}; mend the file and press Rerun"
+            f"the strategies cannot be read: {type(error).__name__}: {error}{where}; fix the file and press Rerun"
         ) from None
     finally:
-        # Whoever imported merge before (processor, say) goes on with the modules that it has.
+        # Whoever imported merge before (processor, say) keeps the modules that it has.
         sys.modules.update(before)
 
 
@@ -168,6 +171,11 @@ def summary_of(strategy: Callable) -> str:
     """The first line of what a strategy's file says of it."""
     text = strategy.__globals__.get("__doc__") or ""
     return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def search_values(strategy: Callable) -> dict[str, tuple]:
+    """Parameter -> the values that a strategy's file names as worth trying, in ``SEARCH``."""
+    return dict(strategy.__globals__.get("SEARCH", {}))
 
 
 def apply(scene: Scene, name: str, strategy: Callable, parameters: dict) -> np.ndarray:
@@ -183,18 +191,35 @@ def apply(scene: Scene, name: str, strategy: Callable, parameters: dict) -> np.n
 
 
 def cells_of(label: np.ndarray, truth: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The filled cells of an image's confusion matrix, as `util.evaluation.metrics.Evaluation` keeps them."""
-    counts = count_pairs(label, truth, num_classes).ravel()
-    index = np.flatnonzero(counts)
-    return index, counts[index]
+    """The filled cells of an image's confusion matrix, as `Evaluation` keeps them."""
+    return filled_cells(count_pairs(label, truth, num_classes))
 
 
 def image_scores(label: np.ndarray, truth: np.ndarray, classes: ClassTable) -> tuple[float, dict[int, float]]:
     """Mean IoU of one image, and class -> IoU for the classes of its ground truth."""
-    evaluation = processor.Evaluation(classes, {"image": cells_of(label, truth, len(classes))}, {})
+    evaluation = Evaluation(classes, {"image": cells_of(label, truth, len(classes))}, {})
     counts = evaluation.image_counts("image")
     iou = class_scores(counts)[0]
     return evaluation.image_miou("image"), {int(c): float(iou[c]) for c in np.flatnonzero(counts.sum(axis=1))}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a strategy did to an image.
+
+    Attributes:
+        image_id: of the image.
+        changed: share of the pixels that have another value, 0 to 1.
+        gain: difference in the image's mean IoU, a fraction; 0 without ground truth.
+    """
+
+    image_id: str
+    changed: float
+    gain: float = 0.0
+
+    def text(self) -> str:
+        """The id, and the gain in per cent or, without ground truth, the changed share."""
+        return f"{self.image_id} " + (f"{100 * self.gain:+.1f}" if self.gain else f"{100 * self.changed:.1f} %")
 
 
 @dataclass(frozen=True)
@@ -202,56 +227,65 @@ class Sweep:
     """A strategy over all images.
 
     Attributes:
-        before, after: of the pseudo labels and of the strategy's, over the same images.
+        before, after: of the pseudo labels and of the strategy's, over the same images; None without ground truth.
+        changed: id -> share of the pixels that have another value.
         failures: id -> message.
     """
 
-    before: processor.Evaluation
-    after: processor.Evaluation
+    before: Evaluation | None
+    after: Evaluation | None
+    changed: dict[str, float]
     failures: dict[str, str]
 
-    def changes(self) -> list[tuple[str, float, float]]:
-        """(id, mean IoU before, after), largest gain first."""
-        rows = [(i, self.before.image_miou(i), self.after.image_miou(i)) for i in self.after.cells]
-        return sorted((row for row in rows if not np.isnan(row[2])), key=lambda row: (row[1] - row[2], row[0]))
+    def changes(self) -> list[Change]:
+        """Images that changed: by ground truth the largest gain first, those without gain or loss left out; without it
+        the largest changed share first."""
+        if self.before is None or self.after is None:
+            found = [Change(image_id, share) for image_id, share in self.changed.items() if share > 0]
+            return sorted(found, key=lambda change: (-change.changed, change.image_id))
+        gains = {i: self.after.image_miou(i) - self.before.image_miou(i) for i in self.after.cells}
+        found = [Change(i, self.changed[i], gain) for i, gain in gains.items() if gain and not np.isnan(gain)]
+        return sorted(found, key=lambda change: (-change.gain, change.image_id))
 
 
 def sweep(lab: Lab, name: str, strategy: Callable, parameters: dict) -> Iterator[float | Sweep]:
-    """Run a strategy over all images against their ground truth: yields the share that is done, at last a `Sweep`."""
+    """Run a strategy over all images: yields the share that is done, at last a `Sweep`."""
     cells: tuple[dict, dict] = {}, {}
-    failures = {}
+    changed: dict[str, float] = {}
+    failures: dict[str, str] = {}
     for number, image_id in enumerate(lab.ids):
         yield number / len(lab.ids)
         try:
-            scene = lab.read(image_id, with_picture=False)
+            scene = lab.read(image_id, with_image=False)
             result = apply(scene, name, strategy, parameters)
-            both = [cells_of(label, scene.truth, len(lab.classes)) for label in (scene.label, result)]
         except InputError as error:
             failures[image_id] = str(error)
             continue
-        for side, found in zip(cells, both):
-            side[image_id] = found
-    before, after = (processor.Evaluation(lab.classes, side, {}) for side in cells)
-    yield Sweep(before, after, failures)
+        changed[image_id] = float(np.mean(result != scene.label))
+        if scene.truth is not None:
+            for side, label in zip(cells, (scene.label, result)):
+                side[image_id] = cells_of(label, scene.truth, len(lab.classes))
+    before, after = (Evaluation(lab.classes, side, {}) if lab.gt is not None else None for side in cells)
+    yield Sweep(before, after, changed, failures)
 
 
-# --- pictures -----------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------------
 
 
-def masks_picture(scene: Scene, chosen: int | None = None) -> np.ndarray:
-    """The picture with all masks, or with one of them bright and the rest dim; uint8 HxWx3."""
+def masks_image(scene: Scene, chosen: int | None = None) -> np.ndarray:
+    """The image with all masks, or with one of them bright and the rest dim; uint8 HxWx3."""
     if chosen is None:
-        return draw_masks(scene.picture, scene.masks)
+        return draw_masks(scene.image, scene.masks)
     inside = scene.masks.dense(chosen)
-    picture = np.where(inside[..., None], scene.picture, scene.picture // 3)
+    image = np.where(inside[..., None], scene.image, scene.image // 3)
     edge = cv2.morphologyEx(np.ascontiguousarray(inside, np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    picture[edge] = (255, 220, 0)
-    return picture
+    image[edge] = (255, 220, 0)
+    return image
 
 
-def errors_picture(scene: Scene, label: np.ndarray) -> np.ndarray:
+def errors_image(scene: Scene, label: np.ndarray) -> np.ndarray:
     """Where a label is wrong: blue for what it misses, orange for what it adds, violet for another class; uint8 HxWx3."""
-    grey = cv2.cvtColor(cv2.cvtColor(scene.picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2 + 96
+    grey = cv2.cvtColor(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2 + 96
     truth, known = scene.truth, scene.truth != VOID
     grey[known & (label != truth)] = (148, 82, 180)
     grey[known & (label != truth) & ((label == 0) | (label == VOID))] = (0, 114, 178)
@@ -265,14 +299,14 @@ def mask_numbers(scene: Scene, k: int, classes: ClassTable) -> dict[str, str]:
     left, top, width, height = masks.boxes[k]
     area = int(masks.areas[k])
     numbers = {
-        "area": f"{area} pixels, {100 * area / scene.label.size:.1f} % of the picture",
+        "area": f"{area} pixels, {100 * area / scene.label.size:.1f} % of the image",
         "box": f"{width} x {height} pixels from ({left}, {top})",
         "predicted IoU": _known(masks.predicted_iou[k]),
         "stability": _known(masks.stability_score[k]),
     }
     values = np.unique(scene.label)
     shares = masks.overlaps(scene.label, values)[k] / max(area, 1)
-    names = ["unsure" if value == VOID else classes.names[value] for value in values]
+    names = ["void" if value == VOID else classes.names[value] for value in values]
     numbers["pseudo label inside"] = ", ".join(
         f"{name} {100 * share:.0f} %" for name, share in sorted(zip(names, shares), key=lambda p: -p[1]) if share > 0
     )
@@ -280,4 +314,4 @@ def mask_numbers(scene: Scene, k: int, classes: ClassTable) -> dict[str, str]:
 
 
 def _known(value: float) -> str:
-    return "not told" if np.isnan(value) else f"{value:.3f}"
+    return "not recorded" if np.isnan(value) else f"{value:.3f}"

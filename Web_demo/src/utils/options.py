@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from util.runtime.cli import Parser
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
+from Web_demo.src.utils.theme import THEMES
 
-DESCRIPTION = """Show what a trained network sees, try merge strategies on single pictures, and look through results.
+DESCRIPTION = """Show what a trained network sees, try merge strategies on single images, and look through results.
 
     streamlit run Web_demo/src/app.py
-    streamlit run Web_demo/src/app.py -- --checkpoint runs/deeplabv3/best.pth
+    streamlit run Web_demo/src/app.py -- --checkpoint runs/deeplabv3/best.pth --theme dark
     streamlit run Web_demo/src/app.py -- --pseudo-path pseudo_labels --sam-path sam_masks \\
         --images-path JPEGImages --gt-dir SegmentationClassAug --image-list train.txt
 
-Options of Streamlit itself, such as --server.port 8502, stand before the two hyphens. The page "Strategy lab" takes the
-folders that main.py takes, by the same names, and reads nothing outside them; without them, what quickstart.py made.
+Streamlit's own options, such as --server.port 8502, come before the two hyphens. The page "Strategy lab" takes the folders
+that main.py takes, by the same names, and reads nothing outside them; by default those that quickstart.py made.
 """
 DEFAULT_RUNS = (Path("runs"), Path("quickstart"))
 
-# Where the quickstart leaves what the lab needs, for those who start the demo after it without a word.
+# Where the quickstart leaves what the lab needs.
 QUICKSTART = {
-    "pseudo_path": "cams/labels", "sam_path": "masks", "cam_path": "cams/cams", "images_path": "data/JPEGImages",
-    "gt_dir": "data/SegmentationClassAug", "image_list": "lists/label.txt", "image_labels": "data/cls_labels.npy",
+    "pseudo_path": "cams/labels",
+    "sam_path": "masks",
+    "cam_path": "cams/cams",
+    "images_path": "data/JPEGImages",
+    "gt_dir": "data/SegmentationClassAug",
+    "image_list": "lists/label.txt",
+    "image_labels": "data/cls_labels.npy",
     "class_names": "data/class_names.txt",
-}  # fmt: skip
+}
 
 
 class _PageParser(Parser):
-    """Says what is wrong by an exception: the demo shows it on the page instead of ending."""
+    """Reports what is wrong by an exception, so that the page can show it."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; the options are:\n\n{self.format_help()}")
 
 
@@ -41,27 +49,53 @@ def parser() -> Parser:
     """The options of the demo."""
     result = _PageParser(DESCRIPTION, prog="streamlit run Web_demo/src/app.py --", add_help=False)
     result.add_argument("--help", "-h", action="store_true", help="show this text")
-    segment = result.add_argument_group("pictures")
-    segment.add_argument("--checkpoint", type=Path, metavar="FILE", help="network of train_deeplabv3.py to start with")
-    segment.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N (default: auto)")
+    result.add_argument("--theme", choices=THEMES, default="auto", help="light, dark, or auto: as the browser prefers")
+    segment = result.group("segmentation")
+    segment.add_argument("--checkpoint", type=Path, metavar="FILE", help="trained network to start with")
+    segment.add_argument("--encoder", metavar="NAME", help="of a checkpoint that does not name it, such as resnet101")
+    segment.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda or cuda:N")
     segment.add_argument(
-        "--runs", type=Path, nargs="+", default=list(DEFAULT_RUNS), metavar="DIR",
+        "--runs",
+        type=Path,
+        nargs="+",
+        default=list(DEFAULT_RUNS),
+        metavar="DIR",
         help="folders to find checkpoints and results in (default: runs quickstart, where they exist)",
-    )  # fmt: skip
-    lab = result.add_argument_group("strategy lab")
+    )
+    lab = result.group("strategy lab")
     folders = {
-        "--pseudo-path": "pseudo labels, <id>.png", "--sam-path": "SAM masks", "--images-path": "pictures",
-        "--gt-dir": "ground truth, for scores", "--cam-path": "soft CAMs, for strategies that use them",
-    }  # fmt: skip
+        "--pseudo-path": "pseudo labels, <id>.png",
+        "--sam-path": "SAM masks",
+        "--images-path": "images",
+        "--gt-dir": "ground truth, for scores",
+        "--cam-path": "soft CAMs, for strategies that use them",
+    }
     for name, what in folders.items():
         lab.add_argument(name, type=Path, metavar="DIR", help=what)
-    lab.add_argument("--image-list", type=Path, metavar="FILE", help="ids to browse (default: every pseudo label)")
+    files = {
+        "--image-list": "ids to browse (default: every pseudo label)",
+        "--image-labels": "image-level labels, for strategies that use them",
+        "--class-names": "one class per line, background first; also of a checkpoint that does not name its classes",
+    }
+    for name, what in files.items():
+        lab.add_argument(name, type=Path, metavar="FILE", help=what)
     lab.add_argument(
-        "--image-labels", type=Path, metavar="FILE", help="image-level labels, for strategies that use them"
+        "--number-class", type=int, metavar="N", help="number of classes, background included (default: 21)"
     )
-    lab.add_argument("--number-class", type=int, metavar="N", help="number of classes with background (default: 21)")
-    lab.add_argument("--class-names", type=Path, metavar="FILE", help="one class a line, background first")
     return result
+
+
+def parse_or_exit(arguments: Sequence[str]) -> Namespace:
+    """As `parse`; for ``--help`` and for mistakes prints to the terminal and ends the process with 0 or 2."""
+    try:
+        args = parse(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if args.help:
+        print(parser().format_help())
+        sys.exit(0)
+    return args
 
 
 def parse(arguments: Sequence[str]) -> Namespace:

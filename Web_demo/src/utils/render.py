@@ -1,4 +1,4 @@
-"""What the pages show: encoded pictures, legends as HTML, archives."""
+"""What the pages show: encoded images, thumbnails, legends as HTML, archives."""
 
 from __future__ import annotations
 
@@ -21,32 +21,60 @@ if TYPE_CHECKING:
     from Web_demo.src.model.inference import Found
 
 
-def encode(picture: np.ndarray, format: str = "JPEG") -> bytes:
+def encode(image: np.ndarray, format: str = "JPEG") -> bytes:
     """uint8 HxWx3 as the bytes of a JPEG or PNG file."""
     buffer = io.BytesIO()
     options = {"quality": 92} if format == "JPEG" else {"compress_level": 1}
-    Image.fromarray(picture).save(buffer, format, **options)
+    Image.fromarray(image).save(buffer, format, **options)
     return buffer.getvalue()
 
 
 def inline(data: bytes) -> str:
-    """A JPEG or PNG file as an address that holds the picture itself.
+    """A JPEG or PNG file as an address that holds the image itself.
 
-    So the server keeps no copy of what a visitor looks at, and a picture that was just replaced is not asked for in vain.
+    So the server keeps no copy of what a visitor looks at, and an image that was just replaced is not asked for in vain.
     """
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def mask_file(label: np.ndarray, palette: np.ndarray, full_size: tuple[int, int]) -> bytes:
+def thumbnail(image: np.ndarray, height: int = 96) -> str:
+    """uint8 HxWx3 as Markdown for a button: a small JPEG of that height, at most twice as wide, cut to its middle."""
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    small = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_AREA)
+    left = max(0, (width - 2 * height) // 2)
+    small = small[:, left : left + 2 * height]
+    return f"![]({inline(encode(np.ascontiguousarray(small)))})"
+
+
+def enlarged(label: np.ndarray, full_size: tuple[int, int]) -> np.ndarray:
+    """A label map (uint8 HxW) at ``full_size`` (height, width)."""
+    if label.shape == full_size:
+        return label
+    return cv2.resize(label, full_size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def label_file(label: np.ndarray, palette: np.ndarray, full_size: tuple[int, int]) -> bytes:
     """The bytes of a palette PNG of a label map (uint8 HxW), enlarged to ``full_size`` (height, width)."""
-    if label.shape != full_size:
-        label = cv2.resize(label, full_size[::-1], interpolation=cv2.INTER_NEAREST)
-    return encode_label(label, palette)
+    return encode_label(enlarged(label, full_size), palette)
+
+
+def with_colors(classes: ClassTable, chosen: Mapping[str, str]) -> ClassTable:
+    """The classes, some of them in other colours: name -> ``#rrggbb``."""
+    colors = [
+        hex_color(chosen[name]) if name in chosen else color for name, color in zip(classes.names, classes.colors)
+    ]
+    return ClassTable(classes.names, tuple(colors))
+
+
+def hex_color(text: str) -> tuple[int, int, int]:
+    """``#rrggbb`` as a triple."""
+    red, green, blue = bytes.fromhex(text[1:])
+    return red, green, blue
 
 
 def confidence_map(confidence: np.ndarray) -> np.ndarray:
-    """uint8 HxWx3: dark violet for unsure, yellow for sure (viridis)."""
+    """uint8 HxWx3: dark violet for 0 %, yellow for 100 % (viridis)."""
     return cv2.applyColorMap(confidence, cv2.COLORMAP_VIRIDIS)[:, :, ::-1]
 
 
@@ -60,7 +88,7 @@ def without(label: np.ndarray, classes: Iterable[int]) -> np.ndarray:
 def archive(files: Mapping[str, bytes]) -> bytes:
     """The bytes of a ZIP archive of name -> content."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:  # pictures are compressed already
+    with zipfile.ZipFile(buffer, "w") as file:  # images are compressed already
         for name, content in files.items():
             file.writestr(name, content)
     return buffer.getvalue()
@@ -72,7 +100,7 @@ def plain(text: object) -> str:
 
 
 def legend(found: Iterable[Found], classes: ClassTable, hidden: Iterable[int] = ()) -> str:
-    """The classes of a picture as an HTML table: colour, name, share, confidence."""
+    """The classes of an image as an HTML table: colour, name, share, confidence."""
     rows = []
     for entry in found:
         red, green, blue = classes.colors[entry.index]
@@ -82,7 +110,7 @@ def legend(found: Iterable[Found], classes: ClassTable, hidden: Iterable[int] = 
             f'<tr><th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
             f"{name}{note}</th><td>{100 * entry.share:.1f} %</td><td>{100 * entry.confidence:.0f} %</td></tr>"
         )
-    head = '<tr><th scope="col">Class</th><th scope="col">Share</th><th scope="col">Sure</th></tr>'
+    head = '<tr><th scope="col">Class</th><th scope="col">Share</th><th scope="col">Confidence</th></tr>'
     return f'<table class="legend"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
 
 
@@ -104,7 +132,7 @@ def fact_table(facts: Mapping[str, str]) -> str:
 
 
 def describe(found: Iterable[Found], classes: ClassTable) -> str:
-    """The classes in words, for those who do not see the picture."""
+    """The classes in words, for those who do not see the image."""
     parts = [f"{classes.names[entry.index]} {100 * entry.share:.0f} %" for entry in found]
     return ", ".join(parts)
 
@@ -113,7 +141,8 @@ def scale_bar() -> str:
     """The legend of the confidence map, as HTML."""
     colors = confidence_map(np.linspace(0, 255, 9).astype(np.uint8)[None])[0]
     stops = ", ".join(f"rgb({red},{green},{blue})" for red, green, blue in colors)
+    numbers = "".join(f"<span>{number} %</span>" for number in (0, 25, 50, 75, 100))
     return (
-        f'<div class="scale"><span>unsure</span><span class="bar" style="background:linear-gradient(90deg,{stops})">'
-        "</span><span>sure</span></div>"
+        f'<div class="scale"><div>Confidence</div><div class="bar" style="background:linear-gradient(90deg,{stops})">'
+        f'</div><div class="numbers">{numbers}</div></div>'
     )

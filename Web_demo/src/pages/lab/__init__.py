@@ -1,0 +1,1 @@
+"""The page Strategy lab: merge strategies on single images and on all."""

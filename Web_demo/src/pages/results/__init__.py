@@ -1,0 +1,1 @@
+"""The page Results: run folders as tables and charts."""

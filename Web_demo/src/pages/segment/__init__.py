@@ -1,0 +1,1 @@
+"""The page Segment: a network, images, and what it sees in them."""
