@@ -194,6 +194,13 @@ def _folders(settings: Settings) -> dict:
     }
 
 
+def _check_layout(settings: Settings, root: Path) -> None:
+    check_folder(root, "the data set")
+    if settings.images is None and not (root / "JPEGImages").is_dir():
+        prepare = quoted(["python", "prepare_folder.py", "--source", root, "--out", "mydata"])
+        raise InputError(f"{root}: not in VOC's layout, there is no folder JPEGImages; to bring it there: {prepare}")
+
+
 def _real_plan(settings: Settings, root: Path) -> Plan:
     """A folder in VOC's layout, or one that ``--download`` will bring into it.
 
@@ -201,12 +208,7 @@ def _real_plan(settings: Settings, root: Path) -> Plan:
         InputError: if a part of it is missing.
     """
     if not settings.download:
-        check_folder(root, "the data set")
-        if settings.images is None and not (root / "JPEGImages").is_dir():
-            prepare = quoted(["python", "prepare_folder.py", "--source", root, "--out", "mydata"])
-            raise InputError(
-                f"{root}: not in VOC's layout, there is no folder JPEGImages; to bring it there: {prepare}"
-            )
+        _check_layout(settings, root)
     lists = root / "ImageSets" / "Segmentation"
 
     def find(given: Path | None, *choices: Path) -> Path | None:
