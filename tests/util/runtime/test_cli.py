@@ -54,8 +54,7 @@ def test_help_gives_an_example_and_grouped_options(script):
     done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stderr == ""
     assert f"python {script}" in done.stdout
-    if "\nrunning:" in done.stdout:
-        assert done.stdout.index("\noutput:") < done.stdout.index("\nrunning:")
+    assert done.stdout.index("\noutput:") < done.stdout.index("\nrunning:")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
