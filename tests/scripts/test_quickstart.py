@@ -1,5 +1,6 @@
 """quickstart.py from nothing to its tables, killed on the way, and on a folder in VOC's layout."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -7,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -83,44 +83,52 @@ def test_the_ground_truth_serves_for_scores_alone(finished):
     assert not set(read_id_list(lists / "train.txt")) & set(read_id_list(lists / "val.txt"))
 
 
-def kill_all(process):
+@pytest.fixture
+def start_standing(tmp_path):
+    """Starts a quickstart that stands still before a change in a folder; see `harness.Run`."""
+    harness = pytest.importorskip("harness", reason="scripts are stopped by FIFOs, which Windows does not have")
+
+    def call(out, folder, number, *more):
+        options = ["--out", out, *TINY, *more]
+        return harness.Run.start("quickstart.py", options, tmp_path / "run.log", folder, number=number, cold=True)
+
+    return call
+
+
+def kill_all(pid):
     """End a quickstart and the script that it runs without a chance to tidy up."""
     children = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True).stdout.split()
     parents = dict(zip(map(int, children[::2]), map(int, children[1::2])))
-    family = {process.pid}
-    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+    family = {pid}
+    while more := {child for child, parent in parents.items() if parent in family} - family:
         family |= more
-    for pid in family:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.communicate()
+    for member in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "stages, made, moment",
+    "stages, made, folder",
     [
-        (("labels", "masks"), ("cams", "masks"), "cams/cams/train_0004.npy"),
-        (("deeplab", "score"), ("deeplab", "scores"), "deeplab/cam_labels/run.json"),
+        (("labels", "masks"), ("cams", "masks"), "cams/cams"),
+        (("deeplab", "score"), ("deeplab", "scores"), "deeplab/cam_labels"),
     ],
 )
-def test_killed_and_started_again_it_ends_with_the_same_tables(finished, stages, made, moment):
+def test_killed_and_started_again_it_ends_with_the_same_tables(finished, start_standing, stages, made, folder):
     out, _ = finished
     tables, summary = (out / "tables.txt").read_bytes(), (out / "summary.json").read_bytes()
-    kept = {path: path.read_bytes() for folder in made for path in (out / folder).rglob("*") if is_result(path)}
-    for folder in made:
-        shutil.rmtree(out / folder)
-    process = start(out, "--only", *stages)
-    end = time.monotonic() + 400
-    while not (out / moment).exists():
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.02)
-    kill_all(process)
+    kept = {path: path.read_bytes() for name in made for path in (out / name).rglob("*") if is_result(path)}
+    for name in made:
+        shutil.rmtree(out / name)
+    run = start_standing(out, out / folder, 9, "--only", *stages)
+    with run.standing() as stands:
+        assert stands, run.text
+        kill_all(run.pid)
+    assert run.wait() == -signal.SIGKILL
     code, text = finish(start(out, "--only", *stages))
     assert code == 0, text
-    assert {path: path.read_bytes() for folder in made for path in (out / folder).rglob("*") if is_result(path)} == kept
+    assert {path: path.read_bytes() for name in made for path in (out / name).rglob("*") if is_result(path)} == kept
     assert (out / "tables.txt").read_bytes() == tables and (out / "summary.json").read_bytes() == summary
 
 
@@ -129,17 +137,15 @@ def is_result(path):
 
 
 @pytest.mark.slow
-def test_interrupted_it_passes_one_signal_on_and_says_so(tmp_path):
-    process = start(tmp_path / "run", "--only", "data", "cam", "--with", "cam=--epochs 1000")
-    end = time.monotonic() + 400
-    while not (tmp_path / "run/cam/run.json").exists():
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.1)
-    time.sleep(1)
-    process.terminate()
-    code, text = finish(process)
-    assert code == 130 and "re-run the command" in text and "Traceback" not in text
-    assert (tmp_path / "run/cam/last.pth").exists(), "the step under way was saved"
+def test_interrupted_it_passes_one_signal_on_and_says_so(start_standing, tmp_path):
+    out = tmp_path / "run"
+    run = start_standing(out, out / "cam", 20, "--only", "data", "cam", "--with", "cam=--epochs 1000 --save-minutes 0")
+    with run.standing() as stands:
+        assert stands, run.text
+        run.send(signal.SIGTERM)
+    assert run.wait() == 130
+    assert "re-run the command" in run.text and "Traceback" not in run.text
+    assert (out / "cam/last.pth").exists(), "the step under way was saved"
 
 
 @pytest.mark.parametrize(
