@@ -32,6 +32,7 @@ def call(tmp_path, monkeypatch, capsys):
     return go
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["resnet18", "timm-mobilenetv3_small_minimal_100"])
 def test_onnx_has_the_logits_of_the_checkpoint(tmp_path, call, encoder):
     tiny_network(tmp_path / "net.pth", NAMES, encoder, working_size=80)

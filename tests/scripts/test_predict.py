@@ -162,6 +162,7 @@ def test_bad_commands_are_input_errors(predict, change, message):
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(shots, predict):
     options = ["--format", "overlay", "labelme", "coco-json", "--flip"]
     assert predict("alone", *options).returncode == 0

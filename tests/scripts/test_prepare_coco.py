@@ -194,6 +194,7 @@ def test_unpacked_folders_are_used_as_well(prepare, archives, tmp_path):
         assert (tmp_path / "COCO" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_downloads_what_is_missing_and_refuses_other_files(prepare, archives, tmp_path, monkeypatch):
     def own(wrong):
         """The archives with the sums of the miniatures, one of them wrong."""

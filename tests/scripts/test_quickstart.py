@@ -44,7 +44,8 @@ def finish(process):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("quickstart") / "run"
-    code, text = finish(start(out))
+    # Six epochs are the fewest after which the CAMs of so few images show a class.
+    code, text = finish(start(out, "--with", "cam=--epochs 6"))
     assert code == 0, text
     return out, text
 
@@ -169,6 +170,7 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stage_that_refuses_stops_the_run_and_failed_images_do_not(tmp_path, monkeypatch, processes):
     monkeypatch.setattr(steps, "ROOT", tmp_path)
@@ -219,6 +221,7 @@ def small_voc(folder):
     return folder / "VOC", labels
 
 
+@pytest.mark.slow
 def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_path):
     """No --skip is needed, nothing is scored, and the network is there."""
     voc, labels = small_voc(tmp_path)
@@ -265,6 +268,7 @@ def test_the_share_that_changed_is_that_of_the_pixels(tmp_path):
     assert change_of(tmp_path / "before", tmp_path / "after", masks, "missing") is None
 
 
+@pytest.mark.slow
 def test_only_what_has_ground_truth_is_scored(tmp_path):
     voc, labels = small_voc(tmp_path)
     for number in range(4):

@@ -317,6 +317,7 @@ def test_bf16_and_exact_are_other_results_in_the_ledger(folder, here):
     assert results(folder / "out")["p0.json"] != half
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["regions", "vit_b"])
 def test_bad_pictures_are_reported_and_the_rest_goes_on(folder, here, capsys, model):
     images = folder / "images"

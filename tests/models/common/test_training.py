@@ -104,6 +104,7 @@ distributed.cleanup()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_agree_on_interrupts_scores_and_weights_whatever_each_of_them_has(tmp_path):
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (32, 40, 3), dtype=np.uint8)

@@ -65,6 +65,7 @@ def test_grid_masks_are_those_of_the_pipeline(kind, threshold):
     agree(next(MaskGenerator(net, options).generate([image])), *of_pipeline(net, image, options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in BUILDERS if not FAMILIES[kind].padded])
 def test_grid_masks_are_those_of_single_prompts(kind):
     image = picture(70, 130)

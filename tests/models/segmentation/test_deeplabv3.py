@@ -221,6 +221,7 @@ def test_order_is_shared_and_continues():
 # --- training ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypatch):
     assert train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="straight", steps=20) == 0
     step = Trainer.step

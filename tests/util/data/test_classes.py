@@ -214,6 +214,7 @@ def test_tags_that_label_maps_contradict_are_refused(pets):
     assert "p1 shows 1 (aeroplane) and is tagged cat. Give the class names" in run.stderr
 
 
+@pytest.mark.slow
 def test_networks_learn_the_names_beside_their_labels(pets):
     written(pets / "data" / "class_names.txt", PETS)
     common = ["--images", pets / "data/images", "--list", pets / "list.txt", "--workers", 0, "--crop-size", 32]
