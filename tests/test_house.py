@@ -24,20 +24,10 @@ ALLOWED = {
 PRODUCT = sorted(path for room in ALLOWED for path in [*ROOT.glob(f"{room}.py"), *(ROOT / room).rglob("*.py")])
 NO_TORCH = [path for room in ("merge", "util/data", "util/evaluation") for path in sorted((ROOT / room).glob("*.py"))]
 FUNCTIONS, IMPORTS = (ast.FunctionDef, ast.AsyncFunctionDef), (ast.Import, ast.ImportFrom)
-# Files that do not keep a rule yet.
-STILL: dict[str, set[str]] = {
-    "files": set(),
-    "formatting": {
-        "tests/web_demo/test_web_demo.py",
-        "tests/web_demo/test_web_demo_browser.py",
-        "tests/web_demo/web_demo_data.py",
-    },
-}
 
 
-def check(rule: str, paths: Iterable[Path], breaches: Callable[[Path], list[str]]) -> None:
-    found = {path.relative_to(ROOT).as_posix(): broken for path in paths if (broken := breaches(path))}
-    assert not {name: broken for name, broken in found.items() if name not in STILL.get(rule, set())}
+def check(paths: Iterable[Path], breaches: Callable[[Path], list[str]]) -> None:
+    assert not {path.relative_to(ROOT).as_posix(): broken for path in paths if (broken := breaches(path))}
 
 
 def nodes(path: Path, kinds: tuple) -> Iterator:
@@ -60,7 +50,7 @@ def test_files_are_short():
         lines = len(path.read_text(encoding="utf-8").splitlines())
         return [f"{lines} lines"] if lines > LINES_OF_A_FILE else []
 
-    check("files", PRODUCT, breaches)
+    check(PRODUCT, breaches)
 
 
 def test_functions_are_short():
@@ -68,7 +58,7 @@ def test_functions_are_short():
         lengths = {node.name: node.end_lineno - node.lineno + 1 for node in nodes(path, FUNCTIONS)}
         return [f"{name}: {lines} lines" for name, lines in lengths.items() if lines > LINES_OF_A_FUNCTION]
 
-    check("functions", PRODUCT, breaches)
+    check(PRODUCT, breaches)
 
 
 def test_scripts_import_at_the_top_and_once_more():
@@ -81,7 +71,7 @@ def test_scripts_import_at_the_top_and_once_more():
         }
         return [f"{len(inside)} imports inside functions"] if len(inside) > IMPORTS_INSIDE_FUNCTIONS else []
 
-    check("late imports", [ROOT / f"{script}.py" for script in SCRIPTS], breaches)
+    check([ROOT / f"{script}.py" for script in SCRIPTS], breaches)
 
 
 def test_imports_point_one_way():
@@ -89,14 +79,14 @@ def test_imports_point_one_way():
         room = path.relative_to(ROOT).parts[0].removesuffix(".py")
         return sorted((imported_rooms(path) & ALLOWED.keys()) - ALLOWED[room])
 
-    check("direction", PRODUCT, breaches)
+    check(PRODUCT, breaches)
 
 
 def test_labels_masks_metrics_and_strategies_need_no_torch():
     def breaches(path):
         return [file.name for file in project_imports(path) if imported_rooms(file) & {"torch", "torchvision"}]
 
-    check("torch", NO_TORCH, breaches)
+    check(NO_TORCH, breaches)
 
 
 def test_the_formatter_decides():
@@ -106,4 +96,4 @@ def test_the_formatter_decides():
         lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         return [f"line {number}" for number, line in lines if "# fmt" + ": " in line]
 
-    check("formatting", everything, breaches)
+    check(everything, breaches)

@@ -162,7 +162,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(pictures):
 
 
 class Brightness(torch.nn.Module):
-    """Stands in for a classifier: class 1's map is red, class 2's is blue, a 16th of the size."""
+    """In the place of a classifier: class 1's map is red, class 2's is blue, a 16th of the size."""
 
     normalization = IMAGENET
 

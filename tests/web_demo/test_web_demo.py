@@ -25,7 +25,7 @@ from web_demo_data import (
     write_checkpoint,
     write_merge_data,
     write_runs,
-)  # fmt: skip
+)
 
 pytest.importorskip("torch")
 testing = pytest.importorskip("streamlit.testing.v1")
@@ -412,13 +412,21 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
         ("bomb.png", lambda: png_header(20_000, 20_000), "too large"),
         ("moving.jpg", animated_gif, "but a GIF"),
         ("huge.png", lambda: encoded(NOISE, "PNG", compress_level=0), "too large"),
-        ("IMG_1.HEIC", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "but a HEIC image; convert it to JPEG"),
-        ("IMG_2.jpg", lambda: b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100), "but a HEIC image; convert it to JPEG"),
+        (
+            "IMG_1.HEIC",
+            lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100),
+            "but a HEIC image; convert it to JPEG",
+        ),
+        (
+            "IMG_2.jpg",
+            lambda: b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(100),
+            "but a HEIC image; convert it to JPEG",
+        ),
         ("new.avif", lambda: b"\0\0\0\x1cftypavif\0\0\0\0" + bytes(100), "but an AVIF image"),
         ("page.png", lambda: b"<html><script>alert(1)</script></html>", "not a JPG or PNG"),
         ("drawing.png", lambda: b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>', "not a JPG or PNG"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_upload_is_reported_and_the_others_are_shown(demo, network, name, make, message):
     data = make()
     if name == "huge.png":
@@ -442,7 +450,7 @@ def test_a_bad_upload_is_reported_and_the_others_are_shown(demo, network, name, 
         (lambda: encoded(photograph(1, 1), "PNG"), (1, 1)),
         (lambda: encoded(photograph(3, 900), "PNG"), (3, 900)),
     ],
-)  # fmt: skip
+)
 def test_unusual_images_are_shown_upright(demo, network, make, size):
     data = make()
     assert uploads.read_upload("x", data).image.shape == (*size, 3)
@@ -584,7 +592,7 @@ def evil_checkpoint(path):
         (lambda path: write_checkpoint(path, palette=[[0, 0, 700]] * 7), "palette"),
         (lambda path: write_checkpoint(path, model=[1, 2, 3]), "model"),
     ],
-)  # fmt: skip
+)
 def test_a_foreign_or_malicious_checkpoint_is_refused(demo, tmp_path, make, message):
     path = tmp_path / "foreign.pth"
     make(path)

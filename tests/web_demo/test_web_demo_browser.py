@@ -63,10 +63,22 @@ def site(tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "streamlit", "run", project / "Web_demo" / "src" / "app.py", "--server.port", port,
-        "--server.headless", "true", "--", "--checkpoint", folder / "network.pth", "--device", "cpu",
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        project / "Web_demo" / "src" / "app.py",
+        "--server.port",
+        port,
+        "--server.headless",
+        "true",
+        "--",
+        "--checkpoint",
+        folder / "network.pth",
+        "--device",
+        "cpu",
         *lab_options(data),
-    ]  # fmt: skip
+    ]
     environment = {**os.environ, "TMPDIR": str(folder / "tmp"), "HOME": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONPATH", None)
     with open(folder / "log.txt", "w") as log:
@@ -154,7 +166,7 @@ def settle(page):
 
 
 def other_score(page, strategy, before):
-    """Wait until the picture of a strategy tells another score than its description did before."""
+    """Wait until the image of a strategy shows another score than its description did before."""
     # Asked of the page anew each time, since Streamlit may put another picture in the place of one.
     page.wait_for_function(
         "([start, before]) => [...document.images].some(i => i.alt.startsWith(start) && i.alt.split(',')[0] != before)",
@@ -172,9 +184,20 @@ def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photogr
     (tmp_path / "list.txt").write_text("first\nsecond\n")
     (tmp_path / "gt").mkdir()
     done = run_script(
-        "evaluate_enhanced.py", "--checkpoint", site["folder"] / "network.pth", "--images", photographs, "--device", "cpu",
-        "--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--out", tmp_path / "out",
-    )  # fmt: skip
+        "evaluate_enhanced.py",
+        "--checkpoint",
+        site["folder"] / "network.pth",
+        "--images",
+        photographs,
+        "--device",
+        "cpu",
+        "--gt",
+        tmp_path / "gt",
+        "--list",
+        tmp_path / "list.txt",
+        "--out",
+        tmp_path / "out",
+    )
     expected = {path.stem: path.read_bytes() for path in (tmp_path / "out").glob("predictions/labels/*.png")}
     assert set(expected) == {"first", "second"}, done.stderr
 
@@ -225,7 +248,7 @@ def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
         view(other, name)
     others.close()
     name, mask = download(page, page.get_by_role("button", name="Label map (PNG)").first)
-    assert page.get_by_text(re.compile(r"Image \d of \d+")).count() == 1, "the work was over too early to tell"
+    assert page.get_by_text(re.compile(r"Image \d of \d+")).count() == 1, "the work was over too early to be seen"
     assert (name, Image.open(io.BytesIO(mask)).size) in [("one_label.png", (160, 120)), ("0_label.png", (1200, 900))]
 
 
@@ -304,10 +327,13 @@ def test_bad_uploads_leave_the_demo_alive_and_nothing_on_disk(page, site):
     before = listing(site)
     secret = np.random.default_rng(5).integers(0, 255, (700, 800, 3), np.uint8)
     files = {
-        "cut.jpg": encoded(photograph())[:1500], "empty.png": b"", "bomb.png": png_header(20_000, 20_000),
-        "<img src=x onerror=document.title='bad'>.png": encoded(photograph(), "PNG"), "page.jpg": b"<script>1</script>",
+        "cut.jpg": encoded(photograph())[:1500],
+        "empty.png": b"",
+        "bomb.png": png_header(20_000, 20_000),
+        "<img src=x onerror=document.title='bad'>.png": encoded(photograph(), "PNG"),
+        "page.jpg": b"<script>1</script>",
         "secret.png": encoded(secret, "PNG"),
-    }  # fmt: skip
+    }
     upload(page, *({"name": n, "mimeType": "image/png", "buffer": d} for n, d in files.items()))
     page.get_by_role("radio", name=re.compile("secret.png")).click()
     page.get_by_role("img", name=re.compile("Overlay of secret.png")).wait_for()

@@ -86,8 +86,9 @@ def write_merge_data(folder, count=3):
         write_masks(
             folder / "masks" / f"{image_id}.json",
             Masks.from_dense(masks, np.linspace(0.5, 0.9, len(masks)), np.full(len(masks), 0.8)),
-            image_id, f"{image_id}.png",
-        )  # fmt: skip
+            image_id,
+            f"{image_id}.png",
+        )
     (folder / "list.txt").write_text("\n".join(ids) + "\n")
     (folder / "class_names.txt").write_text("\n".join(NAMES) + "\n")
     return ids
@@ -96,9 +97,19 @@ def write_merge_data(folder, count=3):
 def lab_options(folder):
     """The demo's options for `write_merge_data`."""
     return [
-        "--pseudo-path", folder / "labels", "--sam-path", folder / "masks", "--images-path", folder / "images",
-        "--gt-dir", folder / "gt", "--image-list", folder / "list.txt", "--class-names", folder / "class_names.txt",
-    ]  # fmt: skip
+        "--pseudo-path",
+        folder / "labels",
+        "--sam-path",
+        folder / "masks",
+        "--images-path",
+        folder / "images",
+        "--gt-dir",
+        folder / "gt",
+        "--image-list",
+        folder / "list.txt",
+        "--class-names",
+        folder / "class_names.txt",
+    ]
 
 
 def write_runs(out, folders):

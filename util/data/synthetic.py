@@ -3,10 +3,10 @@
 What makes weak supervision hard is in it on purpose:
 
 - An object is a plain body with a small head. Two classes share a family of body colours and only the marks on the head
-  tell them apart, so a classifier looks at the head: class activation maps are partial.
-- Most objects stand on the ground of their class (a boat on water), so that the ground tells the class as well:
+  distinguish them, so a classifier looks at the head: class activation maps are partial.
+- Most objects stand on the ground of their class (a boat on water), so that the ground shows the class as well:
   activation leaks into the background.
-- Clutter lies about, objects overlap, pictures show up to three classes.
+- There is clutter, objects overlap, images show up to three classes.
 
 Bodies differ from what surrounds them in colour, so that methods without a trained network can find their borders.
 """
@@ -46,7 +46,7 @@ LEAST_VISIBLE = 0.6  # of every object, in spite of those in front of it
 
 
 def draw_picture(rng: np.random.Generator, height: int = 120, width: int = 160) -> tuple[np.ndarray, np.ndarray]:
-    """A picture with one to three objects, and its label map.
+    """An image with one to three objects, and its label map.
 
     Args:
         rng: all that is random comes from it.
@@ -56,7 +56,7 @@ def draw_picture(rng: np.random.Generator, height: int = 120, width: int = 160) 
         uint8 HxWx3 RGB, and uint8 HxW with the classes of `CLASSES`; every pixel is labelled exactly.
     """
     if min(height, width) < 32:
-        raise InputError(f"a generated picture of {width}x{height} pixels has no room for objects; ask for 32 or more")
+        raise InputError(f"a generated image of {width}x{height} pixels has no room for objects; ask for 32 or more")
     canvas = _Canvas(rng, height, width)
     objects = _place(rng, canvas, rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
     for one in objects:
@@ -67,7 +67,7 @@ def draw_picture(rng: np.random.Generator, height: int = 120, width: int = 160) 
     return canvas.finish(), canvas.label
 
 
-# --- one picture --------------------------------------------------------------------------------------------------
+# --- one image ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _shape(rng: np.random.Generator, canvas: _Canvas, value: int) -> _Object:
 
 
 class _Canvas:
-    """The picture under work: float32 HxWx3 in 0..255, and its label."""
+    """The image under work: float32 HxWx3 in 0..255, and its label."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int):
         self.rng = rng
@@ -290,7 +290,7 @@ class _DrawFiles:
         image, label = picture_of(image_id, self.seed, self.side)
         paths = [self.out / "JPEGImages" / f"{image_id}.jpg", self.out / "SegmentationClassAug" / f"{image_id}.png"]
         buffer = io.BytesIO()
-        # Small pictures: at the usual quality the codec would smear colours over the objects' borders.
+        # Small images: at the usual quality the codec would smear colours over the objects' borders.
         Image.fromarray(image).save(buffer, "JPEG", quality=95, subsampling=0)
         write_bytes(paths[0], buffer.getvalue())
         write_label(paths[1], label, CLASSES.palette)
@@ -300,12 +300,12 @@ class _DrawFiles:
 
 
 def picture_of(image_id: str, seed: int = 0, side: int = 160) -> tuple[np.ndarray, np.ndarray]:
-    """The picture and label map of an id: a function of the id, the seed and the size alone.
+    """The image and label map of an id: a function of the id, the seed and the size alone.
 
     Args:
         image_id: such as ``train_0003``.
         seed: of the data set.
-        side: long side in pixels, from 43 on; the short one is three quarters of it, most pictures lie, some stand.
+        side: long side in pixels, at least 43; the short one is three quarters of it, most images are wide, some are tall.
 
     Returns:
         uint8 HxWx3 and uint8 HxW.
@@ -333,9 +333,9 @@ def write_data_set(
 
     Args:
         out: the folder.
-        counts: list name -> pictures, for instance ``{"train": 200, "tune": 40, "val": 80}``. Ids are
-            ``<list>_0000`` and so on: a longer list begins with the same pictures as a shorter one.
-        side: long side of the pictures, pixels.
+        counts: list name -> number of images, for instance ``{"train": 200, "tune": 40, "val": 80}``. Ids are
+            ``<list>_0000`` and so on: a longer list begins with the same images as a shorter one.
+        side: long side of the images, pixels.
         seed: of everything.
         workers: processes that draw.
 
@@ -343,20 +343,20 @@ def write_data_set(
         id -> label values that occur, 1 to 6.
 
     Raises:
-        InputError: for a count below 1, pictures too small, or a folder that cannot be written.
+        InputError: for a count below 1, images too small, or a folder that cannot be written.
     """
     out = Path(out)
     if not counts or min(counts.values()) < 1:
-        raise InputError(f"{counts}: every list of the generated data set needs at least one picture")
+        raise InputError(f"{counts}: every list of the generated data set needs at least one image")
     if side < 43:
-        raise InputError(f"generated pictures of {side} pixels have no room for objects; ask for 43 or more")
+        raise InputError(f"generated images of {side} pixels have no room for objects; ask for 43 or more")
     lists = {name: [f"{name}_{number:04}" for number in range(count)] for name, count in counts.items()}
     ids = [image_id for part in lists.values() for image_id in part]
     with Stage(out, {"side": side, "seed": seed}, code=[__file__], overwrite=overwrite) as stage:
         items = [(image_id, stage.key(image_id), stage.done.get(image_id)) for image_id in ids]
         tags = {}
         for image_id, entry, found in run_parallel(
-            _DrawFiles(out, seed, side), items, workers=workers, description="pictures"
+            _DrawFiles(out, seed, side), items, workers=workers, description="images"
         ):
             tags[image_id] = found
             if entry:
