@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class Unknown:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize(
-    "value, name", [(Unknown(), r"test_checkpoint\.Unknown"), (os.system, r"posix\.system|nt\.system")]
+    "value, name", [(Unknown(), re.escape(f"{__name__}.Unknown")), (os.system, r"posix\.system|nt\.system")]
 )
 def test_a_refusal_names_what_it_does_not_build(tmp_path, value, name, zipped):
     torch.save(
