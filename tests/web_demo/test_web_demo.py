@@ -405,7 +405,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("notes.jpg", lambda: b"these are notes, no picture" * 20, "not a JPG or PNG"),
+        ("notes.jpg", lambda: b"these are notes, not an image" * 20, "not a JPG or PNG"),
         ("cut.jpg", lambda: encoded(photograph())[:2000], "cut short"),
         ("cut.png", lambda: encoded(photograph(), "PNG")[:5000], "cut short"),
         ("nothing.png", lambda: b"", "empty"),
@@ -483,8 +483,8 @@ def odd_exif(entry):
     ],
 )
 def test_odd_exif_data_are_passed_over(entry):
-    picture = uploads.read_upload("odd.jpg", odd_exif(entry))
-    assert picture.full_size == (120, 160) and picture.image.shape == (120, 160, 3)
+    image = uploads.read_upload("odd.jpg", odd_exif(entry))
+    assert image.full_size == (120, 160) and image.image.shape == (120, 160, 3)
 
 
 def test_a_photo_of_fifty_megapixels_is_decoded_in_little_memory():
@@ -498,10 +498,10 @@ def test_a_photo_of_fifty_megapixels_is_decoded_in_little_memory():
         return convert(image, *arguments)
 
     with patch("util.data.images.np.array", watched):
-        picture = uploads.read_upload("phone.jpg", data)
-    assert picture.full_size == (8192, 6144) and picture.is_scaled
+        image = uploads.read_upload("phone.jpg", data)
+    assert image.full_size == (8192, 6144) and image.is_scaled
     assert decoded == [(1536, 2048)]  # a quarter of each side, turned upright
-    assert np.abs(picture.image.astype(int) - (90, 120, 40)).max() <= 3
+    assert np.abs(image.image.astype(int) - (90, 120, 40)).max() <= 3
 
 
 def test_fifty_uploads_are_too_many(demo, network):
@@ -550,12 +550,12 @@ def test_names_in_an_archive_differ():
 
 
 def test_a_large_image_is_scaled_down_and_its_label_map_up():
-    picture = uploads.as_input("large.jpg", np.zeros((3000, 4000, 3), np.uint8), "key")
-    height, width = picture.image.shape[:2]
+    image = uploads.as_input("large.jpg", np.zeros((3000, 4000, 3), np.uint8), "key")
+    height, width = image.image.shape[:2]
     assert height * width <= uploads.MAX_WORK_PIXELS and width / height == pytest.approx(4 / 3, rel=0.01)
     label = np.zeros((height, width), np.uint8)
     label[: height // 2] = 3
-    mask = Image.open(io.BytesIO(render.label_file(label, np.zeros((256, 3), np.uint8), picture.full_size)))
+    mask = Image.open(io.BytesIO(render.label_file(label, np.zeros((256, 3), np.uint8), image.full_size)))
     assert mask.size == (4000, 3000) and mask.mode == "P"
     assert np.mean(np.asarray(mask) == 3) == pytest.approx(0.5, abs=0.01)
 
@@ -699,7 +699,7 @@ def test_the_lab_finds_what_the_quickstart_made(demo, tmp_path):
     (out / "lists").mkdir()
     (out / "lists" / "label.txt").write_text("train_0000\n")
     app = demo(page="lab")
-    # The masks are of other pictures: it is the quickstart's list that is browsed.
+    # The masks are of other images: it is the quickstart's list that is browsed.
     assert app.selectbox(key="lab image").options == ["train_0000"]
     assert "train_0000" in app.error[0].value.replace("\\", "")
 

@@ -167,7 +167,7 @@ def settle(page):
 
 def other_score(page, strategy, before):
     """Wait until the image of a strategy shows another score than its description did before."""
-    # Asked of the page anew each time, since Streamlit may put another picture in the place of one.
+    # Asked of the page anew each time, since Streamlit may put another image in its place.
     page.wait_for_function(
         "([start, before]) => [...document.images].some(i => i.alt.startsWith(start) && i.alt.split(',')[0] != before)",
         arg=[f"{strategy}: mIoU", before.split(",")[0]],

@@ -66,13 +66,13 @@ def rotated():
 
 
 def animated_gif():
-    """Two pictures in one GIF."""
+    """Two images in one GIF."""
     frames = [Image.fromarray(photograph(seed=seed)) for seed in (0, 1)]
     return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
 def write_merge_data(folder, count=3):
-    """labels/, masks/, images/, gt/ and list.txt of generated pictures; the labels are eroded ground truth."""
+    """labels/, masks/, images/, gt/ and list.txt of generated images; the labels are eroded ground truth."""
     rng = np.random.default_rng(0)
     ids = [f"shape_{number}" for number in range(count)]
     (folder / "images").mkdir(parents=True)

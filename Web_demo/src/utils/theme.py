@@ -10,10 +10,16 @@ PRIMARY = {"light": "#175b73", "dark": "#4aa8c7"}
 STYLE = """<style>
 [data-testid=stMainBlockContainer] { padding-top: 4.2rem; padding-bottom: 3rem; }
 @media (min-width: 769px) { [data-testid=stMainBlockContainer] { padding-left: 3rem; padding-right: 3rem; } }
-@media (max-width: 768px) { [class*=st-key-grid] [data-testid=stColumn] { min-width: calc(50% - .5rem);
-                             max-width: calc(50% - .5rem); } }
+/* Grids of images and numbers: two in a row on narrow screens, whatever their rows are on wide ones. */
+@media (max-width: 768px) {
+  [class*=st-key-grid] { flex-direction: row !important; flex-wrap: wrap; }
+  [class*=st-key-grid] > div, [class*=st-key-grid] [data-testid=stHorizontalBlock] { display: contents; }
+  [class*=st-key-grid] [data-testid=stColumn] { flex: none; width: calc(50% - .5rem); min-width: 0; }
+}
+.st-key-confusion { overflow-x: auto; }
+.st-key-view button { padding: .25rem .6rem; }
 h1 { font-size: 1.9rem !important; padding: 0 0 .4rem !important; }
-h2 { font-size: 1.5rem !important; }
+h2 { font-size: 1.5rem !important; } h3 { font-size: 1.2rem !important; }
 table.legend { border-collapse: collapse; width: 100%; max-width: 26rem; font-size: .9rem; }
 table.legend th { text-align: left; font-weight: 400; padding: .15rem .4rem .15rem 0; }
 table.legend td { text-align: right; padding: .15rem 0 .15rem .8rem; font-variant-numeric: tabular-nums; }

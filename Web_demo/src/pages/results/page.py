@@ -67,7 +67,8 @@ def show_scores(folder: Path) -> None:
     if len(files) > 1:
         file = st.selectbox("File", files, format_func=lambda path: path.name, key=f"scores of {folder}")
     means, classes, confusion = results.read_scores(file)
-    for column, (name, value) in zip(st.columns(len(means)), means.items()):
+    grid = st.container(key=f"grid of {folder}")
+    for column, (name, value) in zip(grid.columns(len(means)), means.items()):
         column.metric(name, f"{value:.2f} %")
     left, right = st.columns(2)
     left.dataframe(classes.style.format(precision=2, na_rep=""), hide_index=True, height="content")
