@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ def check_pairs(
         the ids that are fit for use, in their order; id -> message for the others; and the digest of all files.
 
     Raises:
-        InputError: if none is fit, or no label shows a class.
+        InputError: if none is fit, or all labels are of 0 and 255.
     """
     check: Callable[[str], _Pair] = partial(_check_pair, images, labels, num_classes)
     checked = run_parallel(check, ids, workers=workers, description="checking")
@@ -60,11 +61,7 @@ def check_pairs(
     if not good:
         first, message = next(iter(failures.items()))
         raise InputError(f"none of the {len(ids)} listed images can be used; the first, {first}: {message}")
-    if not any(results[image_id].foreground for image_id in good):
-        raise InputError(
-            f"{labels}: no pixel of a foreground class in the {len(good)} label maps, only 0 (background) and 255 (void). "
-            "Where 255 marks the object, save it as the number of its class; else make the label maps again"
-        )
+    _check_foreground([results[image_id] for image_id in good], labels)
     return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id].digest)))
 
 
@@ -72,13 +69,27 @@ class _Pair(NamedTuple):
     image_id: str
     digest: str = ""
     foreground: bool = False
+    void: bool = False
     problem: str = ""
+
+
+def _check_foreground(pairs: Sequence[_Pair], labels: Path) -> None:
+    """Raise InputError if all label maps are of 0 and 255; warn if they are background alone."""
+    if any(pair.foreground for pair in pairs):
+        return
+    found = f"{labels}: no pixel of a foreground class in the {len(pairs)} label maps"
+    if any(pair.void for pair in pairs):
+        raise InputError(
+            f"{found}, only 0 (background) and 255 (void). Where 255 marks the object, save it as the number of its "
+            "class; else make the label maps again"
+        )
+    print(f"warning: {found}, only 0 (background); check --labels", file=sys.stderr)
 
 
 def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> _Pair:
     try:
         _, label, found = read_pair(images, labels, num_classes, image_id)
-        return _Pair(image_id, found, bool(((label > 0) & (label < VOID)).any()))
+        return _Pair(image_id, found, bool(((label > 0) & (label < VOID)).any()), bool((label == VOID).any()))
     except InputError as error:
         return _Pair(image_id, problem=str(error))
 
@@ -87,7 +98,8 @@ def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> 
 class CropAugmentation:
     """Random scale, crop, mirroring and colour.
 
-    By OpenCV: torchvision's transforms take half as long again for the same, or more. What reaches over the image has the mean colour, labelled void.
+    By OpenCV: torchvision's transforms take half as long again for the same, or more. What reaches over the image has the
+    mean colour, labelled void.
 
     Attributes:
         crop: side of the square crop in pixels.

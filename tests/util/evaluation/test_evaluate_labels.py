@@ -44,3 +44,5 @@ def test_black_ground_truth_is_warned_about(data, capsys):
         write_label(data / "gt" / f"{image_id}.png", np.zeros((20, 30), np.uint8))
     assert evaluate_labels(data / "pred", data / "gt", ["a", "b"], CLASSES, workers=1).scores["images"] == 2
     assert "no pixel of a foreground class" in capsys.readouterr().err
+    assert check_pairs(["a", "b"], data / "images", data / "gt", 3, workers=1)[0] == ["a", "b"]
+    assert "no pixel of a foreground class in the 2 label maps, only 0" in capsys.readouterr().err
