@@ -18,7 +18,12 @@ import atexit, json, os, runpy, sys
 from pathlib import Path
 
 def note():
-    names = [Path(f"/proc/self/task/{thread}/comm").read_text().strip() for thread in os.listdir("/proc/self/task")]
+    names = []
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            names.append(Path(f"/proc/self/task/{thread}/comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):  # it ended after it was listed
+            pass
     Path(folder, os.environ["RANK"] + ".json").write_text(json.dumps(names))
 
 folder, sys.argv = sys.argv[1], sys.argv[2:]

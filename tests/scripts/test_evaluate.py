@@ -83,7 +83,7 @@ def test_network_alone_and_shared_out(network, monkeypatch, capsys):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     scores = {name: json.loads((network / name / "metrics.json").read_text()) for name in ("plain", "alone", "shared")}

@@ -146,7 +146,7 @@ def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
 
     def merge(method):
         script = [sys.executable, project / "main.py", *command(data, "--mode", "merge", "--method", method)]
-        return subprocess.run([*map(str, script)], capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run([*map(str, script)], capture_output=True, text=True, timeout=600).stdout
 
     assert "6 made" in merge("merge_customize") and "6 made" in merge("max_iou")
     before = results(data / "out" / "merge_customize")
@@ -337,7 +337,7 @@ def test_two_processes_give_the_bytes_of_one(data):
         [*map(str, asked), *map(str, command(data, "--mode", "all", out="two"))],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert two.returncode == 0, two.stderr
     one = run_script("main.py", *command(data, "--mode", "all", out="one"))

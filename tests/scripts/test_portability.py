@@ -67,7 +67,7 @@ def test_a_merge_with_two_workers_makes_the_same_label_maps(elsewhere, tmp_path)
     ]
     elsewhere("main.py", *arguments, "--out", tmp_path / "spawned", "--workers", 2)
     command = [sys.executable, ROOT / "main.py", *arguments, "--out", tmp_path / "alone", "--workers", "0"]
-    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=120)
+    subprocess.run(list(map(str, command)), check=True, capture_output=True, timeout=600)
     made = sorted((tmp_path / "spawned/max_iou_imp2").glob("*.png"))
     assert len(made) == 20
     assert all(path.read_bytes() == (tmp_path / "alone/max_iou_imp2" / path.name).read_bytes() for path in made)

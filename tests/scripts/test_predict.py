@@ -179,7 +179,7 @@ def test_processes_share_the_work(shots, predict):
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     alone, shared = (

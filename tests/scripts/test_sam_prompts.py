@@ -155,7 +155,7 @@ def test_two_processes_and_a_resumed_run_give_the_same_bytes(place, call, kind):
         *map(str, prompted(place, f"two_{kind}", kind)),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    two = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert two.returncode == 0, two.stderr
     assert masks_in(place, f"two_{kind}") == masks_in(place, f"one_{kind}") != {}
     (place / f"two_{kind}" / "b.json").unlink()  # as if the run had been killed before it
@@ -294,7 +294,7 @@ def test_a_hub_that_refuses_or_breaks_off(place, tmp_path, behaviour, message):
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DOWNLOAD_TIMEOUT": "5"}
     command = [sys.executable, str(ROOT / "generate_sam_masks.py"), *map(str, arguments(place, "out_hub", "sam2"))]
     command[command.index("--model") + 1] = "sam3" if behaviour == "refuses" else "sam2.1-tiny"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     hub.server.shutdown()
     assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr

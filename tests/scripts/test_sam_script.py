@@ -142,7 +142,7 @@ def options(folder: Path, out: str, *more: str) -> list[str]:
 
 def call(arguments: list[str]) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=600, env=environment)
 
 
 def write_pictures(folder: Path, count: int) -> None:

@@ -61,7 +61,7 @@ def demo(monkeypatch, tmp_path):
 
     def start(*arguments, page=""):
         monkeypatch.setattr(sys, "argv", [str(APP), *map(str, arguments)])
-        app = testing.AppTest.from_file(str(APP), default_timeout=60)
+        app = testing.AppTest.from_file(str(APP), default_timeout=600)
         app._page_hash = calc_hash(page) if page else ""
         app.run()
         assert not app.exception
@@ -649,7 +649,7 @@ def test_wrong_options_are_reported_on_the_page(demo, arguments, message):
 def test_options_are_checked_in_the_terminal(tmp_path, arguments, code, text):
     """Before the server shows a page."""
     command = [sys.executable, "-m", "streamlit", "run", APP, "--server.headless", "true", "--server.port", "0", "--"]
-    done = subprocess.run([*map(str, command), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*map(str, command), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == code and text in done.stdout + done.stderr
     assert "The demo is at" not in done.stdout and "Traceback" not in done.stderr
 

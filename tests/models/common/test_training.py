@@ -112,7 +112,7 @@ def test_two_processes_agree_on_interrupts_scores_and_weights_whatever_each_of_t
     script = tmp_path / "processes.py"
     script.write_text(_PROCESSES.format(root=str(ROOT)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first["end"] == second["end"] == "interrupted"
@@ -157,7 +157,7 @@ def test_torchrun_passes_an_interrupt_on_and_the_state_is_saved_with_loader_work
             assert run.poll() is None, (tmp_path / "log").read_text()[-3000:]
             time.sleep(0.2)
         run.terminate()
-        run.wait(120)
+        run.wait(600)
     finally:
         run.kill()
     text = (tmp_path / "log").read_text()

@@ -31,7 +31,7 @@ def end_of(code: str) -> subprocess.CompletedProcess:
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-c", start + code], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", start + code], capture_output=True, text=True, env=environment, timeout=600
     )
 
 
@@ -51,7 +51,7 @@ SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "run(main)" in path.
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_gives_an_example_and_grouped_options(script):
-    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and done.stderr == ""
     assert f"python {script}" in done.stdout
     groups = [done.stdout.find(f"\n{title}:") for title in ("output", "running")]
@@ -67,7 +67,7 @@ def test_help_imports_nothing_heavy(script):
         "print(sorted({'torch', 'matplotlib', 'scipy', 'skimage', 'timm'} & set(sys.modules)))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 

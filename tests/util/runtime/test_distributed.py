@@ -92,7 +92,7 @@ def _train(script: Path, out: Path, batch: int, norm: str, processes: int) -> li
     command = [sys.executable, str(script), str(out), str(batch), norm]
     if processes > 1:
         command[1:1] = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(f"{out}{rank}", weights_only=True) for rank in range(processes)]
 

@@ -42,7 +42,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 def another_process(folder):
     """The message to another process that wants the lock; empty when it gets it."""
     command = [sys.executable, "-c", TRY, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60).stderr
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600).stderr
 
 
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
