@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import math
 import os
 import shlex
@@ -259,6 +260,9 @@ def run(main: Callable[[], int | None]) -> None:
         interrupts.append(number)
         raise KeyboardInterrupt
 
+    # A terminal or a log in an older encoding (Windows' cp1252) cannot show every class name; that must not end a run.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Were torchrun killed, its processes could wait half an hour for each other.
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent("SIGKILL")

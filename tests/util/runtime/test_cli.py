@@ -27,11 +27,16 @@ run(main)
 """
 
 
-def end_of(code: str) -> subprocess.CompletedProcess:
+def end_of(code: str, **variables: str) -> subprocess.CompletedProcess:
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.run(
-        [sys.executable, "-c", start + code], capture_output=True, text=True, env=environment, timeout=600
+        [sys.executable, "-c", start + code],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        timeout=600,
     )
 
 
@@ -44,6 +49,12 @@ def test_an_interrupt_that_a_library_swallows_is_still_one(name):
 def test_what_is_unforeseen_keeps_its_traceback():
     done = end_of("from util.runtime.cli import run\ndef main():\n    raise RecursionError('why')\nrun(main)\n")
     assert done.returncode == 3 and "RecursionError: why" in done.stderr
+
+
+def test_output_in_an_encoding_without_a_letter_shows_the_letters_number():
+    code = "from util.runtime.cli import run\ndef main():\n    print('H\\xfcndin', '\\u72ac')\nrun(main)\n"
+    done = end_of(code, PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stdout.split()[1]) == (0, "\\u72ac"), done.stderr
 
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "run(main)" in path.read_text())
