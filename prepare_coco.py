@@ -16,9 +16,8 @@ pycocotools. Re-run the command to resume; up-to-date results are reused.
 """
 
 from argparse import Namespace
-from pathlib import Path
 
-from util.runtime.cli import INPUT, Parser, run
+from util.runtime.cli import Parser, run
 
 
 def main() -> int:
@@ -30,17 +29,8 @@ def main() -> int:
 
 def parse_args() -> Namespace:
     parser = Parser(__doc__)
-    source = parser.group(INPUT)
-    source.add_argument("--archives", type=Path, metavar="DIR", help="folder of the archives (default: OUT/archives)")
-    source.add_argument("--download", action="store_true", help="download the archives that are missing, 20.4 GB")
-    source.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="folder of the archives, tried before the known ones",
-    )
-    source.add_argument("--partial", action="store_true", help="take archives with fewer files than the published ones")
+    size = {"help": "download the archives that are missing, 20.4 GB"}
+    parser.add_common("archives", "download", "mirror", "partial", download=size)
     parser.add_common("out", "workers", "overwrite", required=("out",))
     return parser.parse_args()
 

@@ -14,7 +14,7 @@ Archives that are there already, or the folders that they unpack to, are used wi
 command to resume; up-to-date results are reused.
 """
 
-from pathlib import Path
+from argparse import Namespace
 
 from util.runtime.cli import INPUT, Parser, run
 
@@ -26,20 +26,11 @@ def main() -> int:
     return voc_layout.run(args)
 
 
-def parse_args():
+def parse_args() -> Namespace:
     parser = Parser(__doc__)
-    source = parser.group(INPUT)
-    source.add_argument("--archives", type=Path, metavar="DIR", help="folder of the archives (default: OUT/archives)")
-    source.add_argument("--download", action="store_true", help="download the archives that are missing, 3.4 GB")
-    source.add_argument(
-        "--mirror",
-        action="append",
-        default=[],
-        metavar="URL",
-        help="folder of the archives, tried before the known ones",
-    )
-    source.add_argument("--no-sbd", action="store_true", help="VOC alone: no trainaug list")
-    source.add_argument("--partial", action="store_true", help="take archives with fewer files than the published ones")
+    size = {"help": "download the archives that are missing, 3.4 GB"}
+    parser.add_common("archives", "download", "mirror", "partial", download=size)
+    parser.group(INPUT).add_argument("--no-sbd", action="store_true", help="VOC alone: no list trainaug")
     parser.add_common("out", "workers", "overwrite", required=("out",))
     return parser.parse_args()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.options import Settings
 from pipeline.plan import Argument
 from pipeline.steps import Command
-from util.data.voc_archives import SBD, VOC, place_of
+from util.data.voc_archives import SBD, VOC
 from util.runtime.download import cache_folder
 from util.runtime.errors import InputError
 
@@ -51,7 +51,7 @@ def prepare_voc(settings: Settings) -> Command:
 def needs_of(settings: Settings) -> list[Need]:
     """What is not there yet."""
     root, folder = settings.voc or Path(), archives_folder(settings)
-    found = [Need(part.what, part.size, folder / part.file) for part in (VOC, SBD) if place_of(part, folder) is None]
+    found = [Need(part.what, part.size, folder / part.file) for part in (VOC, SBD) if part.place(folder) is None]
     if settings.masks is None and settings.sam_checkpoint is None:
         model = settings.sam_model or "vit_h"
         name, size = SAM_FILES.get(model) or (model, _hub_bytes(model))

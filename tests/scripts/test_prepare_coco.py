@@ -206,7 +206,7 @@ def test_downloads_what_is_missing_and_refuses_other_files(prepare, archives, tm
         for name, archive in zip(("ANNOTATIONS", "VAL", "TRAIN"), stand_ins := tuple(own(wrong)), strict=True):
             for module in (coco_archives, coco_layout):
                 monkeypatch.setattr(module, name, archive)
-        monkeypatch.setattr(coco_archives, "ARCHIVES", stand_ins)
+        monkeypatch.setattr(coco_layout, "ARCHIVES", stand_ins)
         done = prepare("--partial", "--download", "--mirror", (tmp_path / "empty").as_uri(), source=tmp_path / "fresh")
         assert done.returncode == (2 if wrong else 0), done.stderr
         assert (tmp_path / "fresh/val2014.zip").exists() is (wrong is None)

@@ -5,38 +5,16 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from util.runtime.download import download_from
+from util.data.archives import Archive
 from util.runtime.errors import InputError
-from util.runtime.files import make_folder, read_bytes
+from util.runtime.files import read_bytes
 
 SPLITS = ("train", "val")
 MAX_JSON = 1 << 30  # bytes; instances_train2014.json has a third of it
 MAX_IMAGE = 1 << 26
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A published ZIP file.
-
-    Attributes:
-        what: it is, for messages.
-        file: its name.
-        folder: that it unpacks to.
-        size: in bytes.
-        md5: its MD5 sum, hexadecimal.
-        folders: addresses of folders that hold it, in the order in which they are tried.
-    """
-
-    what: str
-    file: str
-    folder: str
-    size: int
-    md5: str
-    folders: tuple[str, ...]
 
 
 _IMAGES = ("http://images.cocodataset.org/zips", "https://s3.amazonaws.com/images.cocodataset.org/zips")
@@ -54,45 +32,6 @@ ANNOTATIONS = Archive(
     _TEXTS,
 )
 ARCHIVES = (ANNOTATIONS, VAL, TRAIN)
-
-
-def place_of(archive: Archive, folder: Path) -> Path | None:
-    """The archive in a folder, or the folder that it unpacks to; None if neither is there."""
-    return next((folder / name for name in (archive.file, archive.folder) if (folder / name).exists()), None)
-
-
-def fetch(folder: Path, mirrors: Sequence[str] = ()) -> None:
-    """Download what is not in ``folder`` yet; an interrupted download is resumed.
-
-    Args:
-        mirrors: addresses of folders with the archives' files, tried before the published ones.
-
-    Raises:
-        InputError: if no server gives an archive, naming what each of them said.
-    """
-    make_folder(folder)
-    for archive in ARCHIVES:
-        if place_of(archive, folder) is None:
-            tried = [f"{mirror.rstrip('/')}/{archive.file}" for mirror in (*mirrors, *archive.folders)]
-            download_from(tried, archive.md5, folder)
-
-
-def find(folder: Path) -> dict[Archive, Path]:
-    """The archives, or the folders that they unpack to.
-
-    Raises:
-        InputError: saying what to download where, if one is missing.
-    """
-    found = {archive: place for archive in ARCHIVES if (place := place_of(archive, folder)) is not None}
-    missing = [archive for archive in ARCHIVES if archive not in found]
-    if missing:
-        lines = [
-            f"  {archive.what}: download {archive.folders[0]}/{archive.file}\n    to {folder / archive.file} "
-            f"({archive.size:,} bytes, MD5 {archive.md5}; a copy from elsewhere with this sum will do)"
-            for archive in missing
-        ]
-        raise InputError(f"{folder}: {len(missing)} archive(s) are missing; give --download, or\n" + "\n".join(lines))
-    return found
 
 
 class Members:
@@ -113,7 +52,7 @@ class Members:
                 self._zip = zipfile.ZipFile(self.place)
                 self._names = {info.filename.rpartition("/")[2]: info for info in self._zip.infolist()}
             except (zipfile.BadZipFile, OSError, ValueError) as error:
-                raise self._damaged(error) from None
+                raise self.archive.damaged(self.place, error) from None
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -143,7 +82,7 @@ class Members:
         try:
             return self._zip.read(info)
         except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-            raise self._damaged(error) from None
+            raise self.archive.damaged(self.place, error) from None
 
     def names(self) -> Iterator[str]:
         """File names without their folder."""
@@ -153,12 +92,6 @@ class Members:
         if name not in self._names:
             raise InputError(f"{self.place}: {name} is not in it; download {self.archive.file} again")
         return self._names[name]
-
-    def _damaged(self, error: Exception) -> InputError:
-        return InputError(
-            f"{self.place}: cut short or damaged ({error}); it has {self.place.stat().st_size:,} bytes, the published file "
-            f"{self.archive.size:,}: delete it, and download it again with --download"
-        )
 
 
 def read_instances(members: Members, split: str) -> object:

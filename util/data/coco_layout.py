@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
+from util.data.archives import check_counts, fetch, find
 from util.data.classes import CLASS_FILE
 from util.data.coco import CocoImage, CocoInstances, label_of, parse_instances, tags_of
-from util.data.coco_archives import (
-    ANNOTATIONS,
-    MAX_IMAGE,
-    SPLITS,
-    TRAIN,
-    VAL,
-    Members,
-    fetch,
-    find,
-    read_instances,
-)
+from util.data.coco_archives import ANNOTATIONS, ARCHIVES, MAX_IMAGE, SPLITS, TRAIN, VAL, Members, read_instances
 from util.data.image_labels import Tags, write_image_labels
 from util.data.labels import encode_label
 from util.data.voc import ClassTable
 from util.evaluation.label_check import check_labels, report_text
+from util.runtime.cli import print_next
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, write_bytes, write_json
 from util.runtime.ledger import Stage, describe_files
@@ -40,8 +31,8 @@ def run(args: Namespace) -> int:
     """Prepare ``args.out`` as prepare_coco.py's options say; the exit code."""
     folder = args.archives or args.out / "archives"
     if args.download:
-        fetch(folder, args.mirror)
-    places = find(folder)
+        fetch(ARCHIVES, folder, args.mirror)
+    places = dict(zip(ARCHIVES, find(ARCHIVES, folder), strict=True))
     made_from = {archive.file: str(place) for archive, place in places.items()}
     lists: dict[str, list[str]] = {}
     tags: dict[str, Tags] = {}
@@ -59,6 +50,7 @@ def run(args: Namespace) -> int:
         write_texts(args.out, lists, tags, classes)
         code = max(stage.finish(), check(args, lists, tags, classes))
     print(f"{args.out}: {'ready' if code == 0 else 'something is wrong, see above'}")
+    print_next("quickstart.py", "--voc", args.out)
     return code
 
 
@@ -137,15 +129,6 @@ def check(args: Namespace, lists: dict[str, list[str]], tags: dict[str, Tags], c
     report = check_labels(args.out / LABELS, ids, classes, args.out / IMAGES, tags, workers=args.workers)
     write_json(args.out / "check.json", {"counts": {**counts, "trainaug": len(lists["trainaug"])}, "labels": report})
     print(report_text(report))
-    wrong = {name: count for name, count in counts.items() if count != COUNTS[name]}
-    for name, count in counts.items():
-        print(f"{name:<20}{count:>8,}" + (f"   the published data has {COUNTS[name]:,}" if name in wrong else ""))
+    code = check_counts(counts, COUNTS, args.partial)
     print(f"{'trainaug':<20}{len(lists['trainaug']):>8,}   training images that show a class")
-    if wrong and not args.partial:
-        print(
-            "the counts differ from the published data: an archive may be incomplete, download it again, "
-            "or give --partial if that is what you want",
-            file=sys.stderr,
-        )
-        return 1
-    return 1 if report["errors"] else 0
+    return max(code, 1 if report["errors"] else 0)

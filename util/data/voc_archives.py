@@ -9,49 +9,31 @@ from __future__ import annotations
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from util.runtime.download import download_from
-from util.runtime.errors import InputError
-from util.runtime.files import is_hidden, make_folder, read_bytes
+from util.data.archives import Archive
+from util.runtime.files import is_hidden, read_bytes
 from util.runtime.progress import Progress
 
 MAX_MEMBER = 1 << 26  # bytes; nothing that is wanted comes near
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A published archive.
+class TarArchive(Archive):
+    """A published tar file.
 
     Attributes:
-        what: it is, for messages.
-        file: its name.
-        folder: that it unpacks to.
-        size: in bytes.
-        md5: its MD5 sum, hexadecimal.
-        folders: addresses of folders that hold it, in the order in which they are tried.
         pattern: matches the names of the members that are wanted.
     """
 
-    what: str
-    file: str
-    folder: str
-    size: int
-    md5: str
-    folders: tuple[str, ...]
-    pattern: re.Pattern[str]
-
-    @property
-    def address(self) -> str:
-        """The first address."""
-        return f"{self.folders[0]}/{self.file}"
+    pattern: re.Pattern[str] = field(kw_only=True)
 
 
-VOC = Archive(
+VOC = TarArchive(
     "PASCAL VOC 2012, training and validation data",
     "VOCtrainval_11-May-2012.tar",
     "VOCdevkit/VOC2012",
@@ -62,12 +44,12 @@ VOC = Archive(
         "https://d2l-data.s3-accelerate.amazonaws.com",
         "http://host.robots.ox.ac.uk/pascal/VOC/voc2012",
     ),
-    re.compile(
+    pattern=re.compile(
         r"(?:^|.*/)(JPEGImages/[^/]+\.jpg|Annotations/[^/]+\.xml|SegmentationClass/[^/]+\.png"
         r"|ImageSets/Segmentation/(?:train|val|trainval)\.txt)$"
     ),
 )
-SBD = Archive(
+SBD = TarArchive(
     "SBD, the semantic boundaries data set",
     "benchmark.tgz",
     "benchmark_RELEASE",
@@ -77,7 +59,8 @@ SBD = Archive(
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours",
         "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours",
     ),
-    re.compile(r"(?:^|.*/)(?:cls/([^/]+)\.mat|(train|val)\.txt)$"),
+    hint="without it, and without the list trainaug: --no-sbd",
+    pattern=re.compile(r"(?:^|.*/)(?:cls/([^/]+)\.mat|(train|val)\.txt)$"),
 )
 
 
@@ -96,49 +79,7 @@ class Member:
     read: Callable[[], bytes]
 
 
-def place_of(archive: Archive, folder: Path) -> Path | None:
-    """The archive in a folder, or the folder that it unpacks to; None if neither is there."""
-    return next((folder / name for name in (archive.file, archive.folder) if (folder / name).exists()), None)
-
-
-def fetch(archives: Sequence[Archive], folder: Path, mirrors: Sequence[str] = ()) -> None:
-    """Download what is not in ``folder`` yet; an interrupted download is resumed.
-
-    Args:
-        mirrors: addresses of folders with the archives' files, tried before the published ones.
-
-    Raises:
-        InputError: if no server gives an archive, naming what each of them said.
-    """
-    make_folder(folder)
-    for archive in archives:
-        if place_of(archive, folder) is None:
-            tried = [f"{mirror.rstrip('/')}/{archive.file}" for mirror in (*mirrors, *archive.folders)]
-            download_from(tried, archive.md5, folder)
-
-
-def find(archives: Sequence[Archive], folder: Path) -> list[Path]:
-    """The archives, or the folders that they unpack to.
-
-    Raises:
-        InputError: saying what to download where, if one is missing.
-    """
-    found = {archive: place_of(archive, folder) for archive in archives}
-    missing = [archive for archive, place in found.items() if place is None]
-    if missing:
-        lines = [
-            f"  {archive.what}: download {archive.address}\n    to {folder / archive.file} ({archive.size:,} bytes, MD5 "
-            f"{archive.md5}; a copy from elsewhere with this sum will do)"
-            for archive in missing
-        ]
-        hint = "\nWithout SBD (no trainaug list): --no-sbd" if SBD in missing else ""
-        raise InputError(
-            f"{folder}: {len(missing)} archive(s) are missing; give --download, or\n" + "\n".join(lines) + hint
-        )
-    return [place for place in found.values() if place is not None]
-
-
-def members(path: Path, archive: Archive) -> Iterator[Member]:
+def members(path: Path, archive: TarArchive) -> Iterator[Member]:
     """The wanted files of an archive, or of a folder that it was unpacked to.
 
     Nothing is written under the names that the archive holds.
@@ -168,18 +109,15 @@ def members(path: Path, archive: Archive) -> Iterator[Member]:
             bar.update(file.tell() - bar.n)
 
 
-def _read(path: Path, archive: Archive, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _read(path: Path, archive: TarArchive, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     with _whole(path, archive):
         content = tar.extractfile(member)
         return content.read() if content else b""
 
 
 @contextmanager
-def _whole(path: Path, archive: Archive) -> Iterator[None]:
+def _whole(path: Path, archive: TarArchive) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise InputError(
-            f"{path}: cut short or damaged ({error}); it has {path.stat().st_size:,} bytes, the published file "
-            f"{archive.size:,}: delete it, and download it again with --download or from {archive.address}"
-        ) from None
+        raise archive.damaged(path, error) from None

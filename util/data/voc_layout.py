@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from pathlib import Path
 
+from util.data.archives import check_counts, fetch, find
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.labels import encode_label
 from util.data.sbd import decode_sbd
 from util.data.voc import load_classes
-from util.data.voc_archives import SBD, VOC, fetch, find, members
+from util.data.voc_archives import SBD, VOC, members
 from util.evaluation.label_check import check_labels, report_text
-from util.runtime.cli import quoted
+from util.runtime.cli import print_next
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import check_id, write_bytes, write_json
 from util.runtime.ledger import Stage
@@ -42,8 +42,8 @@ def run(args: Namespace) -> int:
         ids = sorted({image_id for part in lists.values() for image_id in part})
         write_tags(args.out, ids)
         code = max(stage.finish(), check(args.out, lists, ids, args.workers, args.partial))
-    print(f"{args.out}: {'ready' if code == 0 else 'something is wrong, see above'}; next:")
-    print(f"python {quoted(['quickstart.py', '--voc', args.out])}")
+    print(f"{args.out}: {'ready' if code == 0 else 'something is wrong, see above'}")
+    print_next("quickstart.py", "--voc", args.out)
     return code
 
 
@@ -148,14 +148,4 @@ def check(out: Path, lists: dict[str, list[str]], ids: list[str], workers: int, 
     report = check_labels(out / "SegmentationClassAug", ids, classes, out / "JPEGImages", tags, workers=workers)
     write_json(out / "check.json", {"counts": counts, "labels": report})
     print(report_text(report))
-    wrong = {name: count for name, count in counts.items() if count != expected[name]}
-    for name, count in counts.items():
-        print(f"{name:<20}{count:>8,}" + (f"   the published data has {expected[name]:,}" if name in wrong else ""))
-    if wrong and not is_partial:
-        print(
-            "the counts differ from the published data: an archive may be incomplete, download it again, "
-            "or give --partial if that is what you want",
-            file=sys.stderr,
-        )
-        return 1
-    return 1 if report["errors"] else 0
+    return max(check_counts(counts, expected, is_partial), 1 if report["errors"] else 0)

@@ -89,6 +89,14 @@ COMMON = {
     "gt": Option(INPUT, "folder of ground-truth label maps, <id>.png", _FOLDER),
     "list": Option(INPUT, "id list, one image id per line", _FILE),
     "image-labels": Option(INPUT, "image-level labels: cls_labels.npy, a CSV, or VOC's Annotations", _FILE),
+    "archives": Option(INPUT, "folder of the archives (default: OUT/archives)", _FOLDER),
+    "download": Option(INPUT, "download the archives that are missing", {"action": "store_true"}),
+    "mirror": Option(
+        INPUT,
+        "folder of the archives, tried before the known ones",
+        {"action": "append", "default": [], "metavar": "URL"},
+    ),
+    "partial": Option(INPUT, "take archives with fewer files than the published ones", {"action": "store_true"}),
     "checkpoint": Option(INPUT, "trained network", _FILE),
     "num-classes": Option(
         CLASSES, "number of classes, background included (default: 21)", {"type": int, "metavar": "N"}

@@ -12,6 +12,7 @@ import pytest
 from scripts.test_prepare_voc import sbd_files, voc_files, write_archive
 
 from util.data import voc_archives, voc_layout
+from util.data.archives import fetch as fetch_archives
 from util.data.ids import read_id_list
 from util.runtime import download
 from util.runtime.errors import InputError
@@ -73,7 +74,7 @@ def server(tmp_path, monkeypatch):
 
 
 def fetch(server, folder, *manners):
-    voc_archives.fetch([voc_archives.VOC], folder, [f"{server.url}/{manner}/" for manner in manners])
+    fetch_archives([voc_archives.VOC], folder, [f"{server.url}/{manner}/" for manner in manners])
     assert (folder / voc_archives.VOC.file).read_bytes() == server.files[voc_archives.VOC.file]
     assert [path.name for path in folder.iterdir()] == [voc_archives.VOC.file], "nothing is left beside it"
 
@@ -119,7 +120,7 @@ def test_where_no_mirror_has_it_each_is_named_and_nothing_is_kept(server, tmp_pa
 def test_an_archive_that_is_there_is_used_and_named_if_it_is_damaged(server, tmp_path):
     (tmp_path / "archives").mkdir()
     (tmp_path / "archives" / voc_archives.VOC.file).write_bytes(b"cut short")
-    voc_archives.fetch([voc_archives.VOC], tmp_path / "archives", [f"{server.url}/good"])
+    fetch_archives([voc_archives.VOC], tmp_path / "archives", [f"{server.url}/good"])
     assert server.asked == []
     with pytest.raises(InputError, match="cut short or damaged.*--download"):
         list(voc_archives.members(tmp_path / "archives" / voc_archives.VOC.file, voc_archives.VOC))
@@ -132,4 +133,4 @@ def test_from_an_empty_disk_to_the_layout(server, tmp_path, capsys):
     assert voc_layout.run(Namespace(**options, **more)) == 0
     assert len(read_id_list(out / "ImageSets/Segmentation/trainaug.txt")) == 4
     assert sorted(path.name for path in (out / "archives").iterdir()) == sorted(server.files)
-    assert capsys.readouterr().out.splitlines()[-1] == f"python quickstart.py --voc '{out}'"
+    assert capsys.readouterr().out.splitlines()[-1] == f"next: python quickstart.py --voc '{out}'"
