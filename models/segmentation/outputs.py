@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from models.segmentation.options import Prediction
 from util.data.annotations import coco_annotations, coco_categories, labelme_content
 from util.data.labels import read_label, write_label
 from util.data.voc import VOID, ClassTable
-from util.runtime.files import atomic_write, write_bytes
+from util.runtime.files import atomic_write, relative_name, write_bytes
 from util.runtime.progress import Progress
 from util.vis import overlay, save_image
 
@@ -57,7 +56,7 @@ def write_outputs(
         save_image(files[-1], overlay(image, found.label, classes.palette))
     if "labelme" in how.formats:
         files.append(out / "labelme" / f"{image_id}.json")
-        relative = Path(os.path.relpath(source, files[-1].parent)).as_posix()
+        relative = relative_name(source, files[-1].parent)
         _write_json(files[-1], labelme_content(found.label, classes, relative))
     if how.confidence:
         files.append(out / "confidence" / f"{image_id}.png")
@@ -91,7 +90,7 @@ def write_coco(
     annotations: list[dict] = []
     for number, image_id in enumerate(Progress(entries, desc=path.name, unit="image"), 1):
         label = read_label(out / "labels" / f"{image_id}.png")
-        name = Path(os.path.relpath(files[image_id], out)).as_posix()
+        name = relative_name(files[image_id], out)
         images.append({"id": number, "file_name": name, "height": label.shape[0], "width": label.shape[1]})
         annotations += coco_annotations(label, number, len(annotations) + 1)
     void = any(annotation["category_id"] == VOID for annotation in annotations)

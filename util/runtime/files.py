@@ -167,6 +167,14 @@ def make_folder(path: str | os.PathLike) -> Path:
     return path
 
 
+def relative_name(path: str | os.PathLike, folder: str | os.PathLike) -> str:
+    """How a file in ``folder`` refers to ``path``, with forward slashes; its whole path from another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(os.path.abspath(path)).as_posix()
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is one that systems leave among data: ``._x.png``, ``.DS_Store``, ``Thumbs.db``, ..."""
     return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from util.runtime.errors import InputError, disk_error
-from util.runtime.files import digest, file_digest, make_folder, read_bytes, write_bytes
+from util.runtime.files import digest, file_digest, make_folder, read_bytes, relative_name, write_bytes
 from util.runtime.locking import Lock, lock_folder
 from util.runtime.provenance import Code, code_digest, write_run_json
 
@@ -149,7 +149,7 @@ class Stage:
 
 def describe_files(paths: Iterable[str | os.PathLike], out: Path) -> dict[str, str]:
     """Relative name -> digest of files just written."""
-    return {Path(os.path.relpath(path, out)).as_posix(): file_digest(path) for path in paths}
+    return {relative_name(path, out): file_digest(path) for path in paths}
 
 
 def entry_is_current(entry: dict | None, key: str, out: Path) -> bool:

@@ -112,5 +112,5 @@ def load_segmenter(
 
 def shown_name(path: Path) -> str:
     """A path as short as it can be: relative to the current folder, or its last parts."""
-    relative = os.path.relpath(path)
-    return "/".join(path.parts[-3:]) if relative.startswith("..") else relative
+    whole = Path(os.path.abspath(path))
+    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else "/".join(path.parts[-3:])

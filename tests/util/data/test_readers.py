@@ -1,3 +1,4 @@
+import ntpath
 import os
 
 import numpy as np
@@ -10,7 +11,7 @@ from util.data.images import read_image
 from util.data.labels import read_label, write_label
 from util.data.voc import load_classes, palette
 from util.runtime.errors import InputError
-from util.runtime.files import atomic_write, check_id
+from util.runtime.files import atomic_write, check_id, relative_name
 
 
 def test_id_lists(tmp_path):
@@ -90,3 +91,10 @@ def test_image_level_labels_in_every_format(tmp_path):
     (tmp_path / "tags.csv").write_text("a,unicorn\n")
     with pytest.raises(InputError, match="line 1.*unicorn"):
         read_image_labels(tmp_path / "tags.csv", classes)
+
+
+def test_images_and_results_on_different_drives_of_windows(monkeypatch, tmp_path):
+    assert relative_name(tmp_path / "images" / "a.jpg", tmp_path / "out") == "../images/a.jpg"
+    monkeypatch.setattr(os.path, "relpath", ntpath.relpath)
+    monkeypatch.setattr(os.path, "abspath", ntpath.normpath)
+    assert relative_name("D:/images/a.jpg", "C:/out").replace("\\", "/") == "D:/images/a.jpg"
