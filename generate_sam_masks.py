@@ -32,6 +32,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from models.sam.options import PACKAGE_MODELS, CamPromptOptions, Options, read_prompt
+from util.data.masks import LEAST_SCORE
 from util.runtime.cli import NETWORK, Parser, real, run, whole
 
 
@@ -72,7 +73,11 @@ def add_prompt_options(parser: Parser) -> None:
     group.add_argument("--cam-path", type=Path, metavar="DIR", help="soft CAMs, <id>.npy, for --prompt cam")
     group.add_argument("--synonyms", type=Path, metavar="FILE", help='phrases per class: {"person": ["person", "man"]}')
     group.add_argument(
-        "--score-thresh", type=real(0, 1), default=0.3, metavar="X", help="tags: keep masks with a higher score"
+        "--score-thresh",
+        type=real(0, 1),
+        default=LEAST_SCORE,
+        metavar="X",
+        help="tags: keep masks with a higher score; main.py --method prompted has the same default, --param score=X",
     )
     add_fields(group, CamPromptOptions())
 

@@ -3,7 +3,8 @@
     python benchmarks/simulate_prompts.py --masks sam_masks --cams runs/cams/cams --list train.txt \\
         --image-labels cls_labels.npy --out runs/prompted
 
-For every peak of a class's soft CAM, the mask that holds it with the highest predicted IoU becomes a mask of that class.
+For every peak of a class's soft CAM, the mask that holds it with the highest predicted IoU becomes a mask of that class. The
+other masks stay without one, so that `main.py --mode compare` shows all strategies on the same files.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ from util.runtime.cli import Parser
 
 
 def prompted(masks: Masks, cam: dict[int, np.ndarray], names: tuple[str, ...]) -> Masks:
-    """The masks that the peaks ask for, each once, with the class of the first peak that did."""
+    """The same masks; those that a peak asks for have the class of the first peak that did."""
     asked: dict[int, int] = {}
     for value, values in cam.items():
         for x, y in class_peaks(values, CamPromptOptions()):
             holding = [k for k in range(len(masks)) if masks.dense(k)[y, x]]
             if holding:
                 asked.setdefault(max(holding, key=lambda k: masks.predicted_iou[k]), value)
-    extra = tuple({"category": names[value], "score": float(masks.predicted_iou[k])} for k, value in asked.items())
-    return replace(masks.select(np.array(list(asked), int)), extra=extra)
+    named = {
+        k: {"category": names[value], "score": float(masks.predicted_iou[k]), "prompt": "cam"}
+        for k, value in asked.items()
+    }
+    return replace(masks, extra=tuple(named.get(k, {}) for k in range(len(masks))))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
+from util.data.masks import LEAST_SCORE
 from util.data.voc import load_classes
 from util.runtime import distributed
 from util.runtime.distributed import Dist
@@ -125,6 +126,10 @@ def prompt_source(
         with dist.main_first():
             net, processor = text.load_text_network(args.model, dist.device)
             identity = families.identity(args.model)
+        if args.score_thresh < LEAST_SCORE and dist.is_main:
+            print(
+                f"note: to count masks with scores up to {LEAST_SCORE}, merge with --param score={args.score_thresh:g}"
+            )
         ask = text.TextGenerator(net, processor, synonyms, args.score_thresh, precision)
         return sources.Words(ask, tags), [identity, synonyms, args.score_thresh]
     if kind == "grid":

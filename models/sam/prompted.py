@@ -37,8 +37,8 @@ class PromptedGenerator(MaskGenerator):
             prompts: of each image; an image without prompts has no masks.
 
         Yields:
-            one `Masks` per image, in the order of the prompts; ``extra`` has ``category``, ``score`` (the predicted IoU),
-            ``point_coords`` and ``crop_box``.
+            one `Masks` per image, in the order of the prompts; ``extra`` has ``category``, ``prompt``, ``score`` (the predicted
+            IoU), ``point_coords`` and ``crop_box``.
         """
         for image, asked in zip(images, prompts, strict=True):
             yield self._answer_image(image, asked)
@@ -106,8 +106,8 @@ class PromptedGenerator(MaskGenerator):
         for prompt, score in zip(asked, found.predicted_iou.tolist(), strict=True):
             about: dict[str, Any] = {"score": score, "point_coords": prompt.points.tolist()}
             about["crop_box"] = [0, 0, size[1], size[0]]
-            if prompt.category is not None:
-                about["category"] = prompt.category
+            named = {"category": prompt.category, "prompt": prompt.kind}
+            about |= {key: name for key, name in named.items() if name is not None}
             extra.append(about)
         return replace(
             masks,

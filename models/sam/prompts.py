@@ -33,12 +33,14 @@ class Prompt:
         points: float64 Nx2, x and y in pixels of the image.
         labels: int64 N, 1 inside the object, 0 outside.
         box: x0, y0, x1, y1 in pixels of the image, or None.
+        kind: what asks, of `models.sam.options.PROMPTS`, or None.
     """
 
     category: str | None = None
     points: np.ndarray = field(default_factory=lambda: NO_POINTS)
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     box: tuple[float, float, float, float] | None = None
+    kind: str | None = None
 
 
 def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: CamPromptOptions) -> list[Prompt]:
@@ -60,10 +62,10 @@ def cam_prompts(cam: Mapping[int, np.ndarray], names: tuple[str, ...], options: 
         for peak in peaks[value]:
             points = np.concatenate([peak[None], outside])
             labels = np.array([1] + [0] * len(outside))
-            prompts.append(Prompt(names[value], points.astype(np.float64), labels))
+            prompts.append(Prompt(names[value], points.astype(np.float64), labels, kind="cam"))
         box = _largest_box(values >= options.box_value)
         if box is not None:
-            prompts.append(Prompt(names[value], box=box))
+            prompts.append(Prompt(names[value], box=box, kind="cam"))
     return prompts
 
 
@@ -140,6 +142,7 @@ def _as_prompt(rows: list[dict], key: str) -> Prompt:
     category = rows[0].get("category")
     if key == "box":
         x0, y0, x1, y1 = map(float, rows[0]["box"])
-        return Prompt(category, box=(x0, y0, x1, y1))
+        return Prompt(category, box=(x0, y0, x1, y1), kind="boxes")
     points = np.array([row["point"] for row in rows], np.float64)
-    return Prompt(category, points, np.array([row.get("label", 1) for row in rows], np.int64))
+    labels = np.array([row.get("label", 1) for row in rows], np.int64)
+    return Prompt(category, points, labels, kind="points")

@@ -15,7 +15,7 @@ from torch import nn
 
 from models.common.precision import DTYPES
 from models.sam.families import MODELS, TEXT_TYPES, hub_errors, model_source, model_type
-from util.data.masks import Masks
+from util.data.masks import LEAST_SCORE, Masks
 from util.runtime.errors import InputError
 
 
@@ -37,7 +37,7 @@ class TextGenerator:
         net: Any,
         processor: Any,
         synonyms: Mapping[str, Sequence[str]] | None = None,
-        threshold: float = 0.3,
+        threshold: float = LEAST_SCORE,
         precision: str = "fp32",
     ):
         self.net, self.processor, self.synonyms = net, processor, dict(synonyms or {})
@@ -54,14 +54,15 @@ class TextGenerator:
             categories: names of the classes that each image shows; none: no masks.
 
         Yields:
-            one `Masks` per image; ``extra`` has ``category`` and ``score``, which is the predicted IoU's place as well.
+            one `Masks` per image; ``extra`` has ``category``, ``prompt``, and ``score``, which is the predicted IoU as
+            well.
         """
         for image, names in zip(images, categories, strict=True):
             size = (image.shape[0], image.shape[1])
             found = self._answer_image(image, names, size) if names else []
             dense = [mask for mask, _, _ in found]
             scores = [score for _, _, score in found]
-            extra = [{"category": name, "score": score} for _, name, score in found]
+            extra = [{"category": name, "prompt": "tags", "score": score} for _, name, score in found]
             yield Masks.from_dense(np.stack(dense) if dense else np.zeros((0, *size), bool), scores, None, extra)
 
     def _answer_image(

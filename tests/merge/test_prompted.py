@@ -1,23 +1,28 @@
 """Class-aware masks to labels: one case for each rule, worked out by hand."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from merge import STRATEGIES
+from merge.parameters import parameters_of
 from merge.prompted import merge
+from models.sam.text import TextGenerator
 from util.data.mask_files import read_masks, write_masks
-from util.data.masks import Masks
+from util.data.masks import LEAST_SCORE, Masks
 from util.runtime.errors import InputError
 
 NAMES = ("background", "cat", "dog", "person")
 
 
 def masks_of(*answers, size=(6, 8)):
-    """Masks from ``(rows, columns, category, score)``."""
+    """Masks from ``(rows, columns, category, score)``, perhaps with the kind of their prompt."""
     dense = np.zeros((len(answers), *size), bool)
     for mask, (rows, columns, *_) in zip(dense, answers):
         mask[rows, columns] = True
-    extra = [{"category": category, "score": score} if category else {} for *_, category, score in answers]
+    keys = ("category", "score", "prompt")
+    extra = [dict(zip(keys, about)) if about[0] else {} for _, _, *about in answers]
     return Masks.from_dense(dense, extra=extra).with_classes(NAMES)
 
 
@@ -53,6 +58,21 @@ def test_two_classes_alike_in_size_and_score_leave_void():
     assert (merge(EMPTY, masks)[:, 0] == [1, 1, 255, 255, 2, 2]).all()
 
 
+def test_a_mask_that_a_cam_asked_for_must_fit_the_label():
+    label = np.zeros((6, 8), np.uint8)
+    label[0] = label[5] = 1
+
+    def painted(kind, category="cat", rows=5, **parameters):
+        mask = masks_of((slice(0, rows), ALL, category, 0.9, kind))
+        return bool((merge(label, mask, **parameters)[:rows] == NAMES.index(category)).all())
+
+    assert not painted("cam")  # 8 of the mask's 40 pixels are the cat's, and 8 of the cat's 16 are in the mask
+    assert painted("tags") and painted("boxes")  # who asked knew
+    assert painted("cam", rows=3)  # 8 of 24
+    assert painted("cam", coverage=0.5) and painted("cam", agreement=0.2) and painted("cam", agreement=0)
+    assert painted("cam", "dog")  # the label has no dog, and says nothing of it
+
+
 def test_masks_of_one_class_are_united():
     masks = masks_of((slice(0, 4), ALL, "cat", 0.9), (slice(2, 6), ALL, "cat", 0.6))
     assert (merge(EMPTY, masks) == 1).all()
@@ -72,11 +92,18 @@ def test_other_strategies_ignore_categories(name):
     assert (STRATEGIES[name](label, masks) == STRATEGIES[name](label, plain)).all()
 
 
+def test_what_the_text_stage_writes_counts():
+    assert parameters_of(merge)["score"] == LEAST_SCORE
+    assert inspect.signature(TextGenerator).parameters["threshold"].default == LEAST_SCORE
+    masks = masks_of((slice(0, 2), ALL, "cat", LEAST_SCORE), (slice(2, 4), ALL, "cat", np.nextafter(LEAST_SCORE, 1)))
+    assert (merge(EMPTY, masks)[:, 0] == [0, 0, 1, 1, 0, 0]).all()  # as the stage: a higher score
+
+
 def test_categories_and_scores_are_written_and_read(tmp_path):
-    masks = masks_of((slice(0, 2), ALL, "cat", 0.75), (slice(2, 4), ALL, None, 1.0))
+    masks = masks_of((slice(0, 2), ALL, "cat", 0.75, "tags"), (slice(2, 4), ALL, None, 1.0))
     write_masks(tmp_path / "a.json", masks, "a", "a.jpg")
     found = read_masks(tmp_path, "a")
-    assert found.categories == ("cat", None)
+    assert found.categories == ("cat", None) and found.prompts == ("tags", None)
     assert found.scores[0] == 0.75 and np.isnan(found.scores[1])
     assert found.with_classes(NAMES).classes.tolist() == [1, -1]
 

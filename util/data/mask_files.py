@@ -19,7 +19,7 @@ from util.data.npy import decode_npy
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, check_name, list_files, parse_json, read_bytes, write_bytes
 
-EXTRA = ("point_coords", "crop_box", "category", "score")  # what an annotation may have beside its mask
+EXTRA = ("point_coords", "crop_box", "category", "score", "prompt")  # what an annotation may have beside its mask
 SUFFIXES = (".json", ".json.gz")  # of the mask files that this project writes
 ARRAYS = (".npy", ".npz")
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to

@@ -16,6 +16,8 @@ import numpy as np
 from util.data.rle import decode_counts, encode_counts
 from util.runtime.errors import InputError
 
+LEAST_SCORE = 0.5  # prompted masks count, and are written, when they have a higher one
+
 
 @dataclass(frozen=True)
 class Atoms:
@@ -46,7 +48,7 @@ class Masks:
         offsets: int64 K + 1; mask k owns runs ``offsets[k]:offsets[k + 1]``.
         predicted_iou, stability_score: float64 K in 0..1, SAM's own estimates; NaN where the file has none.
         extra: one dict per mask with what else the file has (``point_coords``, ``crop_box``, and of prompted masks
-            ``category``, the name of a class, and ``score``).
+            ``category``, the name of a class, ``score``, and ``prompt``, such as ``cam``).
     """
 
     height: int
@@ -183,6 +185,11 @@ class Masks:
     def scores(self) -> np.ndarray:
         """float64 K: how sure the network was of the category, in 0..1; NaN for masks without one."""
         return np.array([about.get("score", np.nan) for about in self.extra] or [np.nan] * len(self), np.float64)
+
+    @property
+    def prompts(self) -> tuple[str | None, ...]:
+        """For each mask what it was asked by (``cam``, ``tags``, ``points``, ``boxes``), or None."""
+        return tuple(about.get("prompt") for about in self.extra) if self.extra else (None,) * len(self)
 
     def with_classes(self, names: Sequence[str]) -> Masks:
         """The same masks, whose `classes` know which label value a category is.
