@@ -13,7 +13,7 @@ from util.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-LAUNCHERS = {"python", "torchrun", "streamlit"}
+LAUNCHERS = {"python", "torchrun", "srun", "streamlit"}
 
 
 def commands():
