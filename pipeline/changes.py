@@ -79,7 +79,7 @@ def change_of(before: Path | None, after: Path, mask_folder: Path, image_id: str
 
 def write_changes(plan: Plan, ids: Path) -> None:
     """Write OUT/changes.csv (a line per image, the most changed first) and OUT/changes.json."""
-    work = partial(change_of, plan.cam_labels, plan.enhanced, plan.masks)
+    work = partial(change_of, plan.cam_labels, plan.merged, plan.masks)
     workers = plan.settings.workers
     found = [
         change for change in run_parallel(work, read_id_list(ids), workers=workers, description="changes") if change
@@ -132,7 +132,7 @@ def most_changed(plan: Plan) -> list[str]:
 def table(plan: Plan) -> str:
     """The changes for a terminal, in per cent."""
     found = read_json(plan.out / "changes.json")
-    method = plan.chosen()
+    method = plan.shown()
     title = f"Pseudo labels of {plan.train}: {found['images']} images, no ground truth"
     if plan.cam_labels is None:
         lines = [f"{title}; share of the pixels, %", f"{'':<24}{method:>12} {'images':>8}"]

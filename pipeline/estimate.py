@@ -70,7 +70,8 @@ def rough_seconds(plan: Plan, stage: str) -> float:
     if plan.gpus or not plan.train.exists() or stage not in CORE_SECONDS:
         return 0.0
     options = [str(word) for word in plan.extra(stage)]
-    images = len(read_id_list(plan.val if stage == "score" and plan.val else plan.train))
+    ids = plan.val if stage == "score" and plan.val and plan.val.exists() else plan.train
+    images = len(read_id_list(ids))
     seconds = images * CORE_SECONDS[stage]
     if stage in EPOCHS:
         seconds *= float(_value(options, "--epochs") or EPOCHS[stage])
@@ -82,7 +83,7 @@ def rough_seconds(plan: Plan, stage: str) -> float:
     if stage == "compare" and plan.label is not None and plan.cam_labels is not None:
         seconds *= len(STRATEGIES)
     if stage in ("deeplab", "score"):
-        seconds *= len(plan.trainings())
+        seconds *= 1 + plan.has_baseline
     return seconds / default_workers()
 
 

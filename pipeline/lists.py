@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.plan import Plan, is_there, write_list
+from pipeline.plan import Plan
 from util.data.ids import read_id_list
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
 from util.runtime.errors import InputError
+from util.runtime.files import write_bytes
 
 
 def work_list(plan: Plan) -> Path:
@@ -49,3 +50,24 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
     if len(usable) < len(ids):
         print(f"{source}: {len(usable)} of {len(ids)} ids have {needed}; the others are left out from here on")
     return write_list(plan, name, usable)
+
+
+def is_there(find, folder: Path, image_id: str) -> bool:
+    """Whether ``find(folder, id)`` finds a file."""
+    try:
+        return bool(find(folder, image_id))
+    except InputError:
+        return False
+
+
+def list_path(plan: Plan, name: str) -> Path:
+    """OUT/lists/NAME.txt."""
+    return plan.out / "lists" / f"{name}.txt"
+
+
+def write_list(plan: Plan, name: str, ids: list[str]) -> Path:
+    """Write OUT/lists/NAME.txt, unless this is a dry run."""
+    path = list_path(plan, name)
+    if not plan.settings.dry_run:
+        write_bytes(path, ("\n".join(dict.fromkeys(ids)) + "\n").encode())
+    return path

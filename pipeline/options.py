@@ -38,6 +38,9 @@ class Settings:
     method: str | None = None
     baseline: bool | None = None
     quick: bool = False
+    choose: bool = True
+    encoder: str | None = None
+    encoder_weights: str | None = None
     processes: int | None = None
     sam_checkpoint: Path | None = None
     sam_model: str | None = None
@@ -86,6 +89,8 @@ def parse(description: str | None, arguments: list[str] | None = None) -> Settin
     given = [name for name in _REAL if parsed[name]]
     if settings.voc is None and given:
         parser.error(f"--{given[0].replace('_', '-')} goes with --voc DIR")
+    if settings.tune_list and not settings.choose:
+        parser.error("--tune-list chooses by ground truth, --no-choose does not; give one of them")
     if settings.archives and not settings.download:
         parser.error("--archives is where --download puts the archives; give --download as well")
     return settings
@@ -145,13 +150,26 @@ def _add_stage_options(parser: Parser) -> None:
     )
     stages.add_argument("--dry-run", action="store_true", help="print the plan with its commands, and run nothing")
     stages.add_argument(
-        "--method", metavar="NAME", help=f"strategy to train on (default: the best on --tune-list, or {RECOMMENDED})"
+        "--method", metavar="NAME", help=f"strategy to train on (default: chosen by ground truth, or {RECOMMENDED})"
+    )
+    stages.add_argument(
+        "--choose",
+        action=argparse.BooleanOptionalAction,
+        help="on real data, choose threshold, refinement and strategy by ground truth where a list has it (default: yes)",
     )
     stages.add_argument(
         "--baseline",
         action=argparse.BooleanOptionalAction,
         help="train a second network, on the CAM labels, to compare with (default: where there is ground truth to score it)",
     )
+    network: dict[str, dict] = {
+        "encoder": {"default": None, "help": "encoder of both networks (default: mobilenet_v2)"},
+        "encoder_weights": {
+            "default": None,
+            "help": "weights that both start from: a file, the name of published ones to download, or none (default: imagenet)",
+        },
+    }
+    parser.add_common("encoder", "encoder-weights", required=(), **network)
     stages.add_argument(
         "--processes", type=whole(1), metavar="N", help="torchrun processes for networks (default: one per GPU)"
     )
@@ -202,7 +220,7 @@ def _add_data_options(parser: Parser) -> None:
         ("train", "trained on " + lists % "trainaug"),
         ("label", "pseudo labels are scored on " + lists % "train"),
         ("val", "DeepLabV3+ is scored on " + lists % "val"),
-        ("tune", "choose threshold and strategy by the ground truth of these (default: the recommended ones)"),
+        ("tune", "choose by the ground truth of these, which are not scored (default: half of one that is)"),
     ):
         real_data.add_argument(f"--{name}-list", type=Path, metavar="FILE", help=text)
 

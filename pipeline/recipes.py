@@ -20,6 +20,7 @@ LONG_SIDE = 500  # as VOC's images, for which the scripts' defaults were chosen
 # Of refined plain CAMs with their random walk. The mIoU is flat from 0.5 to 0.7 on 937 images of VOC (docs/results.md);
 # with 48 images of three classes the CAMs reach further, and 0.65 is 7 to 8 points above 0.5.
 PLAIN_CAM_THRESHOLD = 0.65
+SMALL_ENCODER = "timm-mobilenetv3_small_minimal_100"
 # Trainings of fewer steps than this follow docs/deeplab.md's settings for little time.
 SHORT = 1500
 _SHORT_TRAINING: list[Argument] = [
@@ -52,14 +53,27 @@ def extent_of(ids: Path, images: Path) -> Extent:
 
 def generated(settings: Settings) -> Recipes:
     """Networks that learn the generated data set from random weights in minutes."""
-    encoder: list[Argument] = ["--encoder", "timm-mobilenetv3_small_minimal_100", "--encoder-weights"]
+    encoder: list[Argument] = ["--encoder", settings.encoder or SMALL_ENCODER, "--encoder-weights"]
     epochs, steps = max(1, round(15 * settings.effort)), max(2, round(400 * settings.effort))
     cam: list[Argument] = [
-        *("--method", "cam", *encoder, "none", "--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160),
+        *(
+            "--method",
+            "cam",
+            *encoder,
+            settings.encoder_weights or "none",
+            "--epochs",
+            epochs,
+            "--crop-size",
+            128,
+            "--long-side",
+            112,
+            160,
+        ),
         *("--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, settings.count)),
     ]
     # The classifier's encoder, where there is one, has seen images without a download, and no ground truth.
-    weights: Argument = "imagenet" if settings.from_tags else settings.out / "cam" / "last.pth"
+    own = "imagenet" if settings.from_tags else settings.out / "cam" / "last.pth"
+    weights: Argument = settings.encoder_weights or own
     deeplab: list[Argument] = [
         *(*encoder, weights, *_length(settings, steps), "--crop-size", 128),
         *("--scale", 0.7, 1.2, "--jitter", 0.1, "--optimizer", "adamw", "--lr", 0.0005, "--head-factor", 4),
@@ -75,21 +89,28 @@ def real(settings: Settings, extent: Extent) -> Recipes:
     """
     epoch = max(1, extent.images) / BATCH
     plain = "--method" not in settings.extra.get("cam", [])
-    cam: list[Argument] = ["--method", "cam"] if plain else []
+    encoder = _encoder(settings)
+    cam: list[Argument] = ["--method", "cam", *encoder] if plain else []
     labels: list[Argument] = ["--refine", "par"]
     if plain:
         labels += ["--bg-threshold", PLAIN_CAM_THRESHOLD]
     if settings.quick:
         cam += ["--crop-size", 304, "--long-side", 224, 384, "--epochs", _clamped_epochs(8, 60, 400, epoch)]
         labels += ["--sizes", 384]
-        deeplab = [*_length(settings, 200), "--crop-size", 256, "--scale", 0.4, 0.8, *_SHORT_TRAINING]
+        deeplab = [*encoder, *_length(settings, 200), "--crop-size", 256, "--scale", 0.4, 0.8, *_SHORT_TRAINING]
     else:
         cam += ["--epochs", _clamped_epochs(20, 100, math.inf, epoch)]
         steps = max(400, round(60 * epoch))
-        deeplab = [*_length(settings, steps), *_SHORT_TRAINING] if steps < SHORT else []
+        deeplab = [*encoder, *([*_length(settings, steps), *_SHORT_TRAINING] if steps < SHORT else [])]
     if extent.longest > LARGE:
         deeplab += ["--long-side", LONG_SIDE]
     return {"cam": cam, "labels": labels, "deeplab": deeplab}
+
+
+def _encoder(settings: Settings) -> list[Argument]:
+    """What ``--encoder`` and ``--encoder-weights`` say, for both networks."""
+    name: list[Argument] = ["--encoder", settings.encoder] if settings.encoder else []
+    return [*name, *(["--encoder-weights", settings.encoder_weights] if settings.encoder_weights else [])]
 
 
 def _length(settings: Settings, steps: int) -> list[Argument]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline import changes
+from pipeline import changes, choice
+from pipeline.choose import choice_of, choice_table
 from pipeline.plan import Argument, Plan, needs
 from util.data.classes import classes_of
 from util.data.images import read_image
+from util.evaluation.report import interval_text
 from util.runtime.cli import quoted
 from util.runtime.files import read_json, write_bytes, write_json
 from util.vis import save_image, stack_rows
@@ -20,12 +22,13 @@ _HEADER = f"{'mIoU':>8} {'change':>8} {'precision':>9} {'recall':>9} {'accuracy'
 
 def summary_of(plan: Plan) -> dict:
     """What ``summary.json`` holds: the tables as numbers, and what was chosen how."""
-    summary: dict[str, Any] = {"chosen": plan.chosen(), "chosen_how": _how_chosen(plan)}
+    summary: dict[str, Any] = {"chosen": plan.chosen(), "chosen_how": _how_chosen(plan), "choice": choice_of(plan)}
     if plan.label is not None:
         rows = _label_scores(plan)
         first = next(iter(rows.values()))
         summary |= {
             "pseudo_labels": {row: {name: scores[name] for name in _SCORES} for row, scores in rows.items()},
+            "intervals_95": _intervals(plan),
             "best_threshold": best_threshold(plan),
             "pseudo_label_images": first["images"],
             "classes": first["classes"],
@@ -53,7 +56,18 @@ def _how_chosen(plan: Plan) -> str:
         return "as asked"
     if plan.cam_labels is None:
         return "the one that needs no CAM labels"
-    return f"the best on {plan.tune}" if plan.tune else "the recommended one"
+    if plan.tune is None:
+        return "the recommended one"
+    best = "no strategy is above them" if plan.chosen() == choice.INPUT else "the best"
+    return f"{best} on {plan.tune}"
+
+
+def _intervals(plan: Plan) -> dict[str, list[float]]:
+    """Strategy -> 95 % interval of its gain over the CAM labels; empty where nothing is compared."""
+    if plan.cam_labels is None:
+        return {}
+    comparison = read_json(needs(plan.out / "merge" / "compare.json", "compare", "a comparison"))
+    return {name: change["interval_95"] for name, change in comparison["difference"].items()}
 
 
 def _label_scores(plan: Plan) -> dict[str, dict]:
@@ -89,6 +103,8 @@ def tables(summary: dict, plan: Plan) -> str:
         parts.append(_held_out_table(held_out, plan))
     if plan.cam_labels is None:
         parts.append(NO_CAM_LABELS)
+    if summary["choice"]:
+        parts.append(choice_table(summary["choice"]))
     return "\n\n".join(parts)
 
 
@@ -106,18 +122,26 @@ def _label_table(summary: dict, plan: Plan) -> str:
     first, base = next(iter(rows.items()))
     lines = [
         f"Pseudo labels of {plan.label}: {summary['pseudo_label_images']} images, {len(summary['classes'])} classes",
-        f"{'':<24}{_HEADER}",
+        f"{'':<24}{_HEADER}" + ("  95 % interval of the change" if summary["intervals_95"] else ""),
     ]
+    chosen = first if summary["chosen"] == choice.INPUT else summary["chosen"]
     for name in [first, *sorted((n for n in rows if n != first), key=lambda n: rows[n]["miou"])]:
-        mark = " *" if name == summary["chosen"] else ""
-        lines.append(f"{name + mark:<24}{_cells(rows[name], base)}")
+        mark = " *" if name == chosen else ""
+        lines.append(
+            f"{name + mark:<24}{_cells(rows[name], base)}  {interval_text(summary['intervals_95'].get(name))}".rstrip()
+        )
     if best := summary["best_threshold"]:
         gain = 100 * (best["miou"] - base["miou"])
         lines.append(f"{'CAM labels, best case':<24}{100 * best['miou']:8.2f} {gain:+8.2f}")
         lines.append(
             f"best case: the threshold ({best['threshold']:.2f}) that the ground truth would choose; nothing else uses it"
         )
-    return "\n".join([*lines, f"* trained on: {summary['chosen_how']}"])
+    lines.append(f"* trained on: {summary['chosen_how']}")
+    if (lost := rows[chosen]["miou"] - base["miou"]) < 0:
+        lines.append(
+            f"warning: {chosen} is {-100 * lost:.2f} points below the CAM labels here; see --method and --tune-list"
+        )
+    return "\n".join(lines)
 
 
 def _network_table(summary: dict, plan: Plan) -> str:
@@ -128,14 +152,15 @@ def _network_table(summary: dict, plan: Plan) -> str:
         f"{len(summary['segmentation_classes'])} classes",
         f"{'DeepLabV3+ trained on':<24}{_HEADER}",
     ]
-    shown = {"cam_labels": "CAM labels", "enhanced": summary["chosen"]}
+    chosen = "CAM labels" if summary["chosen"] == choice.INPUT else summary["chosen"]
+    shown = {"cam_labels": "CAM labels", "enhanced": chosen}
     lines += [f"{shown[name]:<24}{_cells(row, base)}" for name, row in rows.items()]
     return "\n".join(lines)
 
 
 def example_image(plan: Plan, count: int = 4) -> Path:
     """The rows of the first images that ``main.py --mode vis`` drew, below each other."""
-    rows = sorted((plan.out / "merge" / "vis" / plan.chosen()).glob("*.png"))
+    rows = sorted((plan.out / "merge" / "vis" / plan.shown()).glob("*.png"))
     if plan.label is None:  # the most changed ones, in that order
         drawn = {row.stem: row for row in rows}
         rows = [drawn[image_id] for image_id in changes.most_changed(plan) if image_id in drawn]
@@ -188,7 +213,7 @@ def _lab_options(plan: Plan) -> list[Argument]:
 def _places(plan: Plan) -> dict[str, Path]:
     out = plan.out
     places = {"most changed images" if plan.label is None else "images, label by label": example_image(plan)}
-    places["all of them"] = out / "merge" / "vis" / plan.chosen()
+    places["all of them"] = out / "merge" / "vis" / plan.shown()
     if plan.label is not None and plan.cam_labels is not None:
         places["strategies compared"] = out / "merge" / "compare.png"
     if plan.val is not None:

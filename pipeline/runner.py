@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pipeline import downloads, recipes
 from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
 from pipeline.options import Settings
-from pipeline.plan import Plan, make_plan, needs
+from pipeline.plan import Plan, needs
+from pipeline.planning import make_plan
 from pipeline.report import NO_CAM_LABELS, write_report
 from pipeline.stages import STAGES, Stage, sam_options, stages_to_run
 from util.runtime.cli import EXIT_FAILED_IMAGES
@@ -37,6 +38,8 @@ def run(settings: Settings) -> int:
         for number, stage in enumerate(todo):
             print(f"\n[{number + 1}/{len(todo)}] {stage.name}: {stage.what}{time.note(number)}", flush=True)
             code = max(code, _run_stage(stage, plan))
+            if stage.name == "data" and settings.download:
+                plan = time.plan = make_plan(settings)  # the lists are there now
         if todo[-1] is _last_possible(plan):
             write_report(plan, clock(time.passed))
         else:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from models.sam.options import PACKAGE_MODELS
-from pipeline import changes
+from pipeline import changes, choice
+from pipeline.choose import choose_labels, choose_strategy
 from pipeline.downloads import prepare_voc
 from pipeline.lists import usable_list, work_list
 from pipeline.plan import Argument, Plan, needs
@@ -80,14 +81,28 @@ def _labels(plan: Plan) -> Iterator[Step]:
 
     overwrite = plan.overwrite
     threshold: list[Argument] = []
-    if plan.tune and plan.gt:
-        yield command(plan.tune, "--sweep", "--gt", plan.gt, *overwrite)
-        overwrite = []  # what the sweep has just made is used
-        threshold = ["--bg-threshold", "BEST" if plan.settings.dry_run else read_json(out / "sweep.json")["best"]]
+    if plan.tune and plan.gt and not plan.given("labels", "--bg-threshold"):
+        refinements = [] if plan.given("labels", "--refine") else choice.REFINEMENTS
+        swept = {}
+        for refine in refinements or [""]:
+            chosen: list[Argument] = ["--refine", refine] if refine else []
+            yield command(plan.tune, *chosen, "--sweep", "--gt", plan.gt, *overwrite)
+            overwrite = []  # what the sweep has just made is used
+            swept[refine] = {} if plan.settings.dry_run else read_json(out / "sweep.json")
+        yield Action(f"choose refinement and threshold: {choice.RULE}", partial(choose_labels, plan, swept))
+        threshold = _chosen_labels(plan)
     yield command(work_list(plan), *threshold, *overwrite)
     if not plan.is_real and plan.label and plan.gt:
         # For a row of the table alone: what the best threshold would give, which only the ground truth knows.
         yield command(plan.label, "--sweep", "--gt", plan.gt)
+
+
+def _chosen_labels(plan: Plan) -> list[Argument]:
+    """Options of generate_cams.py for what was chosen."""
+    found = {"refine": "BEST", "threshold": "BEST"} if plan.settings.dry_run else plan.chosen_labels()
+    assert found is not None
+    refine: list[Argument] = ["--refine", found["refine"]] if found["refine"] else []
+    return [*refine, "--bg-threshold", found["threshold"]]
 
 
 def _masks(plan: Plan) -> Iterator[Step]:
@@ -146,8 +161,10 @@ def _compare(plan: Plan) -> Iterator[Step]:
 
     if plan.tune and plan.gt:
         tune = usable_list(plan, plan.tune, "tune")
-        yield command("compare", tune, "--gt-dir", plan.gt, *plan.extra("compare"), out=plan.out / "merge_tune")
-    method: list[Argument] = ["--method", plan.chosen()]
+        asked: list[Argument] = ["--methods", plan.settings.method] if plan.settings.method else []
+        yield command("compare", tune, *asked, "--gt-dir", plan.gt, *plan.extra("compare"), out=plan.out / "merge_tune")
+        yield Action(f"choose the strategy: {choice.RULE}", partial(choose_strategy, plan))
+    method: list[Argument] = ["--method", plan.shown()]
     if plan.label is None or plan.gt is None:
         yield command("merge", train, *method, *plan.extra("compare"))
         yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
@@ -162,7 +179,8 @@ def _compare(plan: Plan) -> Iterator[Step]:
         drawn = ["--vis-random", 8]
     else:
         yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("compare"))
-    if plan.settings.dry_run or train.read_bytes() != labels.read_bytes():
+    is_trained_on = plan.chosen() != choice.INPUT
+    if plan.settings.dry_run or (is_trained_on and train.read_bytes() != labels.read_bytes()):
         yield command("merge", train, *method)
     yield command("vis", labels, *method, "--gt-dir", plan.gt, *shown, *drawn)
 

@@ -10,7 +10,7 @@ from tiny_sams import sam3_text, tiny
 import quickstart
 from models.segmentation.deeplabv3 import load_checkpoint
 from pipeline.options import Settings
-from pipeline.plan import make_plan
+from pipeline.planning import make_plan
 from util.data.ids import read_id_list
 from util.data.labels import read_label
 from util.data.synthetic import CLASSES, write_data_set

@@ -1,0 +1,278 @@
+"""The plan of a run, from the command line and what lies in the data set's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from merge import STRATEGIES
+from models.sam.options import PACKAGE_MODELS
+from pipeline import choice, recipes
+from pipeline.lists import is_there, list_path, write_list
+from pipeline.options import Settings
+from pipeline.plan import Plan
+from util.data.classes import classes_of
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
+from util.data.labels import label_path
+from util.data.mask_files import masks_path
+from util.runtime.cli import quoted
+from util.runtime.errors import InputError
+from util.runtime.files import check_folder
+
+REPORTED = ("label", "val")  # lists of a plan that are scored
+
+
+def make_plan(settings: Settings) -> Plan:
+    """What to run on.
+
+    Raises:
+        InputError: for what a late stage would stumble over, before the first one starts.
+    """
+    _check_inputs(settings)
+    plan = _generated_plan(settings) if settings.voc is None else _real_plan(settings, settings.voc)
+    plan.gpus = _gpu_count(settings.device)
+    plan.processes = settings.processes or max(1, plan.gpus)
+    return plan
+
+
+def _check_inputs(settings: Settings) -> None:
+    for folder, what in (
+        (settings.masks, "SAM masks"),
+        (settings.labels, "pseudo labels"),
+        (settings.images, "images"),
+    ):
+        if folder is not None:
+            check_folder(folder, what)
+    for name in ("sam_checkpoint", "class_names", "train_list", "label_list", "val_list", "tune_list"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            raise InputError(f"--{name.replace('_', '-')} {path}: no such file; check the path")
+    if settings.encoder_weights:
+        _check_weights(["--encoder-weights", settings.encoder_weights], "{}")
+    for stage, words in settings.extra.items():
+        _check_weights(words, f'--with "{stage}={{}}"')
+    if settings.method is not None and settings.method not in STRATEGIES:
+        raise InputError(f"--method {settings.method}: no such strategy; choose one of {', '.join(STRATEGIES)}")
+    for kind, file in settings.prompts:
+        if file is not None and not file.is_file():
+            raise InputError(f"--prompt {kind} {file}: no such file; check the path")
+    if settings.sam_model and settings.sam_model not in (*PACKAGE_MODELS, "regions"):
+        _check_sam(settings.sam_model, any(kind == "tags" for kind, _ in settings.prompts))
+
+
+def _check_sam(name: str, by_words: bool) -> None:
+    """Raise InputError if a SAM is unknown, or takes no words and is to; the hub is asked later, for the masks."""
+    from models.sam.families import MODELS, model_source
+    from models.sam.text import check_words
+
+    source = model_source(name)
+    if by_words and (name in MODELS or Path(source).is_dir()):
+        check_words(name)
+
+
+def _check_weights(words: Sequence[str], shown: str) -> None:
+    """Raise InputError for a file of weights that is not there, which a late stage would find after hours."""
+    for name, value in zip(words, words[1:]):
+        is_file = Path(value).suffix in (".pth", ".pt", ".bin", ".safetensors") or len(Path(value).parts) > 1
+        if name in ("--weights", "--encoder-weights", "--checkpoint") and is_file and not Path(value).is_file():
+            raise InputError(f"{shown.format(f'{name} {value}')}: no such file; check the path")
+
+
+def _generated_plan(settings: Settings) -> Plan:
+    """The generated data set."""
+    data = settings.out / "data"
+    lists = data / "ImageSets" / "Segmentation"
+    return Plan(
+        settings,
+        images=data / "JPEGImages",
+        image_labels=data / "cls_labels.npy",
+        class_names=data / "class_names.txt",
+        gt=data / "SegmentationClassAug",
+        train=lists / "train.txt",
+        label=lists / "train.txt",
+        val=lists / "val.txt",
+        tune=None,
+        options=recipes.generated(settings),
+        **_folders(settings),
+    )
+
+
+def _folders(settings: Settings) -> dict:
+    """Where labels, CAMs and masks come from: made here, or given."""
+    cams = settings.out / "cams"
+    return {
+        "cam_labels": None if settings.from_tags else settings.labels or cams / "labels",
+        "soft_cams": None if settings.from_tags or settings.labels else cams / "cams",
+        "masks": settings.masks or settings.out / "masks",
+    }
+
+
+def _check_layout(settings: Settings, root: Path) -> None:
+    check_folder(root, "the data set")
+    if settings.images is None and not (root / "JPEGImages").is_dir():
+        prepare = quoted(["python", "prepare_folder.py", "--source", root, "--out", "mydata"])
+        raise InputError(f"{root}: not in VOC's layout, there is no folder JPEGImages; to bring it there: {prepare}")
+
+
+def _real_plan(settings: Settings, root: Path) -> Plan:
+    """A folder in VOC's layout, or one that ``--download`` will bring into it.
+
+    Raises:
+        InputError: if a part of it is missing.
+    """
+    if not settings.download:
+        _check_layout(settings, root)
+    lists = root / "ImageSets" / "Segmentation"
+
+    def find(given: Path | None, *choices: Path) -> Path | None:
+        there = (path for path in choices if path.exists())
+        return given or (choices[0] if settings.download else next(there, None))
+
+    def must(what: str, option: str, given: Path | None, *choices: Path) -> Path:
+        path = find(given, *choices)
+        if path is None:
+            looked = ", ".join(str(path) for path in choices)
+            raise InputError(
+                f"{root}: no {what} (looked for {looked}); make it with prepare_voc.py or prepare_folder.py, "
+                f"or give {option}"
+            )
+        return path
+
+    gt = find(settings.gt, root / "SegmentationClassAug", root / "SegmentationClass")
+    names = root / "class_names.txt"
+    plan = Plan(
+        settings,
+        images=settings.images or root / "JPEGImages",
+        image_labels=must(
+            *("image-level labels", "--image-labels", settings.image_labels),
+            *(root / "cls_labels.npy", root / "cls_labels.csv", root / "Annotations"),
+        ),
+        class_names=settings.class_names or (names if names.exists() else None),
+        gt=gt,
+        train=must("training list", "--train-list", settings.train_list, lists / "trainaug.txt", lists / "train.txt"),
+        label=find(settings.label_list, lists / "train.txt"),
+        val=find(settings.val_list, lists / "val.txt"),
+        tune=settings.tune_list,
+        options={},
+        **_folders(settings),
+    )
+    if settings.download and not plan.train.exists():  # planned again when the lists are there
+        plan.options = recipes.real(settings, recipes.VOC)
+        if _can_choose(plan) and plan.tune is None:
+            plan.tune, plan.label = list_path(plan, "choose"), list_path(plan, "label_reported")
+        return plan
+    plan.options = recipes.real(settings, recipes.extent_of(plan.train, plan.images))
+    held_out = plan.val
+    listed = {name: _keep_truth(plan, name) for name in (*REPORTED, "tune")}
+    if plan.label is None and plan.val is None:
+        print(
+            f"{root}: no ground truth, so nothing is scored; the run ends with a trained network, and shows what the merge "
+            "changed"
+        )
+    _set_choice(plan, listed)
+    if plan.val is None and held_out is not None and plan.soft_cams is not None:
+        plan.held_out = _disjoint(plan, held_out)
+    return plan
+
+
+def _can_choose(plan: Plan) -> bool:
+    """Whether the command line leaves something open, or names a list to choose on."""
+    settings = plan.settings
+    labels_are_set = settings.labels is not None or plan.given("labels", "--bg-threshold")
+    is_open = settings.tune_list is not None or not (labels_are_set and settings.method)
+    return settings.choose and not settings.from_tags and is_open
+
+
+def _set_choice(plan: Plan, listed: Mapping[str, list[str]]) -> None:
+    """Take a list to choose on, the named one or half of one that is scored, and its images from those that are scored.
+
+    Args:
+        listed: name of each list -> its ids with ground truth.
+
+    Raises:
+        InputError: if no image is left to choose on.
+    """
+    if plan.gt is None or not _can_choose(plan):
+        plan.tune = None
+        return
+    reported = {name: listed[name] for name in REPORTED if listed[name]}
+    name = "tune" if plan.tune else next((name for name in reported if _is_enough(plan, reported[name])), None)
+    if name is None:
+        if reported:
+            print(
+                f"no list has {choice.FEWEST} images with ground truth that get pseudo labels: nothing is chosen, the "
+                "recommended settings are used"
+            )
+        return
+    ids, source = listed[name], getattr(plan, name)
+    chosen_on, left = choice.separate(ids, reported)
+    if not chosen_on:
+        raise InputError(
+            f"{source}: one image is too little to choose on some and score the others; leave --tune-list out"
+        )
+    plan.tune = source if len(chosen_on) == len(ids) else write_list(plan, "choose", chosen_on)
+    print(
+        f"settings are chosen on {len(chosen_on)} images of {source}"
+        + ("" if len(chosen_on) == len(ids) else ", the half with the smaller SHA-256 of the id")
+        + ", which are not scored; --no-choose takes the recommended ones"
+    )
+    for name, others in left.items():
+        if len(others) < len(reported[name]):
+            print(f"{getattr(plan, name)}: the other {len(others)} of {len(reported[name])} images are scored")
+            setattr(plan, name, write_list(plan, f"{name}_reported", others))
+
+
+def _is_enough(plan: Plan, ids: list[str]) -> bool:
+    """Whether so many images of a list can get a pseudo label and masks that settings may be chosen by them."""
+    if plan.settings.masks:
+        ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
+    if plan.settings.labels:
+        return sum(is_there(label_path, plan.settings.labels, image_id) for image_id in ids) >= choice.FEWEST
+    if len(ids) < choice.FEWEST:
+        return False
+    classes = classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids)
+    try:
+        return len(read_image_labels(plan.image_labels, classes, ids)) == len(ids)
+    except InputError:  # no label for any of them
+        return False
+
+
+def _disjoint(plan: Plan, source: Path) -> Path | None:
+    """A list of held-out images; None if the networks train on one of them."""
+    shared = set(read_id_list(source, plan.images)) & set(read_id_list(plan.train, plan.images))
+    return None if shared else source
+
+
+def _keep_truth(plan: Plan, name: str) -> list[str]:
+    """Take ids without ground truth from a list of the plan, which is None where none has any; the ids that are left.
+
+    Raises:
+        InputError: if the user named the list, and none of its ids has ground truth.
+    """
+    source = getattr(plan, name)
+    if source is None:
+        return []
+    ids = read_id_list(source, plan.images)
+    scored = [image_id for image_id in ids if plan.gt is not None and is_there(label_path, plan.gt, image_id)]
+    if len(scored) == len(ids):
+        return ids
+    if getattr(plan.settings, f"{name}_list") and not scored:
+        raise InputError(
+            f"--{name}-list {source}: none of its {len(ids)} ids has ground truth"
+            f"{f' in {plan.gt}' if plan.gt else ''}; give --gt DIR, or leave the list out"
+        )
+    setattr(plan, name, None)
+    if scored:
+        print(f"{source}: {len(scored)} of {len(ids)} ids have ground truth; the others are not scored")
+        setattr(plan, name, write_list(plan, f"{name}_with_ground_truth", scored))
+    return scored
+
+
+def _gpu_count(device: str) -> int:
+    """GPUs to use."""
+    if device not in ("auto", "cuda"):
+        return int(device.startswith("cuda"))
+    import torch
+
+    return torch.cuda.device_count()
