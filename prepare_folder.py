@@ -5,8 +5,8 @@
     python prepare_folder.py --source export.json --images photos --out data/pets
 
 Reads, by its own choice or by --format: a folder per class (ImageFolder), CSV (a column of classes, one line per label, or a
-column per class), COCO JSON, VOC XML and label maps, Label Studio, CVAT, labelme, Roboflow, and Hugging Face's imagefolder
-with metadata.csv or metadata.jsonl.
+column per class), COCO JSON, VOC XML and label maps, YOLO, Label Studio, CVAT, labelme, Roboflow, and Hugging Face's
+imagefolder with metadata.csv or metadata.jsonl; each of them also within a ZIP file.
 
 Writes OUT/JPEGImages, OUT/SegmentationClassAug (where the source has polygons or masks), OUT/ImageSets/Segmentation/train.txt
 and val.txt, OUT/cls_labels.npy, OUT/class_names.txt, OUT/report.json and OUT/contact_sheet.png. Images are hard links to the

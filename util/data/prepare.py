@@ -18,15 +18,24 @@ from util.data.classes import CLASS_FILE
 from util.data.contact_sheet import draw_contact_sheet
 from util.data.ids import id_of
 from util.data.image_labels import read_image_labels, write_image_labels
-from util.data.images import read_image
+from util.data.images import decode_image
 from util.data.labels import encode_label
 from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
+from util.data.unpack import unpacked
 from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
 from util.runtime.cli import print_next
 from util.runtime.errors import InputError
-from util.runtime.files import atomic_write, check_id, file_digest, make_folder, write_bytes, write_json
+from util.runtime.files import (
+    atomic_write,
+    bytes_digest,
+    check_id,
+    make_folder,
+    read_bytes,
+    write_bytes,
+    write_json,
+)
 from util.runtime.locking import lock_folder
 from util.runtime.progress import Progress
 from util.runtime.provenance import write_run_json
@@ -51,6 +60,7 @@ class Report:
         unlabelled: ids of images that show no class; they are in no list.
         renamed: id -> name in the source, where two images had the same.
         left_out: class -> number of images, for classes that ``--class-names`` does not name.
+        notes: how the source was understood, where that may surprise.
         problems: image -> message, for those that could not be used.
     """
 
@@ -64,6 +74,7 @@ class Report:
     unlabelled: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
 
@@ -104,7 +115,7 @@ def prepare(
         InputError: if no image could be used, or there are too many classes.
     """
     table = classes or _table(source)
-    report = Report(problems=dict(source.problems))
+    report = Report(notes=source.notes, problems=dict(source.problems))
     make_folder(out)
     images: dict[str, _Image] = {}
     for image_id, item in Progress(_with_ids(source.items, report).items(), desc="images", unit="image"):
@@ -167,7 +178,8 @@ def _take(
     item: Item, image_id: str, table: ClassTable, out: Path, copy: bool, max_side: int | None, report: Report
 ) -> _Image:
     """Check one image, and put it and its label map into the layout."""
-    pixels = read_image(item.path)  # all of it: what is cut short is found here, and not in training
+    data = read_bytes(item.path) if item.data is None else item.data()
+    pixels = decode_image(data, item.path)  # all of it: what is cut short is found here, and not in training
     shape = pixels.shape[:2]
     if item.size is not None and item.size != shape:
         turned = " (they are for the image before its EXIF rotation)" if item.size == shape[::-1] else ""
@@ -184,12 +196,14 @@ def _take(
     file = out / IMAGES / f"{image_id}{item.path.suffix.lower()}"
     if max_side is not None and max(shape) > max_side:
         shape, label = _write_smaller(file, pixels, label, max_side)
-    else:
+    elif item.data is None:
         _put(item.path, file, copy)
+    else:
+        write_bytes(file, data)
     label_file = None if label is None else out / LABELS / f"{image_id}.png"
     if label is not None and label_file is not None:
         write_bytes(label_file, encode_label(label, table.palette))
-    return _Image(item, tags, (shape[0], shape[1]), file_digest(item.path), file, label_file)
+    return _Image(item, tags, (shape[0], shape[1]), bytes_digest(data), file, label_file)
 
 
 def _painted(regions: list[Region], shape: Shape, table: ClassTable) -> np.ndarray:
@@ -292,8 +306,12 @@ def run_command(args: Namespace) -> int:
             f"{args.out}: this is within {args.source}, and would be read as a part of it; choose another --out"
         )
     classes = None if args.class_names is None else load_classes(args.class_names)
-    name, source = read_source(args.source, args.images, args.format)
-    with lock_folder(make_folder(args.out)):
+    with (
+        lock_folder(make_folder(args.out)),
+        unpacked(args.source, args.out / ".source") as place,
+        unpacked(args.images, args.out / ".images") as images,
+    ):
+        name, source = read_source(place or args.source, images, args.format)
         report, table = prepare(
             source, args.out, classes, share=args.val_share, seed=args.seed, copy=args.copy, max_side=args.max_side
         )
@@ -333,6 +351,7 @@ def report_text(report: Report, out: Path) -> str:
     ):
         if found:
             lines.append(f"{len(found)} {what}: {'; '.join(found[:5])}{'; ...' if len(found) > 5 else ''}")
+    lines += [f"note: {note}" for note in report.notes]
     if report.large:
         lines.append(
             f"{report.large} of {report.images} images have a side above {LARGE} pixels; networks see about half of that, so --max-side {LARGE} "

@@ -27,7 +27,7 @@ _ID_WORDS = {
 }
 _CLASS_WORD = re.compile(r"(class|label|tag|categor|object)(es|s|y|ies|name|names|id|ids)?\d*")
 _FLAGS = {"1": True, "true": True, "yes": True, "x": True, "0": False, "false": False, "no": False, "": False}
-_NO_CLASS = {"unlabeled", "unlabelled"}  # a column that Roboflow writes
+NO_CLASS = {"unlabeled", "unlabelled"}  # a column that Roboflow writes
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,16 @@ def read_tag_table(path: str | os.PathLike, classes: ClassTable) -> dict[str, Ta
     Raises:
         InputError: if it cannot be read, names an unknown class, or can be read in two ways.
     """
-    table = take_apart(path, set(classes.names))
+    return tags_of(take_apart(path, set(classes.names)), classes)
+
+
+def tags_of(table: Table, classes: ClassTable) -> dict[str, Tags]:
+    """As `read_tag_table`, of a table that was taken apart."""
     labels = _flags(table, classes) if table.flags else _lists(table, classes)
     if not any(labels.values()):
         found = f"; {len(labels)} images are listed without any class" if labels else ""
-        raise InputError(f"{path}: no image-level label found{found}; {FORM}")
+        raise InputError(f"{table.path}: no image-level label found{found}; {FORM}")
     return labels
-
-
-def class_names(path: str | os.PathLike) -> list[str]:
-    """The foreground classes that a table names: in the order of its columns if these are classes, else sorted.
-
-    Raises:
-        InputError: as `read_tag_table`, and if the classes are numbers only.
-    """
-    table = take_apart(path, None)
-    if table.flags:
-        return [name for name in table.flags if name.lower() not in {*_NO_CLASS, "background"}]
-    names = {name for row in table.rows for cell in table.cells(row) for name in split_cell(cell, None)}
-    if all(name.isdecimal() for name in names):
-        raise InputError(f"{path}: its classes are numbers; give a list of their names")
-    return sorted(names - {"background"})
 
 
 # --- the file -----------------------------------------------------------------------------------------------------
@@ -209,7 +198,7 @@ def _is_class_word(word: str) -> bool:
 
 
 def _is_class(name: str, known: set[str]) -> bool:
-    return name in known or name.lower() in {*_NO_CLASS, "background"} or name.lower() in {k.lower() for k in known}
+    return name in known or name.lower() in {*NO_CLASS, "background"} or name.lower() in {k.lower() for k in known}
 
 
 def _all_flags(rows: list[Row], columns: list[int]) -> bool:
@@ -250,7 +239,7 @@ def _values_of_columns(table: Table, classes: ClassTable) -> list[int]:
             f"may count from 0 with or without the background. Write the classes' names, or 1 to {foreground}"
         )
     try:
-        return [0 if name.lower() in _NO_CLASS else classes.index(name) for name in names]
+        return [0 if name.lower() in NO_CLASS else classes.index(name) for name in names]
     except InputError as error:
         raise InputError(f"{table.path}, line 1: {error}") from None
 

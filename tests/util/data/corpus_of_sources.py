@@ -1,5 +1,6 @@
 """One small data set, six images of two classes, as every tool writes it; nothing here uses the readers' code."""
 
+import csv
 import io
 import json
 from pathlib import Path
@@ -120,6 +121,45 @@ def _voc_annotation(name: str) -> str:
     )
     size = f"<size><width>{SHAPE[1]}</width><height>{SHAPE[0]}</height><depth>3</depth></size>"
     return f"<annotation><folder>VOC</folder><filename>{name}.png</filename>{size}<segmented>0</segmented>{objects}</annotation>"
+
+
+def kaggle(root: Path) -> Path:
+    """Kaggle, "Plant Pathology 2021" (kaggle.com/competitions/plant-pathology-2021-fgvc8/data): classes between spaces."""
+    images(root / "train_images")
+    rows = [f"{name},{' '.join(classes(name))}" for name in NAMES]
+    put(root / "train.csv", "\n".join(["image_id,labels", *rows]) + "\n")
+    return root
+
+
+def hugging_face_numbers(root: Path) -> Path:
+    """Hugging Face, "Repository cards" (huggingface.co/docs/datasets/dataset_card): numbers, named in README.md's head."""
+    images(root)
+    rows = [{"file_name": f"{n}.png", "labels": [PETS.index(shown) for shown in classes(n)]} for n in NAMES]
+    put(root / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    head = "dataset_info:\n  features:\n  - name: labels\n    sequence:\n      class_label:\n        names:\n"
+    put(root / "README.md", f"---\n{head}          '0': cat\n          '1': dog\n---\n# Pets\n")
+    return root
+
+
+def label_studio_min(root: Path, form: str) -> Path:
+    """Label Studio, "Export formats", JSON_MIN and CSV (labelstud.io/guide/export): controls by name, and records."""
+    images(root / "images")
+    head = ["image", "id", "choice", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"]
+    entries = []
+    for number, name in enumerate(NAMES):
+        shown = classes(name)
+        choice = shown[0] if len(shown) == 1 else {"choices": shown}
+        records = [1, number, "2024-05-01T10:00:00.000000Z", "2024-05-01T10:00:01.000000Z", 1.5]
+        entries.append(dict(zip(head, [f"/data/upload/1/0f3c{number:04x}-{name}.png", number, choice, *records])))
+    if form == "json":
+        put(root / "export.json", json.dumps(entries))
+        return root
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows([json.dumps(v) if isinstance(v, dict) else v for v in entry.values()] for entry in entries)
+    put(root / "export.csv", text.getvalue())
+    return root
 
 
 def label_studio(root: Path, form: str = "choices") -> Path:
@@ -293,6 +333,53 @@ def roboflow(root: Path, form: str) -> Path:
     return root
 
 
+def yolo_line(value: int, box, polygons: bool) -> str:
+    height, width = SHAPE
+    left, top, right, bottom = box
+    if polygons:  # the fifth point is on the upper edge
+        points = [(left, top), ((left + right) / 2, top), *corners(box)[1:]]
+        numbers = [number for x, y in points for number in (x / width, y / height)]
+    else:
+        sides = (right - left) / width, (bottom - top) / height
+        numbers = [(left + right) / 2 / width, (top + bottom) / 2 / height, *sides]
+    return " ".join([str(value - 1), *(f"{number:.6f}" for number in numbers)])
+
+
+def yolo(
+    root: Path, polygons: bool = False, form: str = "ultralytics", parts: dict[str, list[str]] | None = None
+) -> Path:
+    """Ultralytics, "Detect" and "Segment" (docs.ultralytics.com/datasets/detect, /segment); CVAT, "YOLO 1.1"
+    (docs.cvat.ai/docs/manual/advanced/formats/format-yolo); Roboflow, "YOLOv8 PyTorch TXT"."""
+    for part, names in (parts or {"": NAMES}).items():
+        place = {
+            "ultralytics": (root / "images" / part, root / "labels" / part),
+            "roboflow": (root / part / "images", root / part / "labels"),
+            "cvat": (root / "obj_train_data", root / "obj_train_data"),
+        }[form]
+        images(place[0], names)
+        for name in names:
+            put(place[1] / f"{name}.txt", "".join(yolo_line(*mark, polygons) + "\n" for mark in BOXES[name]))
+    if form == "cvat":
+        put(root / "obj.names", "cat\ndog\n")
+        put(root / "train.txt", "".join(f"data/obj_train_data/{name}.png\n" for name in NAMES))
+    elif form == "roboflow":
+        put(root / "data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['cat', 'dog']\n")
+        put(root / "README.roboflow.txt", "pets\n")
+    else:
+        put(root / "data.yaml", "path: pets\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n")
+    return root
+
+
+def roboflow_masks(root: Path) -> Path:
+    """Roboflow, "Semantic Segmentation Masks" (roboflow.com/formats/semantic-segmentation-masks)."""
+    for part, names in {"train": NAMES[:4], "valid": NAMES[4:]}.items():
+        images(root / part, names)
+        put(root / part / "_classes.csv", "Pixel Value, Class\n0, background\n1, cat\n2, dog\n")
+        for name in names:
+            put(root / part / f"{name}_mask.png", png_bytes(label(name)))
+    return root
+
+
 def _split(make):
     """The same in folders ``train`` and ``val``."""
 
@@ -308,6 +395,11 @@ def _folders_of(root: Path, names) -> None:
     for name in names:
         for shown in classes(name):
             image(root / shown / f"{name}.png", NAMES.index(name))
+
+
+def _marked(root: Path) -> Path:
+    put(root / "README.roboflow.txt", "pets\n")
+    return root
 
 
 def voc_lists(root: Path) -> Path:
@@ -330,13 +422,19 @@ TAGGED = {
     "csv column": table,
     "csv lines": lambda root: table(root, "lines"),
     "csv one-hot": lambda root: table(root, "one-hot"),
+    "csv kaggle": kaggle,
     "huggingface csv": hugging_face,
+    "huggingface numbers": hugging_face_numbers,
     "huggingface jsonl": lambda root: hugging_face(root, "jsonl"),
     "huggingface objects": lambda root: hugging_face(root, "objects"),
     "voc xml": voc_xml,
     "coco boxes": lambda root: coco(root, polygons=False),
     "label-studio choices": label_studio,
     "label-studio boxes": lambda root: label_studio(root, "rectanglelabels"),
+    "label-studio min": lambda root: label_studio_min(root, "json"),
+    "label-studio csv": lambda root: label_studio_min(root, "csv"),
+    "yolo boxes": yolo,
+    "yolo cvat": lambda root: yolo(root, form="cvat"),
     "cvat tags": lambda root: cvat(root, "tag"),
     "cvat boxes": lambda root: cvat(root, "box"),
     "labelme flags": lambda root: labelme(root, flags=True),
@@ -349,12 +447,17 @@ OUTLINED = {
     "voc colours": cvat_masks,
     "voc indices": voc_maps,
     "labelme polygons": labelme,
+    "yolo polygons": lambda root: yolo(root, polygons=True),
     "label-studio polygons": lambda root: label_studio(root, "polygonlabels"),
 }
 SPLIT = {
     "roboflow coco": lambda root: roboflow(root, "coco"),
     "roboflow csv": lambda root: roboflow(root, "csv"),
     "roboflow xml": lambda root: roboflow(root, "xml"),
+    "roboflow yolo": lambda root: yolo(root, form="roboflow", parts={"train": NAMES[:4], "valid": NAMES[4:]}),
+    "roboflow masks": roboflow_masks,
+    "roboflow folders": lambda root: _marked(_split(_folders_of)(root)),
+    "yolo": lambda root: yolo(root, parts={"train": NAMES[:4], "val": NAMES[4:]}),
     "folders": _split(_folders_of),
     "huggingface": _split(lambda root, names: hugging_face(root, "csv", names)),
     "voc": voc_lists,

@@ -5,7 +5,7 @@ import pytest
 
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.npy import save_npy_dict
-from util.data.tag_table import class_names
+from util.data.sources.table import class_names
 from util.data.voc import class_table, load_classes
 from util.runtime.errors import InputError
 

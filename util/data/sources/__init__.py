@@ -15,9 +15,11 @@ from util.data.sources import (
     roboflow,
     table,
     voc_folder,
+    yolo,
 )
 from util.data.sources.base import Item, Region, Source
 from util.runtime.errors import InputError
+from util.runtime.files import is_hidden
 
 # In the order in which they are tried: the more special ones first.
 FORMATS: dict[str, ModuleType] = {
@@ -28,9 +30,12 @@ FORMATS: dict[str, ModuleType] = {
     "coco": coco,
     "label-studio": label_studio,
     "labelme": labelme,
+    "yolo": yolo,
     "csv": table,
     "folders": image_folder,
 }
+
+_TEXTS = {"", ".md", ".txt", ".pdf", ".html", ".rst"}  # what people put beside the only folder of a data set
 
 __all__ = ["FORMATS", "Item", "Region", "Source", "read_source"]
 
@@ -51,13 +56,7 @@ def read_source(path: Path, images: Path | None = None, name: str | None = None)
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check --source")
-    if name is None:
-        name = next((key for key, module in FORMATS.items() if module.fits(path)), None)
-    if name is None:
-        raise InputError(
-            f"{path}: not in a format that is known here ({', '.join(FORMATS)}); give the folder or file that the tool "
-            "exported, or say --format NAME"
-        )
+    name, path = _find_out(path, name)
     source: Source = FORMATS[name].read(path, images)
     if not source.items:
         first = next(iter(source.problems.items()), None)
@@ -66,3 +65,25 @@ def read_source(path: Path, images: Path | None = None, name: str | None = None)
             f"{path}: no usable image with annotations of the format {name}{reason}; check --source and --images"
         )
     return name, source
+
+
+def _find_out(path: Path, name: str | None) -> tuple[str, Path]:
+    """The format (``name``, if that is given), and the folder that is in it: ``path``, or the only folder in it, or in that."""
+    given = path
+    while True:
+        fitting = next((key for key, module in FORMATS.items() if name in (key, None) and module.fits(path)), None)
+        if fitting is not None:
+            return fitting, path
+        inner = [place for place in path.iterdir() if not is_hidden(place.name)] if path.is_dir() else []
+        folders = [place for place in inner if place.is_dir()]
+        if len(folders) != 1 or any(place.suffix.lower() not in _TEXTS for place in inner if place.is_file()):
+            break
+        path = folders[0]
+    if name is not None:
+        return name, given
+    tables = sorted(place.name for place in inner if place.suffix.lower() in (".csv", ".tsv"))
+    hint = f". Of {', '.join(tables)} give the one with the labels" if tables else ""
+    raise InputError(
+        f"{given}: not in a format that is known here ({', '.join(FORMATS)}); give the folder or file that the tool "
+        f"exported, or say --format NAME{hint}"
+    )

@@ -6,17 +6,19 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+import yaml
 
 from util.data.class_files import Color
 from util.data.ids import id_of
 from util.data.images import IMAGE_SUFFIXES
 from util.data.mask_formats import polygon_runs
 from util.runtime.errors import InputError
-from util.runtime.files import is_hidden
+from util.runtime.files import is_hidden, read_text
 
 Shape = tuple[int, int]
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -46,6 +48,7 @@ class Item:
         regions: gives its regions, in any order, when called; None without pixel annotations.
         size: (height, width) that the annotations are for, where they say so.
         split: ``train``, ``val``, ``test`` or None, where the source has such parts.
+        data: gives the image's bytes, where ``path`` does not exist and the annotations hold them.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Item:
     regions: Callable[[], list[Region]] | None = None
     size: Shape | None = None
     split: str | None = None
+    data: Callable[[], bytes] | None = None
 
 
 @dataclass
@@ -65,12 +69,14 @@ class Source:
         classes: foreground classes in the source's own order; empty if it has none: they are then sorted by name.
         colors: name -> colour, where the source has colours.
         problems: image -> message, for what cannot be used.
+        notes: how the source was understood, where that may surprise.
     """
 
     items: list[Item] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     colors: dict[str, Color] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, name: str, make: Callable[[], Item]) -> None:
         """Add the image that ``make`` gives; what is wrong with it is noted under ``name``."""
@@ -115,11 +121,24 @@ class Images:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The images below a folder, sorted; hidden files and folders are left out."""
-    for place, folders, files in os.walk(folder):
+    """The images below a folder, sorted; links are followed, hidden files and folders are left out."""
+    for file in files_below(folder):
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            yield file
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The files below a folder, sorted; links are followed, hidden files and folders are left out."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder that is above it
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(files):
-            if not is_hidden(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            if not is_hidden(name):
                 yield Path(place) / name
 
 
@@ -129,6 +148,24 @@ def files_of(path: Path, *patterns: str) -> list[Path]:
         return [path] if any(Path(path.name).match(pattern) for pattern in patterns) else []
     found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
     return sorted(file for file in found if not is_hidden(file.name))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        InputError: if it cannot be read or is not YAML.
+    """
+    return parse_yaml(read_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """The content of YAML text of ``path``, which is named in the InputError if it is not YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not valid YAML ({reason}); export it again") from None
 
 
 def folder_of(path: Path) -> Path:
@@ -141,6 +178,29 @@ def parts_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(part for part in path.iterdir() if part.is_dir() and part.name.lower() in _SPLITS) or [path]
+
+
+def read_parts(path: Path, parts: list[Path], read_part: Callable[[Path], Source]) -> Source:
+    """Read the parts of ``path``, see `parts_of`, one after the other; each is the split that its name says.
+
+    Raises:
+        InputError: if the parts have other classes.
+    """
+    whole = Source()
+    for part in parts:
+        source = read_part(part)
+        if whole.classes and source.classes and whole.classes != source.classes:
+            raise InputError(
+                f"{part}: its classes are {', '.join(source.classes)}; the other parts' are {', '.join(whole.classes)}. "
+                "Export them together"
+            )
+        whole.classes = whole.classes or source.classes
+        whole.colors |= source.colors
+        split = split_of(part.name) if part != path else None
+        whole.items += [replace(item, split=split) if split else item for item in source.items]
+        whole.problems |= source.problems
+        whole.notes += [note for note in source.notes if note not in whole.notes]
+    return whole
 
 
 def split_of(*names: str) -> str | None:

@@ -25,7 +25,9 @@ def read(path: Path, images: Path | None) -> Source:
         InputError: if files disagree about the categories.
     """
     source = Source()
-    for file in files_of(path, *_PATTERNS):
+    files = files_of(path, *_PATTERNS)
+    # COCO's own folder holds the same images' captions and keypoints as well.
+    for file in [file for file in files if file.name.startswith("instances_")] or files:
         content = read_json(file)
         if isinstance(content, dict) and _is_coco(content):
             _read_file(file, content, Images(images or _folder(file, path)), source)

@@ -21,21 +21,31 @@ def fits(path: Path) -> bool:
     return any(read_xml(file).tag == "annotations" for file in files_of(path, "*.xml")[:1])
 
 
+def _tasks(path: Path) -> list[Path]:
+    return [file for file in files_of(path, "*.xml") if read_xml(file).tag == "annotations"]
+
+
 def read(path: Path, images: Path | None) -> Source:
-    """Read the first XML file; classes and colours are in its head, in the order of the task."""
-    file = files_of(path, "*.xml")[0]
-    root, found, source = read_xml(file), Images(images or folder_of(path)), Source()
-    for label in root.iterfind("meta//labels/label"):
-        name, color = (label.findtext("name") or "").strip(), (label.findtext("color") or "").strip()
-        source.classes += [name] if name and name not in source.classes and name != "background" else []
-        if len(color) == 7 and color.startswith("#"):
-            red, green, blue = bytes.fromhex(color[1:])
-            source.colors[name] = (red, green, blue)
-    for image in root.iterfind("image"):
-        name = image.get("name") or ""
-        source.add(name, partial(_item, name, image, found))
-    if not source.items and not source.problems:
-        raise InputError(f"{file}: no <image> in it; export the task as 'CVAT for images 1.1'")
+    """Read the XML files of all tasks; classes and colours are in their heads, in the order of the task.
+
+    Raises:
+        InputError: if a file has no images.
+    """
+    found, source = Images(images or folder_of(path)), Source()
+    for file in _tasks(path):
+        root = read_xml(file)
+        for label in root.iterfind("meta//labels/label"):
+            name, color = (label.findtext("name") or "").strip(), (label.findtext("color") or "").strip()
+            source.classes += [name] if name and name not in source.classes and name != "background" else []
+            if len(color) == 7 and color.startswith("#"):
+                red, green, blue = bytes.fromhex(color[1:])
+                source.colors[name] = (red, green, blue)
+        entries = root.findall("image")
+        if not entries:
+            raise InputError(f"{file}: no <image> in it; export the task as 'CVAT for images 1.1'")
+        for image in entries:
+            name = image.get("name") or ""
+            source.add(name, partial(_item, name, image, found))
     return source
 
 

@@ -1,12 +1,16 @@
-"""Hugging Face's ``imagefolder`` with ``metadata.csv`` or ``metadata.jsonl``: a line per image with ``file_name`` and labels."""
+"""Hugging Face's ``imagefolder`` with ``metadata.csv`` or ``metadata.jsonl``: a line per image with ``file_name`` and labels.
+
+Labels that are numbers have their names in the head of ``README.md``: ``dataset_info``, ``features``, ``class_label``.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
-from util.data.sources.base import Images, Item, Source, distinct, files_of, parts_of, split_of
+from util.data.sources.base import Images, Item, Source, distinct, files_of, parse_yaml, parts_of, split_of
 from util.data.tag_table import read_rows, split_cell
 from util.runtime.errors import InputError
 from util.runtime.files import parse_json, read_text
@@ -22,15 +26,36 @@ def fits(path: Path) -> bool:
 
 def read(path: Path, images: Path | None) -> Source:
     """Read the metadata of all splits."""
-    source = Source()
+    source, names = Source(), _class_labels(path)
+    source.classes = list(distinct([*names.values()]))
     for part in [path] if files_of(path, *_FILES) else parts_of(path):
         for file in files_of(part, *_FILES):
             found = Images(images or part)
             for number, row in enumerate(_rows(file), 1):
                 name = str(row.get("file_name") or f"{file.name}, entry {number}")
                 split = split_of(part.name if part != path else Path(name).parts[0] if "/" in name else "")
-                source.add(name, partial(_item, name, row, found, split, file))
+                source.add(name, partial(_item, name, row, found, split, file, names))
     return source
+
+
+def _class_labels(path: Path) -> dict[str, str]:
+    """Number -> name of the classes, from the head of ``README.md``; empty without."""
+    file = path / "README.md"
+    head = re.match(r"---\r?\n(.*?\n)---", read_text(file), re.DOTALL) if file.is_file() else None
+    names = _names_in(parse_yaml(head[1], file)) if head else {}
+    return {str(number): str(name) for number, name in names.items()}
+
+
+def _names_in(content: object) -> dict:
+    """The first ``class_label`` in the features of a data set."""
+    if isinstance(content, dict):
+        names = content["class_label"].get("names") if isinstance(content.get("class_label"), dict) else None
+        if isinstance(names, list):
+            return dict(enumerate(names))
+        if isinstance(names, dict):
+            return names
+    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    return next((found for part in parts if (found := _names_in(part))), {})
 
 
 def _rows(file: Path) -> list[dict]:
@@ -44,7 +69,7 @@ def _rows(file: Path) -> list[dict]:
     return objects
 
 
-def _item(name: str, row: dict, images: Images, split: str | None, file: Path) -> Item:
+def _item(name: str, row: dict, images: Images, split: str | None, file: Path, labels: dict) -> Item:
     if not row.get("file_name"):
         raise InputError(f"{file}: no file_name here; add that column")
     found = [row[column] for column in _COLUMNS if row.get(column) is not None]
@@ -56,9 +81,12 @@ def _item(name: str, row: dict, images: Images, split: str | None, file: Path) -
     if not found and not any(column in row for column in (*_COLUMNS, "objects")):
         raise InputError(f"{file}: no column {', '.join(_COLUMNS)} or objects; name the column of the classes label")
     names = [part for value in found for part in _names(value)]
+    names = [labels.get(part, part) for part in names]
     numbers = [part for part in names if part.isdecimal()]
     if numbers:
-        raise InputError(f"{file}: the label {numbers[0]} is a number; write the names of the classes")
+        raise InputError(
+            f"{file}: the label {numbers[0]} is a number; write the names of the classes, or add the README.md that names them"
+        )
     return Item(name, images.find(name), distinct(names), None, None, split)
 
 

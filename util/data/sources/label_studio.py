@@ -1,12 +1,14 @@
-"""Label Studio's JSON export: choices, boxes, polygons and brush strokes, in per cent of the image.
+"""Label Studio's exports JSON, JSON-MIN and CSV: choices, boxes, polygons and brush strokes, in per cent of the image.
 
-The last annotation of a task that was not cancelled counts. Uploads are called ``<8 hexadecimal digits>-<name>`` there.
+The last annotation of a task that was not cancelled counts. Uploads are called ``<8 hexadecimal digits>-<name>`` there. JSON-MIN
+and CSV have an entry per annotation, with the results of each control under the control's name.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -14,37 +16,79 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from util.data.sources.base import Images, Item, Region, Shape, Source, distinct, files_of, folder_of, outline
+from util.data.tag_table import read_rows
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 
 _PIXELS = ("polygonlabels", "brushlabels")
+_RECORDS = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+_CHOICE = re.compile(r"choice|label|class|tag|categor", re.I)  # names of controls with one choice, as most are called
 _LABELS = ("choices", "taxonomy", "rectanglelabels", "ellipselabels", "keypointlabels", *_PIXELS)
 
 
 def fits(path: Path) -> bool:
     """Whether this is an export of Label Studio, or a folder with one."""
-    return any(_is_export(read_json(file)) for file in files_of(path, "*.json"))
+    return any(_tasks(file) for file in files_of(path, "*.json", "*.csv"))
 
 
 def read(path: Path, images: Path | None) -> Source:
     """Read all tasks of all exports."""
     source, found = Source(), Images(images or folder_of(path))
-    for file in files_of(path, "*.json"):
-        content = read_json(file)
-        for task in content if isinstance(content, list) and _is_export(content) else []:
-            name = _image_name(task)
+    for file in files_of(path, "*.json", "*.csv"):
+        tasks = {_image_name(task): task for task in _tasks(file)}  # of an image's annotations the last counts
+        for name, task in tasks.items():
             source.add(name, partial(_item, name, task, found))
     return source
 
 
-def _is_export(content: object) -> bool:
-    return (
-        isinstance(content, list)
-        and bool(content)
-        and all(
-            isinstance(task, dict) and isinstance(task.get("data"), dict) and "annotations" in task for task in content
+def _tasks(file: Path) -> list[dict]:
+    """The tasks of an export in the form of JSON; none if this is not an export."""
+    if file.suffix == ".csv":
+        rows = read_rows(file)
+        head = rows[0].cells if rows else []
+        content = [dict(zip(head, map(_value, row.cells), strict=False)) for row in rows[1:]] if _is_min(head) else []
+    else:
+        content = read_json(file)
+    if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
+        return []
+    if all(isinstance(task.get("data"), dict) and "annotations" in task for task in content):
+        return content
+    return [_full(task, file) for task in content] if all(map(_is_min, content)) else []
+
+
+def _is_min(keys: Iterable[str]) -> bool:
+    return {"annotator", "annotation_id", "lead_time"} <= set(keys)
+
+
+def _value(cell: str) -> object:
+    """What a cell of a CSV holds: JSON, or text."""
+    try:
+        return json.loads(cell) if cell[:1] in ("[", "{") else cell
+    except ValueError:
+        return cell
+
+
+def _full(task: dict, file: Path) -> dict:
+    """An entry of JSON-MIN or CSV as a task of JSON."""
+    results: list[dict] = []
+    data = {}
+    for control, value in task.items():
+        if control in _RECORDS or value in ("", None):
+            continue
+        if isinstance(value, dict) and isinstance(value.get("choices"), list):
+            results.append({"type": "choices", "value": value})
+        elif isinstance(value, list) and all(isinstance(entry, dict) for entry in value):
+            kinds = [next((kind for kind in _LABELS if kind in entry), "") for entry in value]
+            results += [{**entry, "type": kind, "value": entry} for entry, kind in zip(value, kinds, strict=True)]
+        elif control == "image" or not _CHOICE.search(control):
+            data[control] = value
+        else:
+            results.append({"type": "choices", "value": {"choices": [value]}})
+    if not results and len(data) > 1:
+        raise InputError(
+            f"{file}: none of the columns {', '.join(data)} is known to hold choices; export as JSON, which says what is what"
         )
-    )
+    return {"data": data, "annotations": [{"result": results}], "id": task.get("id")}
 
 
 def _image_name(task: dict) -> str:

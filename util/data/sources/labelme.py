@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,18 +36,22 @@ _VOID = "__ignore__"
 
 
 def fits(path: Path) -> bool:
-    """Whether there are labelme files in this folder."""
-    return any(_is_labelme(file) for part in parts_of(path) for file in files_of(part, "*.json")[:1])
+    """Whether there are labelme files in this folder, or in the folders in it."""
+    return any(_is_labelme(file) for part in parts_of(path) for file in _files(part)[:20])
 
 
 def read(path: Path, images: Path | None) -> Source:
     """Read every JSON file; the image is ``imagePath``, else the one of the same name."""
     source, found = Source(), Images(images or folder_of(path))
     for part in parts_of(path):
-        for file in files_of(part, "*.json"):
+        for file in _files(part):
             split = split_of(part.name) if part != path else None
             source.add(str(file), partial(_item, file, found, split))
     return source
+
+
+def _files(part: Path) -> list[Path]:
+    return files_of(part, "*.json") or files_of(part, "*/*.json")
 
 
 def _is_labelme(file: Path) -> bool:
@@ -64,7 +69,23 @@ def _item(file: Path, images: Images, split: str | None) -> Item:
     size = (int(content["imageHeight"]), int(content["imageWidth"])) if content.get("imageHeight") else None
     kinds = {shape.get("shape_type") or "polygon" for shape in shapes}
     regions = (lambda: [_region(shape, file) for shape in shapes]) if kinds and kinds <= set(_PIXELS) else None
-    return Item(name, images.find(name), distinct([*names, *flags]), regions, size, split)
+    item = Item(name, _image(name, file, images), distinct([*names, *flags]), regions, size, split)
+    if item.path.is_file():
+        return item
+    return replace(item, data=partial(base64.b64decode, content["imageData"]))
+
+
+def _image(name: str, file: Path, images: Images) -> Path:
+    """The image beside a labelme file or in its folder; a path where it would be, if the file holds the image itself."""
+    beside = file.parent / name.replace("\\", "/")
+    if beside.is_file():
+        return beside
+    try:
+        return images.find(name)
+    except InputError:
+        if not read_json(file).get("imageData"):
+            raise
+    return file.with_suffix(beside.suffix or ".png")
 
 
 def _region(shape: dict, file: Path) -> Region:

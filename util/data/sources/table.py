@@ -1,37 +1,93 @@
-"""A CSV of image-level labels in any shape that `util.data.tag_table` reads, beside its images or above them."""
+"""A CSV of image-level labels in any shape that `util.data.tag_table` reads, beside its images or above them.
+
+Classes of a list may have spaces between them, as Kaggle's often do, where each of them is somewhere alone as well.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from util.data.ids import IdBook
+from util.data.ids import id_of
 from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of
-from util.data.tag_table import class_names, read_tag_table, take_apart
+from util.data.tag_table import NO_CLASS, Row, Table, split_cell, tags_of, take_apart
 from util.data.voc import class_table
+from util.runtime.errors import InputError
 
 
 def fits(path: Path) -> bool:
     """Whether this is a CSV, or a folder with one in it."""
-    return len(files_of(path, "*.csv", "*.tsv", "*.txt" if path.is_file() else "*.csv")) == 1
+    return len(_files(path)) == 1
 
 
 def read(path: Path, images: Path | None) -> Source:
     """Read the table; its images are in ``images``, or below the table's folder."""
-    file = files_of(path, "*.csv", "*.tsv", "*.txt" if path.is_file() else "*.csv")[0]
+    file = _files(path)[0]
     names = class_names(file)
     table = take_apart(file, {"background", *names})
-    tags = read_tag_table(file, class_table(["background", *names]))
-    found, source, book = Images(images or folder_of(path)), Source(classes=names), IdBook(file)
-    for row in table.rows:
-        name = row.cells[table.id_column]
-        known = len(book.names)
-        image = book.add(name)
-        if len(book.names) > known:
-            classes = distinct([names[value - 1] for value in tags[image]])
-            source.add(name, partial(_item, name, found, classes))
+    found, source = Images(images or folder_of(path)), Source(classes=names)
+    # By the whole path: images of several folders may have the same name.
+    whole = [Row(row.number, [*row.cells]) for row in table.rows]
+    for row in whole:
+        row.cells[table.id_column : table.id_column + 1] = map(_flat, row.cells[table.id_column :][:1])
+    tags = tags_of(replace(table, rows=whole), class_table(["background", *names]))
+    for name in dict.fromkeys(row.cells[table.id_column] for row in table.rows):
+        classes = distinct([names[value - 1] for value in tags[id_of(_flat(name))]])
+        source.add(name, partial(_item, name, found, classes))
     return source
+
+
+def _files(path: Path) -> list[Path]:
+    return files_of(path, "*.csv", "*.tsv", "*.txt" if path.is_file() else "*.csv")
+
+
+def _flat(name: str) -> str:
+    return re.sub(r"[/\\]+", "_", name.strip("./\\"))
 
 
 def _item(name: str, images: Images, classes: tuple[str, ...]) -> Item:
     return Item(name, images.find(name), classes)
+
+
+def class_names(path: str | os.PathLike) -> list[str]:
+    """The foreground classes that a table names: in the order of its columns if these are classes, else sorted.
+
+    Raises:
+        InputError: as `util.data.tag_table.read_tag_table`, and if the classes are numbers, or can be read in two ways.
+    """
+    table = take_apart(path, None)
+    if table.flags:
+        return [name for name in table.flags if name.lower() not in {*NO_CLASS, "background"}]
+    names = _single(table, {name for row in table.rows for cell in table.cells(row) for name in split_cell(cell, None)})
+    numbers = sorted(name for name in names if re.fullmatch(r"-?\d+(\.\d+)?", name))
+    if len(numbers) == len(names):
+        raise InputError(f"{path}: its classes are numbers; give a list of their names")
+    if numbers and table.columns is None:
+        raise InputError(
+            f"{path}: behind the images' names are both {numbers[0]!r} and {min(names - set(numbers))!r}; call the column "
+            "that holds the class label, or remove the others"
+        )
+    return sorted(names - {"background"})
+
+
+def _single(table: Table, names: set[str]) -> set[str]:
+    """The names; taken apart where they are lists with spaces between, whose words are all somewhere alone.
+
+    Raises:
+        InputError: if they may be lists, or names of several words.
+    """
+    words = Counter(word for name in names for word in set(name.split()))
+    lists = sorted(name for name in names if " " in name)
+    if all(word in names for name in lists for word in name.split()):
+        return set(words)
+    for name in lists:
+        if all(words[word] > 1 for word in name.split()):
+            raise InputError(
+                f"{table.path}: {name!r} may be one class, or a list of {len(name.split())}; write | between the classes of a "
+                "list, or _ between the words of a class"
+            )
+    return names

@@ -16,7 +16,19 @@ from util.data.ids import id_of, read_id_list
 from util.data.image_labels import read_xml
 from util.data.images import read_image
 from util.data.labels import read_label
-from util.data.sources.base import Images, Item, Region, Shape, Source, distinct, files_of, folder_of, split_of
+from util.data.sources.base import (
+    Images,
+    Item,
+    Region,
+    Shape,
+    Source,
+    distinct,
+    files_of,
+    folder_of,
+    parts_of,
+    read_parts,
+    split_of,
+)
 from util.data.voc import VOID, ClassTable, load_classes
 from util.runtime.errors import InputError
 
@@ -32,7 +44,11 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None) -> Source:
-    """Read annotations and label maps, by id."""
+    """Read annotations and label maps, by id; where they are in folders ``train``, ``val``, ..., each of these by itself."""
+    return read_parts(path, [part for part in parts_of(path) if fits(part)] or [path], partial(_read_part, images))
+
+
+def _read_part(images: Path | None, path: Path) -> Source:
     found = Images(images or next((f for f in [path / "JPEGImages"] if f.is_dir()), folder_of(path)))
     file = next((path / name for name in _CLASS_FILES if (path / name).is_file()), None)
     maps = {id_of(file.name): file for file in files_of(path, *_MAPS)}

@@ -1,0 +1,310 @@
+"""Data as people have it: wrapped in folders and archives, linked, split, with names that clash; understood, or refused by name."""
+
+import base64
+import json
+import shutil
+import unicodedata
+import zipfile
+
+import corpus_of_sources as made
+import numpy as np
+import pytest
+from corpus_of_sources import BOXES, NAMES, image, images, put
+from helpers import run_script
+from PIL import Image
+
+from util.data.labels import read_label
+from util.data.prepare import prepare
+from util.data.sources import read_source
+from util.runtime.errors import InputError
+
+
+def read(path, images=None):
+    """Format, image -> classes, and the whole source."""
+    name, source = read_source(path, images)
+    return name, {item.name: item.classes for item in source.items}, source
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_within_a_single_folder_is_found(tmp_path):
+    made.folders(tmp_path / "download/pets/images of pets")
+    put(tmp_path / "download/pets/LICENSE.txt", "free")
+    name, found, _ = read(tmp_path / "download")
+    assert name == "folders" and found["cat/a.png"] == ("cat",) and found["cat/c.png"] == ("cat", "dog")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for number, name in enumerate(("car", "train", "boat")):
+        image(tmp_path / name / f"{number}.png", number)
+    assert set(read(tmp_path)[1].values()) == {("boat",), ("car",), ("train",)}
+
+
+def test_splits_without_classes_are_not_classes(tmp_path):
+    for part in ("train", "test"):
+        image(tmp_path / part / "1.png", 1)
+    with pytest.raises(InputError, match="not in a format"):
+        read(tmp_path)
+    image(tmp_path / "train/cat/2.png", 2)
+    (tmp_path / "train/1.png").unlink()
+    _, found, source = read(tmp_path)
+    assert found == {"train/cat/2.png": ("cat",)} and "not read" in source.notes[0] and "test" in source.notes[0]
+
+
+@pytest.mark.parametrize("folders", [("images", "masks"), ("images", "labels"), ("JPEGImages", "Annotations")])
+def test_images_and_label_maps_are_not_classes(folders, tmp_path):
+    for folder in folders:
+        image(tmp_path / folder / "1.png", 1)
+    with pytest.raises(InputError, match="are no classes.*SegmentationClass"):
+        read(tmp_path)
+
+
+def test_the_same_image_under_two_names_shows_both_classes(tmp_path):
+    for place, number in (("cat/1.png", 1), ("dog/9.png", 1), ("dog/2.png", 2)):
+        image(tmp_path / place, number)
+    assert read(tmp_path)[1] == {"cat/1.png": ("cat", "dog"), "dog/9.png": ("cat", "dog"), "dog/2.png": ("dog",)}
+
+
+def test_links_are_followed_once(tmp_path):
+    image(tmp_path / "elsewhere/1.png", 1)
+    image(tmp_path / "in/dog/2.png", 2)
+    try:
+        (tmp_path / "in/cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        (tmp_path / "in/dog/more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+        (tmp_path / "in/dog/loop").symlink_to(tmp_path / "in/dog", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system lets nobody make links")
+    _, found, _ = read(tmp_path / "in")
+    assert found == {"cat/1.png": ("cat", "dog"), "dog/2.png": ("dog",)}
+
+
+def test_folders_in_the_folders_of_classes_are_noted(tmp_path):
+    for number, place in enumerate(("animal/cat/1.png", "animal/dog/2.png", "vehicle/car/3.png")):
+        image(tmp_path / place, number)
+    _, found, source = read(tmp_path)
+    assert set(found.values()) == {("animal",), ("vehicle",)}
+    assert "animal, vehicle; if they are the inner ones (car, cat, dog, ...)" in source.notes[0]
+
+
+def test_capital_suffixes_and_names_in_any_script(tmp_path):
+    image(tmp_path / "Hündin/Ä 1.PNG", 1)
+    image(tmp_path / "猫" / f"{unicodedata.normalize('NFD', 'é')}.JPG", 2)
+    found, source = read_source(tmp_path)
+    report, table = prepare(source, tmp_path / "out", share=0)
+    assert report.images == 2 and not report.problems and set(table.names) == {"background", "Hündin", "猫"}
+    assert {path.name for path in (tmp_path / "out/JPEGImages").iterdir()} == {"Ä 1.png", "é.jpg"}
+
+
+# --- ZIP files ----------------------------------------------------------------------------------------------------
+
+
+def zipped(folder, path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder.parent))
+        archive.writestr("__MACOSX/._a.png", b"\0\5\x16\7")
+    return path
+
+
+def test_zip_files_are_read_as_the_folders_in_them(tmp_path):
+    source = zipped(made.cvat(tmp_path / "project"), tmp_path / "project.zip")
+    for name, options in (("zip", [source]), ("folder", [tmp_path / "project"])):
+        done = run_script("prepare_folder.py", "--out", tmp_path / name, "--source", *options)
+        assert done.returncode == 0, done.stderr
+    for part in ("SegmentationClassAug/a.png", "JPEGImages/a.png", "cls_labels.npy", "class_names.txt"):
+        assert (tmp_path / "zip" / part).read_bytes() == (tmp_path / "folder" / part).read_bytes()
+    assert not (tmp_path / "zip/.source").exists()
+    content = source.read_bytes()
+    source.write_bytes(content[: len(content) // 2])
+    done = run_script("prepare_folder.py", "--out", tmp_path / "cut", "--source", source)
+    assert done.returncode == 2 and "cannot be unpacked" in done.stderr and not (tmp_path / "cut/.source").exists()
+
+
+def test_a_table_and_a_zip_file_of_its_images(tmp_path):
+    made.table(tmp_path / "in")
+    zipped(tmp_path / "in/images", tmp_path / "images.zip")
+    shutil.rmtree(tmp_path / "in/images")
+    source = ("--source", tmp_path / "in/tags.csv", "--images", tmp_path / "images.zip")
+    done = run_script("prepare_folder.py", "--out", tmp_path / "out", *source)
+    assert done.returncode == 0, done.stderr
+    assert "6 images" in done.stdout
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+
+def tabled(root, text, names=("1", "2", "3")):
+    for number, name in enumerate(names):
+        image(root / f"{name}.png", number)
+    return put(root / "tags.csv", text)
+
+
+def test_images_of_one_name_in_several_folders(tmp_path):
+    tabled(tmp_path, "path,label\ncat/1.png,cat\ndog\\1.png,dog\ndog/2.png,dog\n", ("cat/1", "dog/1", "dog/2"))
+    _, source = read_source(tmp_path)
+    prepare(source, tmp_path / "out", share=0)
+    ids = (tmp_path / "out/ImageSets/Segmentation/train.txt").read_text().split()
+    assert ids == ["2", "cat_1", "dog_1"] and not source.problems
+
+
+@pytest.mark.parametrize(
+    "rows, found",
+    [
+        ("1,cat dog\n2,cat\n3,dog\n", [("cat", "dog"), ("cat",), ("dog",)]),
+        ("1,hot dog\n2,dog\n3,hot dog\n", [("hot dog",), ("dog",), ("hot dog",)]),
+        ("1,polar bear\n2,brown bear\n3,panda\n", [("polar bear",), ("brown bear",), ("panda",)]),
+        ("1,cat dog\n2,dog bird\n3,bird\n", "'dog bird' may be one class, or a list of 2"),
+        ("1,16 0\n2,16\n3,0\n", "its classes are numbers"),
+        ("1,500,cat\n2,375,dog\n3,281,dog\n", "both '281' and 'cat'; call the column"),
+    ],
+)
+def test_classes_with_spaces_and_columns_of_other_things(rows, found, tmp_path):
+    source = tabled(tmp_path, f"image_id,{'width,' if rows.count(',') > 3 else ''}kind\n{rows}")
+    if isinstance(found, str):
+        with pytest.raises(InputError, match=found):
+            read(source)
+    else:
+        assert list(read(source)[1].values()) == found
+
+
+def test_of_several_tables_one_has_to_be_given(tmp_path):
+    tabled(tmp_path, "id,label\n1,cat\n")
+    put(tmp_path / "sample_submission.csv", "id,label\n")
+    with pytest.raises(InputError, match=r"Of sample_submission.csv, tags.csv give the one with the labels"):
+        read(tmp_path)
+
+
+# --- tools --------------------------------------------------------------------------------------------------------
+
+
+def changed_labelme(folder, **changes):
+    made.labelme(folder)
+    content = json.loads((folder / "a.json").read_text())
+    put(folder / "a.json", json.dumps({**content, **changes}))
+    return content
+
+
+def test_labelme_paths_of_windows_and_images_inside_the_files(tmp_path):
+    changed_labelme(tmp_path / "in", imagePath="..\\pets\\a.png")
+    assert read(tmp_path / "in")[2].items[0].path == tmp_path / "in/a.png"
+    pixels = (tmp_path / "in/a.png").read_bytes()
+    changed_labelme(tmp_path / "in", imageData=base64.b64encode(pixels).decode())
+    (tmp_path / "in/a.png").unlink()
+    report, _ = prepare(read(tmp_path / "in")[2], tmp_path / "out")
+    assert report.images == len(NAMES) and not report.problems
+    assert (tmp_path / "out/JPEGImages/a.png").read_bytes() == pixels
+
+
+def test_labelme_files_apart_from_their_images_and_in_splits(tmp_path):
+    made.labelme(tmp_path / "in/json")
+    for file in (tmp_path / "in/json").glob("*.png"):
+        put(tmp_path / "in/images" / file.name, file.read_bytes())
+        file.unlink()
+    assert read(tmp_path / "in")[0] == "labelme" and len(read(tmp_path / "in")[1]) == len(NAMES)
+    for part in ("train", "val"):
+        made.labelme(tmp_path / "parts" / part)
+    items = read(tmp_path / "parts")[2].items
+    assert all(item.path.parent.name == item.split for item in items) and len(items) == 2 * len(NAMES)
+
+
+def test_all_tasks_of_cvat_are_read(tmp_path):
+    made.cvat(tmp_path)
+    text = (tmp_path / "annotations.xml").read_text()
+    first, *rest = text.split("<image ")
+    for name, parts in (("annotations.xml", rest[:4]), ("second.xml", rest[4:])):
+        tail = "" if parts[-1].endswith("</annotations>") else "</annotations>"
+        put(tmp_path / name, first + "".join(f"<image {part}" for part in parts) + tail)
+    assert len(read(tmp_path)[1]) == len(NAMES)
+
+
+def test_the_annotations_of_coco_itself(tmp_path):
+    made.coco_files(tmp_path)
+    content = json.loads((tmp_path / "annotations/instances_train2017.json").read_text())
+    people = {**content, "categories": [{"id": 1, "name": "person", "keypoints": []}]}
+    put(tmp_path / "annotations/person_keypoints_train2017.json", json.dumps(people))
+    put(tmp_path / "annotations/captions_train2017.json", json.dumps({"images": content["images"], "annotations": []}))
+    name, found, _ = read(tmp_path)
+    assert name == "coco" and len(found) == len(NAMES) and set(found["c.png"]) == {"cat", "dog"}
+
+
+def test_voc_annotations_of_one_name_in_several_splits(tmp_path):
+    for part, name in (("train", "cat"), ("val", "dog")):
+        image(tmp_path / part / "1.png", len(part))
+        put(tmp_path / part / "1.xml", f"<annotation><object><name>{name}</name></object></annotation>")
+    items = read(tmp_path)[2].items
+    assert [(item.split, item.classes, item.path.parent.name) for item in items] == [
+        ("train", ("cat",), "train"),
+        ("val", ("dog",), "val"),
+    ]
+
+
+# --- YOLO ---------------------------------------------------------------------------------------------------------
+
+
+def test_yolo_outlines_hold_their_pixels(tmp_path):
+    _, source = read_source(made.yolo(tmp_path / "in", polygons=True))
+    prepare(source, tmp_path / "out")
+    expected = np.zeros(made.SHAPE, np.uint8)
+    for value, (left, top, right, bottom) in BOXES["c"]:
+        expected[top:bottom, left:right] = value
+    assert np.array_equal(read_label(tmp_path / "out/SegmentationClassAug/c.png"), expected)
+
+
+def test_oriented_boxes_and_poses_say_what_and_not_where(tmp_path):
+    images(tmp_path / "images", ["a", "b"])
+    put(tmp_path / "classes.txt", "cat\ndog\n")
+    for name in ("a", "b"):
+        put(tmp_path / "labels" / f"{name}.txt", "1 0.1 0.1 0.5 0.2 0.4 0.6 0.1 0.5\n")
+    _, found, source = read(tmp_path)
+    assert set(found.values()) == {("dog",)} and source.items[0].regions is None and "four points" in source.notes[0]
+    put(tmp_path / "data.yaml", "names: [cat, dog]\nkpt_shape: [2, 3]\n")
+    put(tmp_path / "labels/a.txt", "0 0.5 0.5 0.2 0.2 0.4 0.4 2 0.6 0.6 2\n")
+    _, found, source = read(tmp_path)
+    assert found["images/a.png"] == ("cat",) and source.items[0].regions is None
+
+
+def test_yolo_labels_apart_from_their_images_and_images_without_objects(tmp_path):
+    made.yolo(tmp_path / "in")
+    shutil.move(tmp_path / "in/images", tmp_path / "photos")
+    put(tmp_path / "in/labels/b.txt", "\n")
+    (tmp_path / "in/labels/d.txt").unlink()
+    name, found, _ = read(tmp_path / "in/data.yaml", tmp_path / "photos")
+    assert name == "yolo" and found["a.png"] == ("cat",) and found["b.png"] == found["d.png"] == ()
+
+
+@pytest.mark.parametrize(
+    "line, finding",
+    [
+        ("2 0.5 0.5 0.1 0.1", "class 2 of 2 classes"),
+        ("0 30 20 10 10", "30 is not a share of the image"),
+        ("0 0.5 0.5", "is not 'class x y width height'"),
+        ("cat 0.5 0.5 0.1 0.1", "is not 'class x y width height'"),
+        ("0 nan 0.5 0.1 0.1", "is not 'class x y width height'"),
+    ],
+)
+def test_damaged_lines_of_yolo_are_named(line, finding, tmp_path):
+    made.yolo(tmp_path)
+    put(tmp_path / "labels/c.txt", f"0 0.5 0.5 0.1 0.1\n{line}\n")
+    _, found, source = read(tmp_path)
+    assert len(found) == len(NAMES) - 1
+    assert finding in source.problems["images/c.png"] and "line 2" in source.problems["images/c.png"]
+
+
+def test_yolo_without_names_is_refused(tmp_path):
+    made.yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    with pytest.raises(InputError, match=r"no data.yaml with names.*classes.txt"):
+        read(tmp_path)
+    put(tmp_path / "data.yaml", "names: [cat\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        read(tmp_path)
+
+
+def test_masks_of_roboflow_are_checked(tmp_path):
+    made.roboflow_masks(tmp_path)
+    Image.fromarray(np.full(made.SHAPE, 7, np.uint8)).save(tmp_path / "train/a_mask.png")
+    (tmp_path / "train/b_mask.png").unlink()
+    _, found, source = read(tmp_path)
+    assert len(found) == len(NAMES) - 2
+    assert "pixel value 7 is not in" in source.problems["a.png"] and "its mask is missing" in source.problems["b.png"]
