@@ -1,4 +1,5 @@
 import os
+import runpy
 import sys
 from pathlib import Path
 
@@ -6,6 +7,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+AS_WINDOWS = ROOT / "tests" / "as_windows"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--as-windows",
+        action="store_true",
+        help="hide what Windows does not have (fcntl, fork, process groups, ...) and spawn worker processes",
+    )
+
+
+def pytest_configure(config):
+    if config.option.as_windows and hasattr(os, "fork"):  # in the workers of xdist it is done
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(AS_WINDOWS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        runpy.run_path(str(AS_WINDOWS / "sitecustomize.py"))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Small data for the tests: random labels, masks and folders of them, and a way to run a script."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from util.data.masks import Masks
 from util.runtime.cli import run
 
 ROOT = Path(__file__).resolve().parent.parent
+PYTHONPATH = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # with what --as-windows adds
 
 
 def run_script(name, *args, **options):

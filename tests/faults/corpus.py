@@ -136,6 +136,8 @@ def unreadable(good: bytes) -> dict:
 PICTURES = unreadable(_PNG) | {
     "cut JPEG": (_JPEG[: len(_JPEG) // 2], "truncated"),
     "head of a JPEG": (_JPEG[:20], "truncated|no format"),
+    "transparent": (png(np.dstack([_RGB, _RGB[..., :1] * 0])), "transparent all over"),
+    "12 bits": (encoded(_RGB[..., 0].astype(np.uint16) * 16, "PNG"), "10 or 12 bits"),
     "cut TIFF": (encoded(_RGB, "TIFF")[:5000], "truncated|no format|not a readable|not enough"),
     "cut BMP": (encoded(_RGB, "BMP")[:5000], "truncated"),
     "cut WebP": (encoded(_RGB, "WEBP")[:100], "no format|truncated|not a readable|decode"),
@@ -163,6 +165,10 @@ LABELS = unreadable(png(_LABEL)) | {
     "16 bit with -1": (encoded(np.where(_LABEL == 2, 65535, 0).astype(np.uint16), "PNG"), "from 0 to 65535"),
     "colours of a class table": (png(palette()[_LABEL]), "mode RGB.*VOC's, of the values 0, 2"),
     "colours numbered anew": (_requantised, "colour that VOC gives to 2"),
+    "repacked by an optimiser": (
+        palette_png(_LABEL // 2, np.repeat([[0], [2]], 3, 1).astype(np.uint8)),
+        "grey level 2",
+    ),
     "JPEG of grey": (encoded(_LABEL, "JPEG"), "JPEG, whose compression"),
     "value of no class": (png(_LABEL + 7), "7, 9 with 7 classes"),
     "just below void": (png(_LABEL // 2 * 254), "254 with 7 classes"),
@@ -195,6 +201,11 @@ def _sa1b(change=None, **image) -> bytes:
     if change:
         change(content)
     return json.dumps(content).encode()
+
+
+def _along_rows() -> dict:
+    """The upper 9 rows, as run lengths along rows."""
+    return {"size": [48, 64], "counts": [0, 9 * 64, 39 * 64]}
 
 
 def _counts(counts) -> bytes:
@@ -255,6 +266,13 @@ MASKS = {
     "code of other letters": (_counts("äöü"), "characters"),
     "code of a NUL": (_counts("\0"), "characters"),
     "endless code": (_counts("o" * 30 + "0"), "40 bits"),
+    "codes along rows": (
+        _sa1b(lambda c: c["annotations"][0].update(segmentation=_along_rows(), bbox=[0, 0, 64, 9])),
+        "along the rows",
+    ),
+    "shares of the size": (_field("segmentation", [[0.1, 0.1, 0.9, 0.1, 0.5, 0.9]]), "YOLO"),
+    "code as Python prints bytes": (_counts("b'd0e3000'"), "mask 0|add up|cut short"),
+    "scores of null": (_field("predicted_iou", None), None),
     "score in words": (_field("predicted_iou", "high"), "format"),
     "of another image": (_sa1b(image_id="other", file_name="other.jpg"), "'other'"),
     "of a path": (_sa1b(image_id="../../etc/passwd", file_name="/etc/passwd"), "etc/passwd"),
@@ -344,6 +362,12 @@ CAMS = NPY | {
     "IRN's with a class twice": (npy({"keys": np.zeros(2, int), "high_res": np.stack([_MAP] * 2)}), "twice"),
     "IRN's without maps": (npy({"keys": np.arange(2)}), "IRN's format"),
     "not finite": (npy({0: _MAP * np.nan}), "finite"),
+    "logits below 0": (npy({0: _MAP - 3}), "logits"),
+    "IRN's with the background": (
+        npy({"keys": np.array([0, 2]), "high_res": np.stack([_MAP + 1, _MAP])}),
+        "background",
+    ),
+    "CLIP-ES's": (npy({"keys": np.array([1]), "attn_highres": _MAP[None]}), None),
     "three axes": (npy({0: _MAP[None]}), "shape"),
     "two sizes": (npy({0: _MAP, 1: _MAP[:5]}), "size"),
     "other size": (npy({0: _MAP[:5, :5]}), "5x5|size"),
@@ -374,7 +398,8 @@ CSV = {
     "empty": (b"", "no image-level label"),
     "unknown class": (b"train_0000,unicorn\n", "line 1.*'unicorn'"),
     "index beyond": (b"train_0000,ringed\ntrain_0001,99\n", "line 2.*'99'"),
-    "not UTF-8": (b"\xff\xfet\0r\0", "not a UTF-8"),
+    "not UTF-8": (b"tr\xe4in,ringed\n", "byte 2, line 1.*CSV UTF-8"),
+    "UTF-16 cut short": (b"\xff\xfet\0r\0\0", "not a UTF-8"),
     "NUL": (b"train_0000,rin\0ged\n", "line 1|unknown"),
     "endless field": (b"train_0000," + b"x" * 200_000 + b"\n", "line 1|field"),
     "open quotes": (b'train_0000,"ringed\ntrain_0001,spotted\n', "line|unknown"),
@@ -386,7 +411,8 @@ CSV = {
     "two images of one id": (b"a/train_0000.jpg,ringed\nb/train_0000.jpg,spotted\n", "line 2.*two images"),
     "other images": (b"train_0000,ringed\n", "'good_1'.*'train_0000'"),
     "spaces": (b"train_0000 ringed\n", "without any class"),
-    "UTF-16": ("train_0000;ringed\n".encode("utf-16"), "not a UTF-8"),
+    "UTF-16 without a mark": ("train_0000;ringed\n".encode("utf-16-le"), "line 1|not a plain"),
+    "confidence of a machine": (b"id,label,confidence\ngood_1,ringed,0.4\n", "line 2.*confidence '0.4'"),
 }
 
 LISTS = {
@@ -395,7 +421,10 @@ LISTS = {
     "empty": (b"", "list is empty"),
     "blank lines": (b"\n  \n\t\n", "list is empty"),
     "picture": (_PNG, "not a UTF-8"),
-    "UTF-16": ("train_0000\n".encode("utf-16"), "not a UTF-8"),
+    "UTF-16 without a mark": ("train_0000\n".encode("utf-16-le"), "line 1.*not a plain file name"),
+    "Windows-1252": ("Bär\n".encode("cp1252"), "byte 1, line 1.*UTF-8"),
+    "UTF-16, comments, quotes and CSV": ('# train\r\n"good_1.jpg",x\r\ngood_2.jpg;y\r\n'.encode("utf-16"), None),
+    "list in JSON": (b'["good_1", "images/good_2.jpg"]', None),
     "way out": (b"train_0000\n..\n", "line 2.*'..'"),
     "NUL": (b"train\x000000\n", "line 1.*not a plain file name"),
     "endless id": (b"x" * 5000 + b"\n", "line 1.*x{20,}"),
@@ -421,6 +450,8 @@ CLASS_NAMES = {
     "no background": (b"cat\ndog\n", "background may be missing"),
     "background at the end": (b"cat\nbackground\n", "background is class 1"),
     "alpha": (b"background 0 0 0 255\ncat 1 0 0 255\n", "line 1.*alpha"),
+    "YOLO's without background": (b"nc: 2\nnames: [cat, dog]\n", "background may be missing"),
+    "YAML with anchors": (b"a: &a [x, x]\nnames: [*a, *a]\n", "not valid JSON"),
     "gaps": (b'[{"id": 1, "name": "cat"}, {"id": 9, "name": "dog"}]', "leave some out"),
 }
 
@@ -459,4 +490,6 @@ def checkpoints() -> dict:
         "other network": (saved({"layer.weight": torch.zeros(3)}), "expected|Expected|no checkpoint"),
         "values of text": (saved({"layer.weight": "zeros"}), "expected|Expected|no checkpoint"),
         "archive of numpy": (npz(a=_MAP), "not a"),
+        "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(99), "a file of Keras"),
+        "packed once more": (npz(a=_MAP).replace(b"a.npy", b"a.pth"), "a ZIP archive that holds a.pth"),
     }

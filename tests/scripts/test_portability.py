@@ -8,42 +8,12 @@ import pytest
 from helpers import ROOT, write_set
 
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py") if "run(main)" in path.read_text())
-SITE = """
-import multiprocessing, os, signal, subprocess, sys, warnings
-for name in ("fcntl", "resource", "grp", "termios"):
-    sys.modules[name] = None
-at_fork = os.register_at_fork
-for name in ("register_at_fork", "killpg", "fork", "sched_getaffinity"):
-    delattr(os, name)
-del signal.SIGKILL
-multiprocessing.set_start_method("spawn")
-warnings.filterwarnings("ignore", "only soft file lock")  # Windows has locks of its own
-
-class TorchOfLinux:
-    # torch asks for the system where we ask for the function, so the torch of Linux gets it back.
-
-    def find_spec(self, name, path=None, target=None):
-        if name == "torch":
-            os.register_at_fork = at_fork
-
-sys.meta_path.insert(0, TorchOfLinux())
-start = subprocess.Popen.__init__
-
-def start_without_fork(self, *arguments, preexec_fn=None, start_new_session=False, **options):
-    if preexec_fn is not None or start_new_session:
-        raise ValueError("preexec_fn and start_new_session are not supported on Windows platforms")
-    start(self, *arguments, **options)
-
-subprocess.Popen.__init__ = start_without_fork
-"""
 
 
 @pytest.fixture
-def elsewhere(tmp_path):
+def elsewhere():
     """Runs a script where none of that is there."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site/sitecustomize.py").write_text(SITE)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/as_windows"), "AS_WINDOWS": "all"}
 
     def run(script, *arguments):
         command = [sys.executable, str(ROOT / script), *map(str, arguments)]

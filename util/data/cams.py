@@ -28,7 +28,7 @@ def read_cam(folder: str | os.PathLike, image_id: str) -> dict[int, np.ndarray]:
     """Read an image's soft CAMs.
 
     The files count classes from 0 without the background; the keys returned are label-map values (1 = first class).
-    TransCAM's are a dict class -> map, IRN's a dict with ``keys`` (the classes) and ``high_res`` or ``cam`` (a map of each).
+    TransCAM's are a dict class -> map, IRN's a dict with ``keys`` (the classes) and ``high_res`` or ``cam`` (a map of each), CLIP-ES's with ``attn_highres``.
     Published files dip below 0 and are clipped.
 
     Returns:
@@ -47,6 +47,11 @@ def read_cam(folder: str | os.PathLike, image_id: str) -> dict[int, np.ndarray]:
         value = np.asarray(value)
         if value.ndim != 2 or value.dtype.kind != "f" or not np.isfinite(value).all():
             raise InputError(f"{path}: class {key} has {value.dtype} of shape {value.shape}; expected finite float HxW")
+        if value.size and (value.max() < 0 or value.min() < -1):
+            raise InputError(
+                f"{path}: class {key} has values from {value.min():.4g} to {value.max():.4g}, where soft CAMs run from 0 to 1. "
+                "They may be scores (logits); give what is above 0, divided by its maximum, or sigmoids"
+            )
         if value.size and value.max() > MOST:
             raise InputError(
                 f"{path}: class {key} has values up to {value.max():.4g}, where soft CAMs run from 0 to 1. They may be scores, "
@@ -68,7 +73,7 @@ def _maps(content: Any, path: Path) -> dict:
         )
     if "keys" not in content:
         return content
-    name = "high_res" if "high_res" in content else "cam"
+    name = next((name for name in ("high_res", "attn_highres") if name in content), "cam")
     keys, maps = np.asarray(content["keys"]), np.asarray(content.get(name))
     if keys.ndim != 1 or maps.ndim != 3 or len(keys) != len(maps):
         raise InputError(
@@ -77,6 +82,11 @@ def _maps(content: Any, path: Path) -> dict:
         )
     if len(np.unique(keys)) < len(keys):
         raise InputError(f"{path}: its keys {keys.tolist()} name a class twice; make the file again")
+    if keys[0] == 0 and len(keys) > 1 and np.allclose(maps[0], 1 - maps[1:].max(axis=0), atol=1e-3):
+        raise InputError(
+            f"{path}: the map of its key 0 is what the others leave: that of the background, with which the keys count from 1. "
+            "Here they count from 0 without the background; leave that map out and lower the keys by 1"
+        )
     return dict(zip(keys.tolist(), maps, strict=True))
 
 

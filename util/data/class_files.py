@@ -1,12 +1,14 @@
 """Class files: which classes a data set has, in the formats that people bring.
 
 One class per line, background first, optionally with a colour: this project's own form. Read as well: CVAT's
-``labelmap.txt``, labelme's ``labels.txt`` (``__ignore__`` first), tables of ``name,r,g,b``, lines with the index in front,
-and JSON (a list of names, COCO's ``categories``, Hugging Face's ``id2label``).
+``labelmap.txt``, labelme's ``labels.txt`` (``__ignore__`` first), tables of ``name,r,g,b``, lines with the index in front
+or behind, TensorFlow's ``label_map.pbtxt``, and JSON or YAML (a list of names, COCO's ``categories``, Hugging Face's
+``id2label``, ``names`` of YOLO's ``data.yaml``, labelme's ``label_names``, ``classes`` of Supervisely's ``meta.json``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +24,14 @@ _HEX = r"#[0-9a-fA-F]{6}"
 _SEPARATOR = r"[\s,;:]+"
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _TRIPLE = rf"{_NUMBER}[\s,;]+{_NUMBER}[\s,;]+{_NUMBER}"
-_HEAD = re.compile(r"(id|index)?[,;\s]*(name|class|label)(name)?[,;\s]+(r|red)[,;\s]+(g|green)[,;\s]+(b|blue)", re.I)
+_INDEX, _CLASS = r"(id|idx|index|value|pixel value)", r"(class|label|name|(class|label)[ _]?name)"
+_HEAD = re.compile(
+    rf"(?P<before>{_INDEX}[,;\t ]+)?{_CLASS}(?P<after>([,;\t ]+(r|red)[,;\t ]+(g|green)[,;\t ]+(b|blue))|[,;\t ]+{_INDEX})?",
+    re.I,
+)
+_KEYS = ("categories", "id2label", "names", "label_names", "classes", "labels")  # of JSON and YAML
+_TITLES = {"name", "title"}
+_PBTXT = re.compile(r"item\s*\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,27 @@ def read_class_file(path: str | os.PathLike, num_classes: int | None = None) -> 
             be understood in two ways.
     """
     text = read_text(path)
-    if text.lstrip()[:1] in ("[", "{"):
-        classes = _from_json(parse_json(text.encode(), path), path)
+    if text.lstrip()[:1] in ("[", "{") or re.search(rf"^({'|'.join(_KEYS)}):", text, re.MULTILINE):
+        classes = _from_json(_structured(text, path), path)
+    elif items := _PBTXT.findall(text):
+        classes = _from_pbtxt(items, path)
     else:
         classes = _from_lines(_lines(text, path), path)
     return _background_first(classes, path, num_classes)
+
+
+def _structured(text: str, path: str | os.PathLike) -> object:
+    """JSON, or YAML, which also covers lists as Python prints them."""
+    import yaml
+
+    try:
+        return parse_json(text.encode(), path)
+    except InputError:
+        with contextlib.suppress(yaml.YAMLError, RecursionError, ValueError):
+            # Anchors could make a text of a few lines endless.
+            if not re.search(r"[\s\[,][&*]\w", text) and isinstance(value := yaml.safe_load(text), dict | list):
+                return value
+        raise
 
 
 # --- lines --------------------------------------------------------------------------------------------------------
@@ -66,6 +91,8 @@ def read_class_file(path: str | os.PathLike, num_classes: int | None = None) -> 
 def _lines(text: str, path: str | os.PathLike) -> list[tuple[int, str]]:
     """Numbered lines without blank ones and comments."""
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if len(lines) == 1 and re.search(r"[,;]\s*[^\W\d]+\s*$", lines[0][1]):  # all on one line
+        lines = [(1, part.strip()) for part in re.split("[,;]", lines[0][1]) if part.strip()]
     for number, line in lines:
         if re.match(r"#(?![\s#]|label:)", line):
             raise InputError(
@@ -73,7 +100,8 @@ def _lines(text: str, path: str | os.PathLike) -> list[tuple[int, str]]:
                 "after the # of a comment, or rename the class"
             )
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
-    if lines and _HEAD.fullmatch(lines[0][1]):
+    lines = [(number, re.sub(r"""^(["'])([^"']+)\1[,;]?$""", r"\2", line)) for number, line in lines]
+    if len(lines) > 2 and (head := _HEAD.fullmatch(lines[0][1])) and (head["before"] or head["after"]):
         lines = lines[1:]
     if lines and lines[0][1].strip("_").lower() == "ignore":  # labelme's name for -1, which its label maps have as void
         lines = lines[1:]
@@ -108,15 +136,17 @@ def _all_match(pattern: str, lines: list[tuple[int, str]]) -> list[re.Match[str]
 
 
 def _without_index(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Lines less the class index in front (``0 background``, ``1: cat``), if all have one and they count up."""
-    matches = _all_match(r"(\d+)[\s,;:]+(\D.*)", lines)
-    if len(matches) < 2:
-        return lines
-    start = int(matches[0][1])
-    if [int(match[1]) for match in matches] != list(range(start, start + len(lines))) or start > 1:
-        return lines
-    named = [(number, match[2]) for (number, _), match in zip(lines, matches, strict=True)]
-    return named if start == 0 else [(0, BACKGROUND), *named]  # 1 is the first class: 0 is left out
+    """Lines less the class index in front (``0 background``, ``1: cat``) or behind, if all have one and they count up."""
+    before = [(match[1], match[2]) for match in _all_match(r"(\d+)[\s,;:.)]+(\D.*)", lines)]
+    behind = [(match[2], match[1]) for match in _all_match(r"(.*[^\s,;:\d])[\s,;:]+(\d+)", lines)]
+    for parts in (before, behind):
+        names = {name for _, name in parts}
+        start = int(parts[0][0]) if parts else -1
+        counted = list(map(str, range(start, start + len(lines))))
+        if len(names) >= 2 and start in (0, 1) and len(names) == len(lines) and [n for n, _ in parts] == counted:
+            named = [(number, name) for (number, _), (_, name) in zip(lines, parts, strict=True)]
+            return named if start == 0 else [(0, BACKGROUND), *named]  # 1 is the first class: 0 is left out
+    return lines
 
 
 def _name_and_color(line: str, where: str) -> tuple[str, str | None]:
@@ -152,17 +182,26 @@ def _color(text: str, where: str) -> Color:
 def _from_json(value: object, path: str | os.PathLike) -> list[NamedColor]:
     """Names from a list, from COCO's ``categories``, or from a dict of index and name, either way round."""
     if isinstance(value, dict):
-        for key in ("categories", "id2label", "names", "classes", "labels"):
+        for key in _KEYS:
             if isinstance(value.get(key), list | dict):
                 return _from_json(value[key], path)
         pairs = [(name, index) if isinstance(index, int) else (index, name) for name, index in value.items()]
         return _by_index([(name, index, None) for name, index in pairs], path)
-    if isinstance(value, list) and value and all(isinstance(entry, dict) and "name" in entry for entry in value):
-        entries = [(entry["name"], entry.get("id", k), entry.get("color")) for k, entry in enumerate(value)]
+    if isinstance(value, list) and value and all(isinstance(entry, dict) and _TITLES & entry.keys() for entry in value):
+        entries = [
+            (entry.get("name", entry.get("title")), entry.get("id", k), entry.get("color"))
+            for k, entry in enumerate(value)
+        ]
         return _by_index(entries, path)
     if isinstance(value, list):
         return _by_index([(name, k, None) for k, name in enumerate(value)], path)
     raise InputError(f"{path}: holds a {type(value).__name__}; expected a list of class names, or COCO's categories")
+
+
+def _from_pbtxt(items: list[str], path: str | os.PathLike) -> list[NamedColor]:
+    """TensorFlow's ``label_map.pbtxt``, whose ids count from 1."""
+    fields = [dict(re.findall(r"""(\w+)\s*:\s*["']?([^"'\n]*)["']?""", item)) for item in items]
+    return _by_index([(each.get("name"), each.get("id", "").strip(), None) for each in fields], path)
 
 
 def _by_index(entries: list[tuple[object, object, object]], path: str | os.PathLike) -> list[NamedColor]:

@@ -6,6 +6,8 @@ An image's id is its file name in Unicode's NFC form, without folder and suffix.
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import re
 import unicodedata
@@ -22,6 +24,7 @@ from util.runtime.files import check_id, read_text
 # What a list or a table may write after an id. Some of these images cannot be opened; the message then names the id.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"),
+    *(".jp2", ".ppm", ".pgm"),
     *(".npy", ".npz", ".xml", ".json"),
 )
 _SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
@@ -116,8 +119,9 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
     """Read an id list, in file order, repeated ids once.
 
     A line is an id or a file name, which may contain spaces, or columns of which the first is the name: separated by tabs,
-    or ending in the suffix of an image, or all of them paths (``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). Blank
-    lines, CRLF and a byte-order mark are accepted.
+    or ending in the suffix of an image, or all of them paths (``/JPEGImages/ID.jpg /SegmentationClassAug/ID.png``). Commas
+    and semicolons separate columns where the first is sure to be a name. Blank lines, comments (``# ...``), quotes around
+    names, CRLF and a byte-order mark are accepted, and a JSON list.
 
     Args:
         path: the list.
@@ -128,10 +132,10 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
         InputError: if the file is missing, is not text, holds no id, names two images of the same id, or has a column of
             -1, 0 and 1, as the lists in VOC's ``ImageSets/Main``.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    files = _Folder(folder)
+    lines = _lines(read_text(path), files)
     if not lines:
         raise InputError(f"{path}: the id list is empty; write one image id per line")
-    files = _Folder(folder)
     flagged = _without_flags(path, lines, files)
     book = IdBook(path)
     for number, line in flagged or lines:
@@ -143,17 +147,57 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
     return list(book.names)
 
 
+def _lines(text: str, files: _Folder) -> list[tuple[int, str]]:
+    """Numbered lines less comments, blank ones, and the marks that editors leave at their ends."""
+    if text.lstrip().startswith("[") and (names := _listed(text)):
+        return [(1, str(name)) for name in names]
+    lines = []
+    for number, line in enumerate(re.split(r"\r\n?|[\n\v\f]", text), 1):
+        line = re.sub(r"^[\s\ufeff]+|[\s\ufeff\x1a]+$", "", line)  # DOS ends a text by \x1a
+        if line and (not re.match(r"#+(\s|$)", line) or id_or_none(line) in files.ids):
+            lines.append((number, line))
+    return lines
+
+
+def _listed(text: str) -> list[str | int]:
+    """The names of a list in JSON or as Python prints it; none if it is not one."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            names = parse(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return names if all(isinstance(name, str) or type(name) is int for name in names) else []
+    return []
+
+
 def _first_column(line: str, files: _Folder) -> str:
+    if id_or_none(line) in files.ids:
+        return line
+    cell = re.match(r"\s*([^,;]*[^,;\s])\s*[,;]\s*(.*)", line)
+    if cell and (not cell[2].strip(",; ") or _is_name(_unquoted(cell[1]), files)):
+        return _unquoted(cell[1])
+    line = _unquoted(line)
     columns = line.split()
-    if len(columns) == 1 or id_or_none(line) in files.ids:
+    if len(columns) <= 1:
         return line
     if "\t" in line:
-        return line.split("\t")[0].rstrip()
+        return _unquoted(line.split("\t")[0].rstrip())
     if match := _NAME_AND_COLUMNS.fullmatch(line):
         return match[1]
-    if all(re.search(r"[/\\]", column) for column in columns) or _VOC_ID.fullmatch(columns[0]):
-        return columns[0]
-    return line
+    found = [id_or_none(column) for column in columns]
+    if all(re.search(r"[/\\]", column) for column in columns) and (len(set(found)) == 1 or found[0] in files.ids):
+        return columns[0]  # a folder's name with a space would give two ids
+    return columns[0] if _VOC_ID.fullmatch(columns[0]) else line
+
+
+def _unquoted(name: str) -> str:
+    match = re.fullmatch(r"""(["'])([^"']*)\1""", name)
+    return match[2] if match else name
+
+
+def _is_name(text: str, files: _Folder) -> bool:
+    """Whether text is sure to be the name of an image: of its form, or of a file that is there."""
+    return bool(_parts(text).suffix or _VOC_ID.fullmatch(text)) or id_or_none(text) in files.ids
 
 
 def id_or_none(name: object) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 from xml.etree import ElementTree
@@ -13,12 +13,12 @@ from xml.parsers import expat
 
 import numpy as np
 
-from util.data.ids import IdBook
-from util.data.npy import load_npy_dict, save_npy_dict
+from util.data.ids import IdBook, id_of
+from util.data.npy import PICKLES, load_npy_dict, save_npy_dict
 from util.data.tag_table import Tags, read_tag_table
-from util.data.voc import ClassTable
+from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import list_files, read_bytes, write_bytes
+from util.runtime.files import list_files, read_bytes, read_json, write_bytes
 
 Item = TypeVar("Item")
 
@@ -29,8 +29,8 @@ def read_image_labels(
     """Read image-level labels.
 
     Args:
-        path: ``cls_labels.npy`` (pickled dict id -> float[C-1] of 0 and 1, background not counted), a CSV (see
-            `util.data.tag_table`), or a folder of VOC XML annotations.
+        path: ``cls_labels.npy`` (pickled dict id -> float[C-1] of 0 and 1, background not counted, or list of class names;
+            also as ``.npz``, ``.pkl`` or JSON), a CSV (see `util.data.tag_table`), or a folder of VOC XML annotations.
         classes: the data set's classes, background first.
         ids: the images of interest; annotations of others are not looked at. None: all.
 
@@ -44,13 +44,23 @@ def read_image_labels(
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, classes, ids)
-    labels = _read_npy(path, classes) if path.suffix.lower() == ".npy" else read_tag_table(path, classes)
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz", *PICKLES, ".json"):
+        content = read_json(path) if suffix == ".json" else load_npy_dict(path)
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: holds a {type(content).__name__}; expected a dict of id and classes")
+        labels = _of_dict(content, path, classes)
+    else:
+        labels = read_tag_table(path, classes)
     return labels if ids is None else _only(labels, ids, path)
 
 
 def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, Item]:
     """The entries of ``ids``; InputError if there are none."""
     found = {image: labels[image] for image in ids if image in labels}
+    if not found:  # a table knows no integers: 2007000032 may be VOC's 2007_000032, as in `id_of`
+        voc = {id_of(int(name)) if name.isdecimal() else name: value for name, value in labels.items()}
+        found = {image: voc[image] for image in ids if image in voc}
     if ids and not found:
         raise InputError(
             f"{path}: no image-level label for any of the {len(ids)} images of the list, whose first is {ids[0]!r}; the "
@@ -71,26 +81,31 @@ def _read_folder(path: Path, classes: ClassTable, ids: Sequence[str] | None) -> 
     return {image: _read_voc_xml(file, classes) for image, file in named.items()}
 
 
-def _read_npy(path: Path, classes: ClassTable) -> dict[str, Tags]:
+def _of_dict(content: dict, path: Path, classes: ClassTable) -> dict[str, Tags]:
     book, labels = IdBook(path), {}
-    for name, row in load_npy_dict(path).items():
-        labels[book.add(name)] = tuple(int(c) + 1 for c in np.flatnonzero(_row(path, name, row, len(classes) - 1) > 0))
+    for name, row in content.items():
+        image = book.add(name)
+        if isinstance(row, list | tuple) and row and all(isinstance(value, str) for value in row):
+            labels[image] = _tags_of(row, classes, f"{path}, {image}")
+        else:
+            labels[image] = tuple(int(c) + 1 for c in np.flatnonzero(_row(path, name, row, len(classes) - 1) > 0))
     return labels
 
 
 def _row(path: Path, name: object, row: object, count: int) -> np.ndarray:
     """The numbers of one image, checked."""
     row = row if isinstance(row, np.ndarray) else np.array(row, dtype=None if _is_flat(row) else object)
+    row = row.ravel() if max(row.shape, default=0) == row.size else row  # 1xC and Cx1
     if row.shape != (count,) or row.dtype.kind not in "fiub":
+        more = "; one of them may be the background, take it out" if row.shape == (count + 1,) else ""
         raise InputError(
             f"{path}: {name} has an array of {row.dtype} with shape {row.shape}; expected {count} numbers, one per class "
-            "without the background"
+            f"without the background{more}"
         )
-    wrong = row[~((row >= 0) & (row == np.floor(row)))] if row.dtype.kind in "fi" else row[:0]
+    wrong = row[~((row >= 0) & (row == np.floor(row)) & (row != VOID))] if row.dtype.kind in "fiu" else row[:0]
     if wrong.size:
-        readings = (
-            "the class may be absent, or unknown" if wrong[0] < 0 else "it may be a score, or the file is damaged"
-        )
+        unknown = wrong[0] < 0 or wrong[0] == VOID
+        readings = "the class may be absent, or unknown" if unknown else "it may be a score, or the file is damaged"
         raise InputError(f"{path}: {name} has the value {wrong[0]:g}: {readings}; write 0 or 1")
     return row
 
@@ -122,11 +137,14 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:
     root = read_xml(path)
-    names = {(node.findtext("name") or "").strip() for node in root.iter("object")}
+    return _tags_of([(node.findtext("name") or "").strip() for node in root.iter("object")], classes, path)
+
+
+def _tags_of(names: Iterable[str], classes: ClassTable, where: object) -> Tags:
     try:
         return tuple(sorted({classes.index(name) for name in names} - {0}))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 def write_image_labels(path: str | os.PathLike, labels: dict[str, Tags], classes: ClassTable) -> None:

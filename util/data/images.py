@@ -18,7 +18,22 @@ from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
 # HEIC is not read, but found, so that it is named.
 IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
+    *(
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".gif",
+        ".jp2",
+        ".ppm",
+        ".pgm",
+    ),
     *(".heic", ".heif"),
 )
 MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, made an error
@@ -92,6 +107,12 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) of an open image once it is turned upright."""
     width, height = image.size
     return (width, height) if orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def turn_upright(values: np.ndarray, image: Image.Image) -> np.ndarray:
+    """An array HxW of an open label map or mask, turned by the EXIF orientation of its file, where it has one."""
+    turn = orientation(image) if "exif" in image.info or "Raw profile type exif" in image.info else 1
+    return np.array(Image.fromarray(values).transpose(_UPRIGHT[turn])) if turn in _UPRIGHT else values
 
 
 def orientation(image: Image.Image) -> int:
@@ -173,6 +194,11 @@ def decode_image(
             return np.repeat(_to_8_bit(np.asarray(upright), path)[:, :, None], 3, axis=2)
         if "A" in upright.getbands() or "transparency" in upright.info:
             upright = upright.convert("RGBA")
+            if upright.getchannel("A").getextrema() == (0, 0):
+                raise InputError(
+                    f"{path}: it is transparent all over: a blank image, or its alpha channel means something else; save it "
+                    "without that channel"
+                )
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
         return np.array(upright.convert("RGB"))
 
@@ -181,7 +207,7 @@ def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """Grey values of 16 and 32 bits as uint8.
 
     Integers that stay below 256 are taken as 0..255, and floats up to 1 (with the overshoot of a resampling) as 0..1: as
-    parts of the larger range they would be a black image.
+    parts of the larger range they would be a black image. Up to 4095 they may be of 12 bits, as cameras have them.
     """
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if values.dtype.kind == "f":
@@ -191,6 +217,11 @@ def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
                 f"{path}: float values from {low:g} to {high:g}, which may be of 0..1 or of 0..255; save the image with 8 bits"
             )
         full = 1.0 if unit else 255.0
+    elif low >= 0 and 255 < high <= 4095:
+        raise InputError(
+            f"{path}: integer values up to {high:g}: an image of 10 or 12 bits, or a nearly black one of 16; save it with 8 "
+            "bits"
+        )
     elif low >= 0 and high <= 65535:
         full = 255.0 if high <= 255 else 65535.0
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from util.data import voc
-from util.data.images import is_turned, open_image
+from util.data.images import is_turned, open_image, turn_upright
 from util.data.voc import VOID
 from util.runtime.errors import InputError
 from util.runtime.files import find_file, read_bytes, write_bytes
@@ -33,7 +33,8 @@ def read_label(path: str | os.PathLike, num_classes: int | None = None) -> np.nd
     """Read a label map by index, whatever its colours.
 
     Args:
-        path: PNG of mode P or L; also of 16 bits, of three equal channels, or with a full alpha channel.
+        path: PNG of mode P or L; also of 16 bits, of three equal channels, or with a full alpha channel. Turned by its EXIF
+            orientation, where it has one, as its image is.
         num_classes: when given, values must be below it, or 255.
 
     Returns:
@@ -54,6 +55,7 @@ def decode_label(data: bytes, path: str | os.PathLike, num_classes: int | None =
             raise InputError(f"{path}: {image.format}, whose compression changes class indices; save label maps as PNG")
         if image.mode == "P":
             _check_palette(image, label, num_classes or len(voc.CLASS_NAMES), path)
+        label = turn_upright(label, image)
     if num_classes is not None:
         check_values(label, num_classes, path)
     return label
@@ -112,14 +114,32 @@ def _check_palette(image: Image.Image, label: np.ndarray, num_classes: int, path
     if (colours == voc.palette()[: len(colours)]).all(axis=1).sum() > 128:
         return  # VOC's, with other colours for the first classes, as this project writes it
     used = np.flatnonzero(np.bincount(label.ravel()))
-    meant = _nearest(colours[used[used < len(colours)]], num_classes)
-    if len(meant) < len(used) or (meant < 0).any() or (meant == used).all():
+    used = used[used < len(colours)]
+    if (colours[used] == colours[used, :1]).all():
+        _check_greys(used, colours[used, 0].astype(int), num_classes, path)
+        return
+    meant = _nearest(colours[used], num_classes)
+    if (meant < 0).any() or (meant == used).all():
         return
     wrong = used[meant != used][0]
     raise InputError(
         f"{path}: a palette PNG whose value {wrong} has the colour that VOC gives to {meant[meant != used][0]}. Either an "
         "editor numbered the colours anew, and the colours are right, or the classes have a numbering of their own, and the "
         "values are right; save the right ones without a palette, as a grey PNG"
+    )
+
+
+def _check_greys(used: np.ndarray, levels: np.ndarray, num_classes: int, path: str | os.PathLike) -> None:
+    """Raise InputError if a palette of greys has other classes for levels than the numbers that stand for these.
+
+    Optimisers of PNG files turn a grey label map into such a palette: 1 then stands for the grey 8.
+    """
+    if (levels == used).all() or not ((levels < num_classes) | (levels == VOID)).all() or set(levels) <= {0, VOID}:
+        return
+    wrong = used[levels != used][0]
+    raise InputError(
+        f"{path}: a palette PNG whose value {wrong} has the grey level {levels[levels != used][0]}. Either a program has "
+        "repacked a grey label map, and the levels are the classes, or the values are; save the right ones as a grey PNG"
     )
 
 

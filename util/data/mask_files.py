@@ -15,13 +15,13 @@ from util.data.mask_formats import found_in_stack, parse_masks
 from util.data.mask_images import SUFFIXES as MASK_SUFFIXES
 from util.data.mask_images import TABLE, read_mask_folder, stack_of
 from util.data.masks import Masks
-from util.data.npy import decode_npy
+from util.data.npy import PICKLES, decode_npy
 from util.runtime.errors import InputError
-from util.runtime.files import check_id, check_name, list_files, parse_json, read_bytes, write_bytes
+from util.runtime.files import check_id, check_name, find_file, list_files, parse_json, read_bytes, write_bytes
 
 EXTRA = ("point_coords", "crop_box", "category", "score", "prompt")  # what an annotation may have beside its mask
 SUFFIXES = (".json", ".json.gz")  # of the mask files that this project writes
-ARRAYS = (".npy", ".npz")
+ARRAYS = (".npy", ".npz", *PICKLES)
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
 
@@ -57,11 +57,12 @@ def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
         )
     if found or os.path.isdir(place):
         return check_name(Path(place + "".join(found)))
-    names = ", ".join(f"{image_id}{suffix}" for suffix in known)
-    raise InputError(
-        f"{folder}: no masks for {image_id} (looked for {names} and the folder {image_id}/); "
-        "make them with generate_sam_masks.py"
-    )
+    try:
+        return find_file(folder, image_id, known, "masks")  # in capitals, or with letters in another form
+    except InputError as error:
+        raise InputError(
+            f"{error} (or the folder {image_id}/ with one file per mask); make them with generate_sam_masks.py"
+        ) from None
 
 
 def masks_bytes(path: Path) -> bytes:
@@ -135,13 +136,17 @@ def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int,
         if isinstance(value, dict) and len(value) == 1 and "rle_mask" not in value:  # np.savez(file, masks)
             (value,) = value.values()
         found = (
-            parse_masks(value, path, size) if isinstance(value, dict) else found_in_stack(stack_of(value, path, size))
+            parse_masks(value, path, size)
+            if isinstance(value, dict | list)
+            else found_in_stack(stack_of(value, path, size))
         )
     else:
         found = parse_masks(parse_json(_plain(data, path), path), path, size)
     try:
-        iou = [float(about.get("predicted_iou", np.nan)) for about in found.about]
-        stability = [float(about.get("stability_score", np.nan)) for about in found.about]
+        iou, stability = (
+            [np.nan if about.get(name) is None else float(about[name]) for about in found.about]
+            for name in ("predicted_iou", "stability_score")
+        )
         extra = [_about(about) for about in found.about]
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(

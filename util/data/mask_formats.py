@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import base64
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,11 +77,12 @@ def _of_sa1b(content: Any, path: Path, size: tuple[int, int] | None) -> Found:
 
 
 def _of_list(content: list, path: Path, size: tuple[int, int] | None) -> Found:
-    """A list of annotations, as amg.py writes it, or of codes."""
+    """A list of annotations, as amg.py writes it or segment-anything's generator gives it, or of codes."""
     annotations = [{"segmentation": item} if "counts" in item else item for item in content]
-    own = annotations[0]["segmentation"]["size"] if annotations else size
+    first = annotations[0]["segmentation"] if annotations else None
+    own = first.get("size", size) if isinstance(first, dict) else size if first is None else np.shape(first)
     if own is None:
-        raise ValueError("an empty list, which does not say the size of its image as SA-1B's format does")
+        raise ValueError("a list that does not say the size of its image as SA-1B's format does")
     return _of_annotations(annotations, (int(own[0]), int(own[1])), path)
 
 
@@ -132,19 +135,52 @@ def _of_annotations(annotations: list[dict], shape: tuple[int, int], path: Path)
     height, width = shape
     if not 0 < height * width <= 2**31 - 1 or height < 0:
         raise InputError(f"{path}: says the image is {width}x{height} pixels; the file is damaged, make it again")
-    codes, sizes = [], set()
+    codes, sizes, outlines = [], set(), []
     for annotation in annotations:
         segmentation = annotation["segmentation"]
-        if isinstance(segmentation, list):
-            outlines = [np.reshape(np.asarray(outline, float), (-1, 2)) for outline in segmentation]
-            codes.append(_counts([polygon_runs(outline, height, width) for outline in outlines], height, width))
+        if isinstance(segmentation, dict):
+            codes.append(_code_of(segmentation["counts"]))
+            sizes.add(tuple(segmentation.get("size", shape)))
+            if isinstance(codes[-1], list) and "bbox" in annotation:
+                _check_order(codes[-1], annotation["bbox"], shape, path)
+        elif np.ndim(segmentation) == 2 and np.shape(segmentation) == shape:
+            codes += found_in_stack(stack_of(segmentation, path)).codes
+        elif isinstance(segmentation, list):
+            outlines.append([np.reshape(np.asarray(outline, float), (-1, 2)) for outline in segmentation])
+            codes.append(_counts([polygon_runs(outline, height, width) for outline in outlines[-1]], height, width))
         else:
-            codes.append(segmentation["counts"])
-            sizes.add(tuple(segmentation["size"]))
+            raise ValueError(f"a segmentation that is an array of shape {np.shape(segmentation)}, not {shape}")
+    points = [outline for mask in outlines for outline in mask]
+    if points and all((each >= 0).all() and (each <= 1).all() for each in points) and min(shape) > 2:
+        raise InputError(
+            f"{path}: polygons whose points are all from 0 to 1: shares of the image's width and height, as YOLO has them, "
+            "or masks of one pixel; give them in pixels"
+        )
     if sizes - {shape}:
         others = ", ".join(sorted(map(str, sizes - {shape})))[:200]
         raise InputError(f"{path}: image {height}x{width}, but masks of {others}; make the file again")
     return Found(height, width, codes, annotations)
+
+
+def _code_of(counts: Any) -> Any:
+    """Counts as they were meant: ``str`` of bytes, which Python writes as ``b'...'``, less what it adds."""
+    quoted = isinstance(counts, str) and re.fullmatch(r"b'[^']*'", counts)
+    return ast.literal_eval(counts).decode() if quoted else counts
+
+
+def _check_order(counts: list, box: Any, shape: tuple[int, int], path: Path) -> None:
+    """Raise InputError if run lengths fit their box only when read along rows, where COCO's go along columns."""
+    if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != shape[0] * shape[1]:
+        return  # they are no run lengths
+    bounds = np.cumsum(counts)[: len(counts) // 2 * 2].reshape(-1, 2)
+    first, last = bounds[bounds[:, 1] > bounds[:, 0]][[0, -1], [0, 1]] if any(counts[1::2]) else (0, 0)
+    left, top, width, height = map(float, box)
+    column, row = ((first // side + (last - 1) // side) / 2 for side in shape)  # the middle, by either order
+    if last and abs(column - left - width / 2) > 2 and abs(row - top - height / 2) <= 2:
+        raise InputError(
+            f"{path}: run lengths that fit their bbox only when they are read along the rows of the image; COCO's go along "
+            "its columns. Write them in that order (pycocotools.mask.encode does)"
+        )
 
 
 def _shape_runs(item: dict, height: int, width: int, path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from util.data.images import open_image
+from util.data.images import open_image, turn_upright
 from util.data.masks import Masks
 from util.data.npy import decode_npy
 from util.runtime.errors import InputError
@@ -59,7 +59,7 @@ def _read_mask(file: Path) -> np.ndarray:
             )
         return masks[0]
     with open_image(data, file, "mask") as image:
-        return mask_of_image(image, file)
+        return turn_upright(mask_of_image(image, file), image)
 
 
 def _amg_metadata(path: Path) -> dict[str, tuple[float, float]]:

@@ -19,6 +19,7 @@ import numpy as np
 from util.runtime.errors import InputError
 from util.runtime.files import read_bytes, write_bytes
 
+PICKLES = (".pkl", ".pickle")
 LARGEST_ARCHIVE = 1 << 30  # bytes that an .npz may unpack to
 
 _DTYPE = re.compile(r"[<>=|](b1|[iu][1248]|f[248]|[US][1-9]\d{0,5}|O8?)")
@@ -40,7 +41,7 @@ class _Dtype:
         if not _DTYPE.fullmatch(self.order + self.code):
             raise InputError(f"holds an array of {self.code!r}")
         dtype, shape = np.dtype(self.order + self.code), tuple(operator.index(side) for side in shape)
-        if dtype.hasobject and (shape != () or not isinstance(data, list)):
+        if dtype.hasobject and (len(shape) > 1 or not isinstance(data, list)):
             raise InputError(f"holds an array of objects with shape {shape}")
         # numpy takes 32 axes or 64, by its version, and writes beyond its memory for more.
         if len(shape) > 32 or min(shape, default=0) < 0:
@@ -66,6 +67,7 @@ class _ArraysOnly(pickle._Unpickler):  # the one in Python: there, BUILD can be 
     def __init__(self, stream: io.BytesIO, size: int):
         super().__init__(stream)
         self.stream, self.size, self.room, self.unfilled = stream, size, size, 0
+        self.lists: list[list] = []  # arrays of objects
         self.known: dict[str, object] = {
             "numpy.ndarray": None,
             "numpy.dtype": _Dtype,
@@ -111,6 +113,8 @@ class _ArraysOnly(pickle._Unpickler):  # the one in Python: there, BUILD can be 
             raise InputError(f"asks for {places} places of memory with {self.size} bytes")
         if self.unfilled > 0:
             raise InputError("says that it holds an array, whose values do not follow")
+        if any(part is not value for part in self.lists):
+            raise InputError("holds an array of objects inside of others")
         return value
 
     def _empty(self) -> _Empty:
@@ -123,10 +127,13 @@ class _ArraysOnly(pickle._Unpickler):  # the one in Python: there, BUILD can be 
             raise InputError("says that it holds more bytes than the file has")
 
     def _array(self, data: Any, dtype: _Dtype, shape: Any, order: Literal["C", "F"] = "C") -> Any:
-        """An array of its own memory; of an array of one object, which is how numpy saves a dict, that object."""
+        """An array of its own memory; of an array of one object, which is how numpy saves a dict, that object, and of one
+        of several, such as segment-anything's masks, their list."""
         kind, shape = dtype.of(data, shape)
+        if kind.hasobject and shape != ():
+            self.lists.append(data)
         if kind.hasobject:
-            return data[0]
+            return data if shape else data[0]
         self._take(len(data))
         return np.frombuffer(bytearray(data), kind).reshape(shape, order=order)
 
@@ -159,7 +166,7 @@ def _read_array(data: bytes) -> Any:
     version = np.lib.format.read_magic(stream)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(stream)
-    if dtype.hasobject and shape == ():
+    if dtype.hasobject and len(shape) <= 1:
         return _ArraysOnly(stream, len(data)).load()
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
         raise InputError(f"holds an array of {dtype} with shape {shape}, which its bytes do not make")
@@ -178,15 +185,18 @@ def _read_archive(data: bytes) -> Any:
 
 
 def decode_npy(data: bytes, path: str | os.PathLike) -> Any:
-    """What ``numpy.save`` or ``numpy.savez`` wrote to ``path``: an array, or a dict of arrays; nothing else is unpickled.
+    """What ``numpy.save`` or ``numpy.savez`` wrote to ``path``, or a pickle (``.pkl``): an array, a dict or list of arrays.
 
-    Tensors of torch in the dict, as IRN writes them, come as arrays.
+    Nothing else is unpickled. Tensors of torch in the dict, as IRN writes them, come as arrays.
 
     Raises:
         InputError: if the file is unreadable, or its pickle asks for anything but arrays.
     """
+    suffix = Path(path).suffix.lower()
     try:
-        return _read_archive(data) if Path(path).suffix.lower() == ".npz" else _read_array(data)
+        if suffix in PICKLES:
+            return _ArraysOnly(io.BytesIO(data), len(data)).load()
+        return _read_archive(data) if suffix == ".npz" else _read_array(data)
     except InputError as error:
         raise InputError(f"{path}: refused, it {error}; expected a dict of arrays saved by numpy") from None
     except Exception as error:  # a damaged pickle can raise nearly anything

@@ -7,19 +7,16 @@ it is refused and both are named.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from dataclasses import dataclass
 
+from util.data.csv_rows import FORM, Row, read_rows
 from util.data.ids import SUFFIXES, IdBook
-from util.data.voc import ClassTable
+from util.data.voc import ClassTable, plain_name
 from util.runtime.errors import InputError
-from util.runtime.files import read_text
 
 Tags = tuple[int, ...]
-FORM = "write lines of id,class,class,..."
 
 _ID_WORDS = {
     *("id", "ids", "image", "images", "imageid", "imageids", "imagename", "imagepath", "imagefile", "img", "imgid"),
@@ -28,14 +25,8 @@ _ID_WORDS = {
 _CLASS_WORD = re.compile(r"(class|label|tag|categor|object)(es|s|y|ies|name|names|id|ids)?\d*")
 _FLAGS = {"1": True, "true": True, "yes": True, "x": True, "0": False, "false": False, "no": False, "": False}
 NO_CLASS = {"unlabeled", "unlabelled"}  # a column that Roboflow writes
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: its number in the file, and its cells without spaces around them."""
-
-    number: int
-    cells: list[str]
+_SURE_WORDS = {"confidence", "score", "probability", "prob", "present", "presence"}  # of a label, as in Open Images
+_PART_WORDS = {"split", "set", "subset", "fold", "phase", "usage", "partition", "dataset"}  # of the data set
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,7 @@ class Table:
         id_column: of the image's name.
         columns: of the classes' names or flags; None: all after the image's name.
         flags: class name of each of ``columns``, if these hold 0 and 1; else empty.
+        width: of the header, where there is one.
     """
 
     path: str | os.PathLike
@@ -55,6 +47,7 @@ class Table:
     id_column: int = 0
     columns: tuple[int, ...] | None = None
     flags: tuple[str, ...] = ()
+    width: int = 0
 
     def cells(self, row: Row) -> list[str]:
         """The cells of a row that say something about classes."""
@@ -84,37 +77,6 @@ def tags_of(table: Table, classes: ClassTable) -> dict[str, Tags]:
     return labels
 
 
-# --- the file -----------------------------------------------------------------------------------------------------
-
-
-def read_rows(path: str | os.PathLike) -> list[Row]:
-    """The rows of a CSV, blank ones left out; the separator is the first of tab, ``;`` and ``,`` in it.
-
-    Raises:
-        InputError: if it is not text or its quotes do not fit.
-    """
-    text = read_text(path)
-    first = text[: text.find("\n")].strip() if "\n" in text else ""
-    skipped = 1 if re.fullmatch(r"sep=.", first) else 0  # Excel's own mark
-    separator = first[-1] if skipped else (re.search(r"[\t;,]", re.sub(r'"[^"]*"', "", text)) or [","])[0]
-    lines = io.StringIO(text, newline="")
-    for _ in range(skipped):
-        lines.readline()
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-    rows, start = [], 1 + skipped
-    try:
-        for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            while cells and not cells[-1]:
-                cells.pop()
-            if cells:
-                rows.append(Row(start, cells))
-            start = reader.line_num + 1 + skipped
-    except csv.Error as error:
-        raise InputError(f"{path}, line {start}: not a readable CSV ({error}); {FORM}") from None
-    return rows
-
-
 # --- the header ---------------------------------------------------------------------------------------------------
 
 
@@ -138,23 +100,54 @@ def take_apart(path: str | os.PathLike, known: set[str] | None) -> Table:
         id_column = None  # a class by the name of "photo"
     if id_column is None:
         return _without_id_word(path, head, body, known)
+    width = len(head.cells)
     others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
+    others = [k for k in others if words[k] not in _PART_WORDS or _all_flags(body, [k], width)]
     by_word = tuple(k for k in others if _is_class_word(words[k]))
     names = [head.cells[k] for k in others]
-    if known is not None and others and all(_is_class(name, known) for name in names):
-        return _of_class_columns(path, rows, id_column, others, known)
+    of_classes = [] if known is None else [k for k in others if _is_class(head.cells[k], known)]
+    if of_classes and len(of_classes) == len(others):
+        return _of_class_columns(path, rows, id_column, of_classes, known or set())
     if by_word:
-        open_end = id_column == 0 and by_word == tuple(range(1, len(head.cells)))
-        return Table(path, body, id_column, None if open_end else by_word)
-    if others and body and _all_flags(body, others):
+        open_end = id_column == 0 and by_word == tuple(range(1, width))
+        body = _without_absent(path, body, [k for k in others if words[k] in _SURE_WORDS])
+        return Table(path, body, id_column, None if open_end else by_word, width=width)
+    flagged = [k for k in others if body and _all_flags(body, [k], width)]
+    if flagged and (flagged == others or of_classes):
         if known is None or all(name.isdecimal() for name in names):
-            return Table(path, body, id_column, tuple(others), tuple(names))
-        unknown = [name for name in names if not _is_class(name, known)]
-        raise InputError(
-            f"{path}, line {head.number}: the column {unknown[0]!r} holds 0 and 1, but is not a class; the classes are "
-            f"{', '.join(sorted(known))}. Rename it, remove it, or give its class with --class-names"
-        )
-    return Table(path, body, id_column)
+            return Table(path, body, id_column, tuple(others), tuple(names), width)
+        unknown = [head.cells[k] for k in flagged if k not in of_classes]
+        if unknown:
+            raise InputError(
+                f"{path}, line {head.number}: the column {unknown[0]!r} holds 0 and 1, but is not a class; the classes are "
+                f"{', '.join(sorted(known))}. Rename it, remove it, or give its class with --class-names"
+            )
+    if of_classes:  # and others with something else, such as the image's size
+        return Table(path, body, id_column, tuple(of_classes), tuple(head.cells[k] for k in of_classes), width)
+    columns = None if len(others) == width - 1 and id_column == 0 else tuple(others)
+    return Table(path, body, id_column, columns, width=width)
+
+
+def _without_absent(path: str | os.PathLike, rows: list[Row], columns: list[int]) -> list[Row]:
+    """The rows of a table of one line per label, less those whose confidence says that the class is absent.
+
+    Raises:
+        InputError: if that is a matter of degree.
+    """
+    if not columns:
+        return rows
+    kept = []
+    for row in rows:
+        values = [row.cells[k].lower() if k < len(row.cells) else "" for k in columns]
+        sure = [_FLAGS.get(_plain_number(value)) for value in values]
+        if None in sure:
+            raise InputError(
+                f"{path}, line {row.number}: a label of confidence {values[sure.index(None)]!r}; it may count, or be too low. "
+                "Remove the lines that do not count, and that column"
+            )
+        if all(sure):
+            kept.append(row)
+    return kept
 
 
 def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known: set[str] | None) -> Table:
@@ -163,7 +156,7 @@ def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known:
     names = head.cells[1:]
     named = names and not any(name.lower() in _FLAGS or name.isdecimal() for name in names)
     full = all(len(row.cells) == len(head.cells) for row in body)
-    if not (named and body and full and _all_flags(body, columns) and len(set(names)) == len(names)):
+    if not (named and body and full and _all_flags(body, columns, len(head.cells)) and len(set(names)) == len(names)):
         return Table(path, rows)
     if known is not None and not all(_is_class(name, known) for name in names):
         return Table(path, rows)
@@ -172,7 +165,7 @@ def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known:
             f"{path}, line {head.number}: {head.cells[0]!r} may be an image that shows {', '.join(names)}, or the head of "
             "the first column, with a class for each of the others; name that column id, or write all classes by name"
         )
-    return Table(path, body, 0, tuple(columns), tuple(names))
+    return Table(path, body, 0, tuple(columns), tuple(names), len(head.cells))
 
 
 def _of_class_columns(
@@ -186,7 +179,7 @@ def _of_class_columns(
             f"{path}, line {head.number}: this may be a header, or an image by the name of {head.cells[0]!r} that shows "
             f"{', '.join(names)}; remove the line, or write the image's name with its suffix"
         )
-    return Table(path, body, id_column, tuple(columns), names)
+    return Table(path, body, id_column, tuple(columns), names, len(head.cells))
 
 
 def _word(cell: str) -> str:
@@ -198,14 +191,18 @@ def _is_class_word(word: str) -> bool:
 
 
 def _is_class(name: str, known: set[str]) -> bool:
-    return name in known or name.lower() in {*NO_CLASS, "background"} or name.lower() in {k.lower() for k in known}
+    return name in known or plain_name(name) in {*NO_CLASS, "background", *map(plain_name, known)}
 
 
-def _all_flags(rows: list[Row], columns: list[int]) -> bool:
-    """Whether the rows have these columns and no further ones, with nothing but 0 and 1 in them."""
-    width = max(columns) + 1
-    flags = [cell.lower().removesuffix(".0") for row in rows for cell in row.cells[min(columns) :]]
+def _all_flags(rows: list[Row], columns: list[int], width: int) -> bool:
+    """Whether these columns of rows of at most ``width`` cells have nothing but 0 and 1 in them."""
+    flags = [_plain_number(row.cells[k].lower()) for row in rows for k in columns if k < len(row.cells)]
     return all(len(row.cells) <= width for row in rows) and any(flags) and all(flag in _FLAGS for flag in flags)
+
+
+def _plain_number(cell: str) -> str:
+    """``1.0`` and, as Excel writes it in much of Europe, ``1,0`` are 1."""
+    return re.sub(r"(?<=^[01])[.,]0+$", "", cell)
 
 
 # --- one column per class -----------------------------------------------------------------------------------------
@@ -214,7 +211,7 @@ def _all_flags(rows: list[Row], columns: list[int]) -> bool:
 def _flags(table: Table, classes: ClassTable) -> dict[str, Tags]:
     values = _values_of_columns(table, classes)
     labels: dict[str, Tags] = {}
-    book, width = IdBook(table.path), max(table.columns or ()) + 1
+    book, width = IdBook(table.path), table.width
     for row in table.rows:
         where = f", line {row.number}"
         if len(row.cells) > width:
@@ -245,7 +242,7 @@ def _values_of_columns(table: Table, classes: ClassTable) -> list[int]:
 
 
 def _flag(table: Table, row: Row, cell: str) -> bool:
-    value = _FLAGS.get(cell.lower().removesuffix(".0"))
+    value = _FLAGS.get(_plain_number(cell.lower()))
     if value is None and cell.isdecimal():
         return True  # a number of objects
     if value is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -78,20 +79,25 @@ class ClassTable:
         return full
 
     def index(self, name: str) -> int:
-        """Index of a class given by name (in any case, if that is unambiguous) or by number.
+        """Index of a class given by name (spelled as `plain_name` allows, if that is unambiguous) or by number.
 
         Raises:
             InputError: if there is no such class.
         """
         if name in self.names:
             return self.names.index(name)
-        alike = [k for k, known in enumerate(self.names) if known.lower() == name.lower()]
+        alike = [k for k, known in enumerate(self.names) if plain_name(known) == plain_name(name)]
         if len(alike) == 1:
             return alike[0]
         numbered = any(known.isdecimal() for known in self.names)  # then a number could be meant as a name
         if name.isascii() and name.isdecimal() and int(name) < len(self) and not numbered:
             return int(name)
         raise InputError(f"class {name!r} is unknown; the classes are {', '.join(self.names)}")
+
+
+def plain_name(name: str) -> str:
+    """A class name without case and word breaks: ``TV/monitor`` and ``dining table`` are VOC's own as well."""
+    return re.sub(r"(?<=\w)[\s_/-]+(?=\w)", "", name.lower())
 
 
 def class_table(names: tuple[str, ...] | list[str]) -> ClassTable:

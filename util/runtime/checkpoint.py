@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import pickle
 import re
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from util.runtime.errors import InputError, disk_error
@@ -93,9 +95,11 @@ def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> di
             start = file.read(64)
     except OSError as error:
         raise InputError(f"{path}: not a readable checkpoint ({error.strerror}); check its permissions") from None
-    other = next((kind for sign, kind in _OTHER_FILES.items() if start.lstrip().startswith(sign)), None)
+    other = next((kind for sign, kind in _OTHER_FILES.items() if start.lstrip().startswith(sign)), _kind_of_zip(path))
     if other is not None:
-        raise InputError(f"{path}: not a checkpoint, but {other}; download it again")
+        raise InputError(
+            f"{path}: not a checkpoint, but {other}; download it again, or give the file that torch.save wrote"
+        )
     state = _load_safetensors(path, device) if _is_safetensors(start) else _load_torch(path, device, mmap)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
@@ -106,7 +110,22 @@ def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> di
 _OTHER_FILES = {
     b"<": "a page of a web server",
     b"version https://git-lfs": "a pointer of Git LFS to it",
+    b"\x89HDF": "a file of Keras (HDF5)",
 }
+
+
+def _kind_of_zip(path: Path) -> str | None:
+    """What a ZIP archive is that torch.save has not written; None of other files."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return None
+    if any(name.endswith("constants.pkl") for name in names):
+        return "a TorchScript archive, which holds code"
+    if any(name.endswith("data.pkl") for name in names):
+        return None
+    return f"a ZIP archive that holds {', '.join(names[:3]) or 'nothing'}"
 
 
 def _is_safetensors(start: bytes) -> bool:
@@ -155,7 +174,8 @@ def _harmless() -> list[Any]:
 
     dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdU"}
     builders = {value.__reduce__()[0] for value in (np.float64(0), np.zeros(0))}
-    return [argparse.Namespace, type(Path()), np.dtype, np.ndarray, *builders, *dtypes]
+    plain = [argparse.Namespace, SimpleNamespace, type(Path()), datetime.timedelta, datetime.datetime]
+    return [*plain, np.dtype, np.ndarray, *builders, *dtypes]
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import functools
@@ -109,15 +110,21 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """Read a UTF-8 text file, with or without a byte-order mark.
+    """Read a text file: UTF-8, with or without a byte-order mark, or UTF-16 with one, as Windows PowerShell writes it.
 
     Raises:
-        InputError: if it is missing, unreadable or not UTF-8.
+        InputError: if it is missing, unreadable or neither of these.
     """
+    data = read_bytes(path)
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return read_bytes(path).decode("utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a UTF-8 text file (byte {error.start}); save it as UTF-8") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}: not a UTF-8 text file (byte {error.start}, line {line}), so its letters may be read as others; save it "
+            'as UTF-8 (Excel: "CSV UTF-8")'
+        ) from None
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -213,7 +220,18 @@ def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str],
             if found is not None and (path := Path(folder) / found).is_file():
                 return check_name(path)
     looked = ", ".join(f"{image_id}{suffix}" for suffix in suffixes)
-    raise InputError(f"{folder}: no {what} for {image_id} (looked for {looked}); add it or drop the id from the list")
+    raise InputError(
+        f"{folder}: no {what} for {image_id} (looked for {looked}{_others(folder, image_id)}); add it or drop the id from "
+        "the list"
+    )
+
+
+def _others(folder: str | os.PathLike, image_id: str) -> str:
+    """For messages: what a folder has under an id in other formats."""
+    with contextlib.suppress(OSError):
+        names = [path.name for path in list_files(folder) if path.stem == image_id and path.is_file()]
+        return f"; {', '.join(names[:3])} is not read here" if names else ""
+    return ""
 
 
 @functools.lru_cache(maxsize=8)

@@ -55,12 +55,25 @@ def test_an_archive_of_a_dict(tmp_path):
         ),
         ({"keys": np.array([1, 1]), "cam": np.stack([MAP] * 2)}, "name a class twice"),
         ({"keys": np.array([1, 2])}, "expected IRN's format"),
+        ({0: MAP - 3}, "values from -3 to -2.*scores .logits"),
+        ({0: MAP * 4 - 3}, "values from -3 to 1.*scores .logits"),
+        (
+            {"keys": np.array([0, 3, 5]), "high_res": np.stack([1 - MAP, MAP, MAP / 2])},
+            "key 0 is what the others leave: that of the background.*lower the keys by 1",
+        ),
     ],
 )
 def test_what_cannot_be_soft_cams(tmp_path, content, message):
     save_npy_dict(tmp_path / "a.npy", content)
     with pytest.raises(InputError, match=f"a.npy: .*{message}"):
         read_cam(tmp_path, "a")
+
+
+def test_files_of_clip_es(tmp_path):
+    content = {"keys": np.array([0, 4]), "attn_highres": np.stack([MAP, MAP / 2]).astype(np.float16)}
+    np.save(tmp_path / "a.npy", content)
+    cam = read_cam(tmp_path, "a")
+    assert list(cam) == [1, 5] and np.allclose(cam[5], MAP / 2, atol=1e-3)
 
 
 def test_an_array_without_classes(tmp_path):

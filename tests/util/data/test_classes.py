@@ -51,6 +51,26 @@ READ = {
         '{"name": "dog", "color": [64, 0, 128]}]',
         COLORS,
     ),
+    "UTF-16 of PowerShell": ("background\r\ncat\r\ndog\r\n".encode("utf-16"), VOC_COLORS),
+    "YOLO's data.yaml": ("path: ../pets\nnc: 3\nnames:\n  0: background\n  1: cat\n  2: dog\n", VOC_COLORS),
+    "Roboflow's data.yaml": ("train: ../train/images\nnames: ['background', 'cat', 'dog']\n", VOC_COLORS),
+    "labelme's info.yaml": ("label_names:\n- _background_\n- cat\n- dog\n", VOC_COLORS),
+    "TensorFlow's label map": (
+        "item {\n  id: 1\n  name: 'cat'\n}\nitem {\n  name: \"dog\"\n  id: 2\n}\n",
+        VOC_COLORS,
+    ),
+    "Supervisely's meta.json": (
+        '{"classes": [{"title": "_background_", "color": "#000000"}, {"title": "cat", "color": "#400000"}, '
+        '{"title": "dog", "color": "#400080"}], "tags": []}',
+        COLORS,
+    ),
+    "a list as Python prints it": ("['background', 'cat', 'dog']\n", VOC_COLORS),
+    "all on one line": ("background,cat,dog\n", VOC_COLORS),
+    "quotes": ('"background"\n\'cat\',\n"dog"\n', VOC_COLORS),
+    "index and stop": ("1. cat\n2. dog\n", VOC_COLORS),
+    "index behind": ("background 0\ncat 1\ndog 2\n", VOC_COLORS),
+    "table of name and index": ("name,id\nbackground,0\ncat,1\ndog,2\n", VOC_COLORS),
+    "Roboflow's _classes.csv of masks": ("Pixel Value, Class\n0, background\n1, cat\n2, dog\n", VOC_COLORS),
 }
 REFUSED = {
     "no background": ("cat\ndog\n", "'cat'; the background may be missing, or have this name"),
@@ -67,13 +87,17 @@ REFUSED = {
     "JSON of something else": ('{"a": [1, 2]}', "not an index and a class name"),
     "JSON with one index twice": ('[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]', "twice"),
     "cut JSON": ('["background", "ca', "not valid JSON"),
+    "YOLO's data.yaml without background": ("nc: 2\nnames: [cat, dog]\n", "'cat'; the background may be missing"),
+    "YAML of yes and no": ("names: [background, yes, no]\n", "true.* is not an index and a class name"),
+    "YAML with anchors": ("a: &a [x, x]\nnames: [*a, *a]\n", "not valid JSON"),
+    "Windows-1252": ("background\nB\xe4r\n".encode("cp1252"), "line 2.*save it as UTF-8"),
     "nothing": ("# only a comment\n", "0 classes"),
     "background alone": ("background\n", "1 classes"),
 }
 
 
 def written(path, text):
-    path.write_text(text, newline="")
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 

@@ -36,6 +36,26 @@ READ = {
     "dots": ("a.b\nv1.0.jpg\n", ["a.b", "v1.0"]),
     "hidden name": (".jpg\n", [".jpg"]),
     "byte-order mark": ("\ufeffa.jpg\n", ["a"]),
+    "UTF-16 of PowerShell": ("a.jpg\r\nb.jpg\r\n".encode("utf-16"), ["a", "b"]),
+    "two files joined, each with a mark": ("a\n\ufeffb\n", ["a", "b"]),
+    "DOS's end of a text": ("a\r\nb\r\n\x1a", ["a", "b"]),
+    "old Mac lines": ("a\rb\r", ["a", "b"]),
+    "comments": ("# train split\na\n## b\nb\n", ["a", "b"]),
+    "a name with a hash": ("#1.jpg\n#2.jpg\n", ["#1", "#2"]),
+    "quotes": ("\"a b.jpg\"\n'c'\n", ["a b", "c"]),
+    "trailing commas": ("a,\nb,\n", ["a", "b"]),
+    "Python's quotes and commas": ("'a b',\n'c',\n", ["a b", "c"]),
+    "CSV of files and classes": ("a.jpg,cat\nb.jpg,dog\n", ["a", "b"]),
+    "CSV of VOC's ids": ("2007_000032,aeroplane\n2007_000039,tvmonitor\n", ["2007_000032", "2007_000039"]),
+    "pairs with semicolons": ("a.jpg;a.png\nb.jpg; b.png\n", ["a", "b"]),
+    "a name with a comma": ("Berlin, 2020\nParis, 2021\n", ["Berlin, 2020", "Paris, 2021"]),
+    "JSON": ('["images/a.jpg", "b"]\n', ["a", "b"]),
+    "JSON of COCO's numbers": ("[139, 285]", ["139", "285"]),
+    "a list as Python prints it": ("['a.jpg', 'b.jpg']", ["a", "b"]),
+    "a name with brackets": ("[1] a.jpg\n[2] b.jpg\n", ["[1] a", "[2] b"]),
+    "Windows folder with a space": ("C:\\Users\\Jan Meier\\img\\a.jpg\n", ["a"]),
+    "folder with a space": ("data/My Images/a\ndata/My Images/b\n", ["a", "b"]),
+    "Windows pairs with spaces": ("C:\\My VOC\\a.jpg D:\\My VOC\\a.png\n", ["a"]),
 }
 REFUSED = {
     "same name in two folders": ("cat/1.jpg\ndog/1.jpg\n", "line 2.*'cat/1.jpg' and 'dog/1.jpg'.*another name"),
@@ -53,7 +73,7 @@ REFUSED = {
 
 
 def written(path, text):
-    path.write_bytes(text.encode())
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 

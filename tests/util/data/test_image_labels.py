@@ -1,5 +1,8 @@
 """Image-level labels in the shapes that people bring: read rightly, or refused with both readings named."""
 
+import json
+import pickle
+
 import numpy as np
 import pytest
 
@@ -54,6 +57,15 @@ READ = {
     "one-hot with numbers as names": ("id,1,2,3\nimg1,1,0,0\nimg2,0,1,1\n", TWO),
     "one-hot with numbers and background": ("id,0,1,2,3\nimg1,1,1,0,0\nimg2,1,0,1,1\n", TWO),
     "one-hot without header": ("img1,1,0,0\nimg2,0,1,1\n", TWO),
+    "UTF-16 of Excel": ("id\tclass\nimg1\tcat\nimg1\tdog\n".encode("utf-16"), CAT_DOG),
+    "one-hot with decimal commas": ("id;cat;dog;horse\nimg1;1,0;0,0;0,0\nimg2;0,0;1,0;1,0\n", TWO),
+    "one-hot with the image's split": ("id,split,cat,dog,horse\nimg1,train,1,0,0\nimg2,val,0,1,1\n", TWO),
+    "one-hot with the image's size": ("id,width,cat,dog,horse\nimg1,64,1,0,0\nimg2,48,0,1,1\n", TWO),
+    "the image's split and a list": ("id,split,a,b\nimg1,horse,cat,dog\n", CAT_DOG),
+    "confidence of Open Images": (
+        "ImageID,Source,LabelName,Confidence\nimg1,human,cat,1\nimg1,human,horse,0\nimg1,machine,dog,1.0\n",
+        CAT_DOG,
+    ),
     "numbers of objects": ("id,cat,dog,horse\nimg1,2,0,0\nimg2,0,1,3\n", TWO),
 }
 REFUSED = {
@@ -77,8 +89,12 @@ REFUSED = {
     "no id": ("img1,cat\n,dog\n", "line 2: no image id"),
     "open quotes": ('img1,"cat\nimg2,dog\n', "line 1: not a readable CSV"),
     "no id in a one-hot row": (",id,cat\n0,img1,1\n1\n", "line 3: no image id"),
+    "Windows-1252": ("id,class\nB\xe4r,cat\n".encode("cp1252"), "byte 10, line 2.*CSV UTF-8"),
+    "confidence of a machine": (
+        "id,label,confidence\nimg1,cat,0.3\n",
+        "line 2: a label of confidence '0.3'; it may count",
+    ),
     "head alone": ("id,class\n", "no image-level label found"),
-    "UTF-16": ("\ufeffimg1,cat\n".encode("utf-16"), "not a UTF-8"),
 }
 
 
@@ -158,6 +174,8 @@ def one(*values, dtype=np.float32):
         ({"a": [0, 1, 0]}, {"a": (2,)}),
         ({"a": one(0, 2, 0, dtype=np.uint8)}, {"a": (2,)}),
         ({"a": one(True, False, False, dtype=bool)}, {"a": (1,)}),
+        ({"a": one(1, 0, 1)[:, None], "b": one(0, 0, 1)[None]}, {"a": (1, 3), "b": (3,)}),
+        ({"a": ["dog", "Cat"], "b": ["background"]}, {"a": (1, 2), "b": ()}),
     ],
 )
 def test_keys_and_values_of_a_dict(content, tags, tmp_path):
@@ -171,7 +189,9 @@ def test_keys_and_values_of_a_dict(content, tags, tmp_path):
         ({"a": one(0.2, 0.9, 0.1)}, "0.2.*a score"),
         ({"a": one(1, -1, 0)}, "-1.*absent, or unknown"),
         ({"a": one(1, np.nan, 0)}, "nan"),
-        ({"a": one(1, 0, 1, 0)}, r"shape \(4,\); expected 3"),
+        ({"a": one(1, 0, 1, 0)}, r"shape \(4,\); expected 3.*background, take it out"),
+        ({"a": one(1, 255, 0, dtype=np.uint8)}, "255.*absent, or unknown"),
+        ({"a": ["cat", "unicorn"]}, "a: class 'unicorn'"),
         ({"a": [[1], [1, 2]]}, "expected 3 numbers"),
         ({"a": "cat"}, "expected 3 numbers"),
         ({1.5: one(1, 0, 0)}, "expected a file name"),
@@ -182,6 +202,36 @@ def test_dicts_that_are_refused(content, finding, tmp_path):
     save_npy_dict(tmp_path / "tags.npy", content)
     with pytest.raises(InputError, match=rf"tags\.npy.*{finding}"):
         read_image_labels(tmp_path / "tags.npy", PETS)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "pkl", "json"])
+def test_a_dict_in_other_files(suffix, tmp_path):
+    path = tmp_path / f"tags.{suffix}"
+    if suffix == "npz":
+        np.savez(path, img1=one(1, 1, 0))
+    elif suffix == "pkl":
+        path.write_bytes(pickle.dumps({"img1": one(1, 1, 0)}))
+    else:
+        path.write_text(json.dumps({"img1.jpg": ["cat", "dog"]}))
+    assert read_image_labels(path, PETS) == CAT_DOG
+
+
+def test_a_list_is_not_a_dict(tmp_path):
+    with pytest.raises(InputError, match="holds a list; expected a dict"):
+        read_image_labels(written(tmp_path / "tags.json", '["cat"]'), PETS)
+
+
+def test_words_of_class_names_may_be_joined_otherwise(tmp_path):
+    text = "a,TV/monitor\nb,dining table,potted_plant\n"
+    assert read_image_labels(written(tmp_path / "tags.csv", text), VOC) == {"a": (20,), "b": (11, 16)}
+    with pytest.raises(InputError, match="class 'a b' is unknown"):
+        class_table(["background", "ab", "a-b"]).index("a b")
+
+
+def test_numbers_of_voc_in_a_table_fit_its_list(tmp_path):
+    path = written(tmp_path / "tags.csv", "image_id,label\n2007000032,cat\n2007000039,dog\n")
+    assert read_image_labels(path, PETS, ["2007_000032", "2007_000039"]) == {"2007_000032": (1,), "2007_000039": (2,)}
+    assert read_image_labels(path, PETS, ["2007000032"]) == {"2007000032": (1,)}
 
 
 # --- annotations, and the list ------------------------------------------------------------------------------------

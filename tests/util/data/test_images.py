@@ -125,6 +125,7 @@ def test_png_with_much_metadata(tmp_path):
         (np.array([[0, 1], [np.nan, 1]], np.float32), "from nan to nan"),
         (np.array([[0, 1], [2, 1e6]], np.float32), "from 0 to 1e[+]06"),
         (np.array([[0, 1], [2, 10**6]], np.int32), "integer values from 0 to 1e[+]06"),
+        (np.array([[0, 300], [1000, 4095]], np.uint16), "up to 4095: an image of 10 or 12 bits, or a nearly black one"),
     ],
 )
 def test_deep_and_float_greys(tmp_path, values, expected):
@@ -137,13 +138,43 @@ def test_deep_and_float_greys(tmp_path, values, expected):
 
 
 @pytest.mark.parametrize(
-    "suffix", ["jpg", "JPG", "Jpg", "jPeG", "jfif", "JFIF", "jpe", "png", "bmp", "webp", "tif", "TIFF", "avif"]
+    "suffix",
+    [
+        "jpg",
+        "JPG",
+        "Jpg",
+        "jPeG",
+        "jfif",
+        "JFIF",
+        "jpe",
+        "png",
+        "bmp",
+        "webp",
+        "tif",
+        "TIFF",
+        "avif",
+        "gif",
+        "jp2",
+        "ppm",
+    ],
 )
 def test_suffixes_in_any_case_are_listed_and_found(tmp_path, suffix):
-    kinds = {"jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "tif": "TIFF"}
+    kinds = {"jfif": "JPEG", "jpe": "JPEG", "jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000", "ppm": "PPM"}
     Image.fromarray(MARKED).save(tmp_path / f"a.{suffix}", kinds.get(suffix.lower(), suffix.upper()))
     assert list_image_ids(tmp_path) == ["a"]
     assert read_image(find_image(tmp_path, "a")).shape == (40, 60, 3)
+
+
+def test_an_image_that_nobody_can_see_is_refused(tmp_path):
+    Image.fromarray(np.dstack([MARKED, np.zeros_like(MARKED[..., :1])])).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="transparent all over.*save it without that channel"):
+        read_image(tmp_path / "a.png")
+
+
+def test_the_same_name_in_another_format_is_named(tmp_path):
+    (tmp_path / "a.dng").touch()
+    with pytest.raises(InputError, match=r"no image for a .*; a\.dng is not read here"):
+        find_image(tmp_path, "a")
 
 
 def test_a_file_that_was_added_later_is_found(tmp_path):

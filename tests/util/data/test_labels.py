@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.images import find_image, image_size
+from util.data.images import find_image, image_size, read_image
 from util.data.labels import check_label_size, read_label, write_label
 from util.data.voc import class_table, palette
 from util.evaluation.label_check import check_labels
@@ -35,6 +35,7 @@ READ = {
     "a palette of other colours": with_palette(LABEL, np.roll(palette(), 1, axis=1) // 3),
     "a grey palette": with_palette(LABEL, np.repeat(np.arange(256), 3)),
     "this project's palette of other classes": with_palette(LABEL // 8, SWAPPED),
+    "a palette of black and white": with_palette((LABEL > 0).astype(np.uint8), np.repeat([0, 255], 3)),
 }
 
 
@@ -46,8 +47,19 @@ def test_indices_in_many_forms(tmp_path, kind):
     expected = {
         "this project's palette of other classes": LABEL // 8,
         "VOC's palette, cut short": np.minimum(LABEL, 20),
+        "a palette of black and white": LABEL > 0,
     }
     assert np.array_equal(read_label(tmp_path / "a.png"), expected.get(kind, LABEL))
+
+
+def test_a_label_is_turned_by_its_own_tag_as_its_image_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.dstack([LABEL] * 3)).save(tmp_path / "image.png", exif=exif)
+    Image.fromarray(LABEL).save(tmp_path / "a.png", exif=exif)
+    label = read_label(tmp_path / "a.png")
+    assert label.shape == image_size(tmp_path / "image.png") == (60, 40)
+    assert np.array_equal(label, read_image(tmp_path / "image.png")[..., 0])
 
 
 def test_what_opencv_writes(tmp_path):
@@ -84,6 +96,10 @@ REFUSED = {
     "-1 in 16 bits": (
         lambda path: Image.fromarray(np.where(LABEL == 255, np.uint16(65535), LABEL)).save(path),
         "values from 0 to 65535 .*mode I;16; class indices are 0 to 254",
+    ),
+    "repacked by an optimiser": (
+        lambda path: with_palette(LABEL // 8 % 31, np.repeat([0, 8], 3)).save(path, "PNG"),
+        "value 1 has the grey level 8.*levels are the classes, or the values are; save",
     ),
     "JPEG": (lambda path: Image.fromarray(LABEL).save(path, "JPEG"), "JPEG, whose compression changes class indices"),
     "WebP": (lambda path: Image.fromarray(np.dstack([LABEL] * 3)).save(path, "WEBP", lossless=True), "WEBP, whose"),

@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -137,6 +138,7 @@ CODE = coco.encode(np.asfortranarray(MASK.astype(np.uint8)))
 CODE = {"size": [H, W], "counts": CODE["counts"].decode()}
 RUNS = np.diff(np.r_[0, np.flatnonzero(np.diff(MASK.ravel(order="F").astype(int))) + 1, MASK.size]).tolist()
 PLAIN = {"size": [H, W], "counts": RUNS}
+ROWS = np.diff(np.r_[0, np.flatnonzero(np.diff(MASK.ravel().astype(int))) + 1, MASK.size]).tolist()
 BOX = [[20, 10], [50, 10], [50, 30], [20, 30]]
 IMAGE = {"id": 7, "width": W, "height": H, "file_name": "a.jpg"}
 
@@ -179,6 +181,11 @@ OTHERS = {
     "transformers, codes": {"rle_mask": [PLAIN], "scores": [0.9]},
     "transformers, arrays": {"masks": [MASK.tolist()], "scores": [[0.9]]},
     "transformers, arrays of 0 and 1": {"masks": MASK.astype(int)[None].tolist()},
+    "codes as Python prints bytes": [{"segmentation": {**CODE, "counts": str(CODE["counts"].encode())}}],
+    "codes without a size": {"image": IMAGE, "annotations": [{"segmentation": {"counts": RUNS}}]},
+    "scores of null": [{"segmentation": CODE, "predicted_iou": None, "stability_score": None}],
+    "arrays in annotations": [{"segmentation": MASK.astype(int).tolist(), "area": 600}],
+    "uncompressed codes with a box": [{"segmentation": PLAIN, "bbox": [20, 10, 30, 20]}],
 }
 
 
@@ -220,6 +227,18 @@ REFUSED = {
     "a polygon of NaN": (
         {"image": IMAGE, "annotations": [{"segmentation": [[0, 0, 9, float("nan"), 4, 4]]}]},
         "not finite",
+    ),
+    "shares of the size, as YOLO has them": (
+        {"image": IMAGE, "annotations": [{"segmentation": [[0.31, 0.2, 0.78, 0.2, 0.78, 0.62]]}]},
+        "YOLO.*or masks of one pixel; give them in pixels",
+    ),
+    "codes along rows": (
+        [{"segmentation": {**PLAIN, "counts": ROWS}, "bbox": [20, 10, 30, 20]}],
+        "only when they are read along the rows",
+    ),
+    "an array of another shape": (
+        [{"segmentation": CODE}, {"segmentation": [[0, 1], [1, 1], [0, 0]]}],
+        r"formats that are read",
     ),
     "unknown": ({"regions": {}}, "formats that are read: SA-1B, amg.py"),
 }
@@ -286,6 +305,31 @@ def test_arrays_with_scores(tmp_path):
     for name in "ab":
         masks = read_masks(tmp_path, name, (H, W))
         assert np.array_equal([masks.dense(0), masks.dense(1)], two) and masks.predicted_iou.tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pkl"])
+def test_what_the_generator_of_segment_anything_gives(tmp_path, suffix):
+    masks = [
+        {"segmentation": each, "area": int(each.sum()), "predicted_iou": 0.5, "point_coords": [[1.0, 2.0]]}
+        for each in (MASK, ~MASK)
+    ]
+    if suffix == ".npy":
+        np.save(tmp_path / "a.npy", masks)
+    else:
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(masks))
+    found = read_masks(tmp_path, "a", (H, W))
+    assert found.areas.tolist() == [600, H * W - 600] and found.predicted_iou.tolist() == [0.5, 0.5]
+    assert np.array_equal(found.dense(0), MASK)
+
+
+def test_a_name_in_capitals_is_found_and_another_format_is_named(tmp_path):
+    (tmp_path / "a.JSON").write_text(json.dumps([CODE]))
+    (tmp_path / "b.png").touch()
+    assert len(read_masks(tmp_path, "a")) == 1
+    with pytest.raises(
+        InputError, match="no masks for b .*; b.png is not read here.*the folder b/ with one file per mask"
+    ):
+        read_masks(tmp_path, "b")
 
 
 @pytest.mark.parametrize(

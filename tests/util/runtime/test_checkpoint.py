@@ -1,10 +1,14 @@
 """Checkpoints: what is saved is loaded, what is damaged or dangerous is refused, a full disk loses nothing."""
 
 import argparse
+import io
 import os
 import re
+import zipfile
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,11 +110,22 @@ def test_options_paths_and_numbers_beside_the_parameters_are_read(tmp_path):
         "best": np.float64(0.7),
         "epoch": np.int64(3),
         "curve": np.arange(3.0),
+        "config": SimpleNamespace(lr=0.1),
+        "when": (datetime(2024, 1, 2), timedelta(hours=2)),
     }
     torch.save({"state_dict": {"w": torch.ones(2)}, **beside}, tmp_path / "c.pth")
     found = checkpoint.load(tmp_path / "c.pth")
     assert found["args"] == beside["args"] and found["best"] == 0.7 and found["epoch"] == 3
+    assert found["config"].lr == 0.1 and found["when"] == beside["when"]
     assert found["curve"].tolist() == [0, 1, 2] and found["state_dict"]["w"].tolist() == [1, 1]
+
+
+def zipped(*names):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +133,9 @@ def test_options_paths_and_numbers_beside_the_parameters_are_read(tmp_path):
     [
         (b"<!DOCTYPE html>\n<html>", "not a checkpoint, but a page of a web server"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "a file of Keras"),
+        (zipped("pytorch_model.bin"), "a ZIP archive that holds pytorch_model.bin"),
+        (zipped("m/data.pkl", "m/constants.pkl"), "a TorchScript archive, which holds code"),
         (b'\x08\x00\x00\x00\x00\x00\x00\x00{"a": 1}garbage', "not a readable safetensors file"),
     ],
 )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import PYTHONPATH, ROOT
 
 from util.runtime import cli
 
@@ -29,7 +29,7 @@ run(main)
 
 def end_of(code: str, **variables: str) -> subprocess.CompletedProcess:
     start = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH, **variables}
     return subprocess.run(
         [sys.executable, "-c", start + code],
         capture_output=True,
@@ -77,7 +77,7 @@ def test_help_imports_nothing_heavy(script):
         f"try:\n    runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'matplotlib', 'scipy', 'skimage', 'timm'} & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=600)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 

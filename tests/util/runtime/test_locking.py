@@ -8,7 +8,7 @@ import time
 
 import filelock
 import pytest
-from helpers import ROOT
+from helpers import PYTHONPATH
 
 from util.runtime.errors import InputError
 from util.runtime.files import atomic_write
@@ -36,7 +36,7 @@ if __name__ == "__main__":
     print(worker.pid, flush=True)
     time.sleep(600)
 """
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": PYTHONPATH}
 
 
 def another_process(folder):

@@ -10,8 +10,9 @@ import re
 from functools import partial
 from pathlib import Path
 
+from util.data.csv_rows import read_rows
 from util.data.sources.base import Images, Item, Source, distinct, files_of, parse_yaml, parts_of, split_of
-from util.data.tag_table import read_rows, split_cell
+from util.data.tag_table import split_cell
 from util.runtime.errors import InputError
 from util.runtime.files import parse_json, read_text
 

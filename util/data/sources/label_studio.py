@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from util.data.csv_rows import read_rows
 from util.data.sources.base import Images, Item, Region, Shape, Source, distinct, files_of, folder_of, outline
-from util.data.tag_table import read_rows
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 

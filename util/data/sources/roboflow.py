@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from util.data.csv_rows import read_rows
 from util.data.images import read_image
 from util.data.sources import coco, image_folder, table, voc_folder, yolo
 from util.data.sources.base import Item, Region, Shape, Source, distinct, files_of, parts_of, read_parts, walk
-from util.data.tag_table import read_rows
 from util.runtime.errors import InputError
 
 _MARKS = ("README.roboflow.txt", "README.dataset.txt", "_annotations.coco.json", "_classes.csv")

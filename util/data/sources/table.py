@@ -12,9 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from util.data.csv_rows import Row
 from util.data.ids import id_of
 from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of
-from util.data.tag_table import NO_CLASS, Row, Table, split_cell, tags_of, take_apart
+from util.data.tag_table import NO_CLASS, Table, split_cell, tags_of, take_apart
 from util.data.voc import class_table
 from util.runtime.errors import InputError
 
