@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,21 @@ from pipeline.options import Settings
 from pipeline.plan import Argument
 from pipeline.steps import Command
 from util.data.voc_archives import SBD, VOC
+from util.runtime.cli import COMMON
 from util.runtime.download import cache_folder
 from util.runtime.errors import InputError
 
 GB = 1e9
-# Bytes of the published SAM checkpoints, and of the encoder weights that the two networks start from.
+# Bytes of the published SAM checkpoints, and of the weights of encoders.
 SAM_FILES = {
     "vit_h": ("sam_vit_h_4b8939.pth", 2_564_550_879),
     "vit_l": ("sam_vit_l_0b3195.pth", 1_249_524_607),
     "vit_b": ("sam_vit_b_01ec64.pth", 375_042_383),
 }
-ENCODER_BYTES = 14_000_000
-# Bytes that the stages write for VOC's 10,582 training images, and that the prepared folder takes beside the archives.
-PREPARED_BYTES, RESULT_BYTES = 2_300_000_000, 9_000_000_000
+ENCODER_BYTES = {"mobilenet_v2": 14_000_000, "resnet50": 102_000_000, "resnet101": 179_000_000}
+# Bytes of the prepared folder beside the archives; of VOC's 10,582 training images' soft CAMs, as they are and refined, 1.0 MB
+# each on average; and of all other results.
+PREPARED_BYTES, CAM_BYTES, RESULT_BYTES = 2_300_000_000, 21_300_000_000, 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,32 @@ def needs_of(settings: Settings) -> list[Need]:
         model = settings.sam_model or "vit_h"
         name, size = SAM_FILES.get(model) or (model, _hub_bytes(model))
         if not (cache_folder() / name).is_file():
-            place = cache_folder() / name if model in SAM_FILES else Path("~/.cache/huggingface").expanduser()
-            found.append(Need(f"SAM's checkpoint, {model}", size, place))
-    found.append(Need("ImageNet weights of an encoder", ENCODER_BYTES, cache_folder()))
+            found.append(
+                Need(f"SAM's checkpoint, {model}", size, cache_folder() / name if model in SAM_FILES else _hub())
+            )
+    encoders = {_encoder(settings, stage) for stage in ("cam", "deeplab")} - {None}
+    for encoder in sorted(map(str, encoders)):
+        found.append(Need(f"ImageNet weights of the encoder {encoder}", ENCODER_BYTES.get(encoder, 0), _hub()))
     if not (root / "cls_labels.npy").exists():
         found.append(Need("the prepared data set", PREPARED_BYTES, root, is_download=False))
-    found.append(Need("the results", RESULT_BYTES, settings.out, is_download=False))
+    cams = 0 if settings.labels or settings.from_tags else CAM_BYTES
+    found.append(Need("the results", cams + RESULT_BYTES, settings.out, is_download=False))
     return found
+
+
+def _encoder(settings: Settings, stage: str) -> str | None:
+    """The encoder whose published weights a stage downloads; None if it starts from none, or from a file."""
+    words = settings.extra.get(stage, [])
+    given = dict(zip(words, words[1:]))
+    without = stage == "cam" and ("--weights" in given or settings.labels or settings.from_tags)
+    if without or stage in settings.skip or given.get("--encoder-weights", "imagenet") != "imagenet":
+        return None
+    return given.get("--encoder", COMMON["encoder"].settings["default"])
+
+
+def _hub() -> Path:
+    """Where the Hugging Face hub's downloads are kept."""
+    return Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
 
 
 def _hub_bytes(model: str) -> int:
@@ -82,7 +104,8 @@ def announce(settings: Settings) -> None:
     print("This run downloads, unless it is there already:")
     for need in found:
         if need.is_download:
-            print(f"  {need.what:<50}{need.size / GB:>6.2f} GB   to {need.place}")
+            size = f"{need.size / GB:>6.2f} GB" if need.size else "size not known"
+            print(f"  {need.what:<50}{size}   to {need.place}")
     print("and writes about:")
     for need in found:
         if not need.is_download:
