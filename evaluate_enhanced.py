@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from util.runtime.cli import Parser, run
+from util.runtime.cli import COMMON, Parser, run
 
 
 def main() -> int:
@@ -28,15 +28,17 @@ def main() -> int:
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     source = parser.group("what to score").add_mutually_exclusive_group(required=True)
-    source.add_argument("--pred", "--labels", type=Path, metavar="DIR", help="label maps")
-    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="a network: segment --images, score the result")
+    source.add_argument("--pred", "--labels", type=Path, metavar="DIR", help=COMMON["labels"].help)
+    source.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="trained network: segments --images, and the result is scored"
+    )
     parser.add_common("gt", "list", "out", "images", required=("gt", "list", "out"))
     parser.add_common("num-classes", "class-names", "classes", "device", "workers", "overwrite")
     scores = parser.group("scores")
     scores.add_argument("--baseline", type=Path, metavar="DIR", help="second folder of label maps: print the change")
     scores.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")
     scores.add_argument("--as-published", action="store_true", help="SAM_WSSS's own score beside ours; it is not mIoU")
-    encoder = {"default": None, "help": "of a checkpoint that does not name it, such as resnet101"}
+    encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("scales", "flip", "long-side", "full-size", "encoder", encoder=encoder)
     parser.group("network").add_argument(
         "--postprocess",

@@ -18,7 +18,10 @@ from util.runtime.cli import Parser, run
 def parse_args() -> Namespace:
     parser = Parser(__doc__)
     parser.add_common(
-        "checkpoint", "out", required=("checkpoint", "out"), out={"metavar": "PATH", "help": "file, or folder"}
+        "checkpoint",
+        "out",
+        required=("checkpoint", "out"),
+        out={"metavar": "PATH", "help": "folder for the results; for onnx, a file"},
     )
     parser.group("output").add_argument("--format", choices=EXPORTS, default="onnx", help="what to write")
     return parser.parse_args()

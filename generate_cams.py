@@ -29,9 +29,9 @@ def parse_args():
         *("images", "list", "image-labels", "gt", "checkpoint", "class-names", "num-classes", "classes", "batch-size"),
         *("out", "overwrite", "device", "workers", "amp"),
         required=("images", "list", "image-labels", "checkpoint", "out"),
-        checkpoint={"help": "from train_transcam.py, or the published TransCAM parameters"},
-        gt={"help": "folder of ground-truth label maps, for --sweep alone"},
-        batch_size={"help": "images at once", "default": 4},
+        checkpoint={"help": "trained network: of train_transcam.py, or the published TransCAM parameters"},
+        gt={"help": "folder of ground-truth label maps, <id>.png; for --sweep alone"},
+        batch_size={"default": 4},
     )
     maps = parser.group(NETWORK)
     maps.add_argument(

@@ -44,8 +44,10 @@ def parse_args() -> argparse.Namespace:
         amp={"default": "fp32", "dest": "precision"},
     )
     network = parser.group(NETWORK)
-    network.add_argument("--model", default="vit_h", metavar="NAME", help="see above")
-    network.add_argument("--checkpoint", type=Path, metavar="FILE", help="weights of vit_h, vit_l or vit_b")
+    network.add_argument("--model", default="vit_h", metavar="NAME", help="which SAM, see above")
+    network.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="trained network: weights of vit_h, vit_l or vit_b"
+    )
     network.add_argument("--mirror", metavar="URL", help="folder with the official checkpoints' files")
     network.add_argument(
         "--exact", action="store_true", help="vit_*: run the package's own modules, bit for bit; slower"
@@ -69,8 +71,14 @@ def parse_args() -> argparse.Namespace:
 
 def add_prompt_options(parser: Parser) -> None:
     group = parser.group("prompts")
-    group.add_argument("--prompt", nargs="+", default=["grid"], metavar="WHAT", help="see above")
-    group.add_argument("--cam-path", type=Path, metavar="DIR", help="soft CAMs, <id>.npy, for --prompt cam")
+    group.add_argument("--prompt", nargs="+", default=["grid"], metavar="WHAT", help="what the SAM is asked, see above")
+    cams = {
+        "group": "prompts",
+        "aliases": ("cam-path",),
+        "dest": "cam_path",
+        "help": "folder of soft CAMs, <id>.npy; for --prompt cam",
+    }
+    parser.add_common("cams", required=(), cams=cams)
     group.add_argument("--synonyms", type=Path, metavar="FILE", help='phrases per class: {"person": ["person", "man"]}')
     group.add_argument(
         "--score-thresh",

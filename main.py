@@ -34,7 +34,9 @@ def main() -> int:
 
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all", help="see above")
+    parser.add_argument(
+        "--mode", choices=("merge", "eval", "compare", "vis", "all"), default="all", help="what to do, see above"
+    )
     parser.add_common(
         "labels",
         "masks",

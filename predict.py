@@ -13,15 +13,20 @@ Re-run the command to resume; up-to-date results are reused.
 from argparse import Namespace
 
 from models.segmentation.options import FORMATS, Prediction
-from util.runtime.cli import Parser, real, run
+from util.runtime.cli import COMMON, Parser, real, run
 
 
 def parse_args() -> Namespace:
     parser = Parser(__doc__)
-    images = {"type": str, "nargs": "+", "metavar": "DIR|FILE|GLOB", "help": "folders, images or patterns in quotes"}
-    labels = {"help": "restrict each image to its classes: cls_labels.npy, a CSV, or VOC's Annotations"}
+    images = {
+        "type": str,
+        "nargs": "+",
+        "metavar": "DIR|FILE|GLOB",
+        "help": "folder of images; several, single images and patterns in quotes as well",
+    }
+    labels = {"help": f"{COMMON['image-labels'].help}; each image is restricted to its classes"}
     parser.add_common("checkpoint", "images", "out", required=("checkpoint", "images", "out"), images=images)
-    encoder = {"default": None, "help": "of a checkpoint that does not name it, such as resnet101"}
+    encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
     parser.add_common("encoder", encoder=encoder)
     parser.add_common("overwrite", "device")

@@ -27,7 +27,9 @@ def parse_args() -> Namespace:
     given.add_argument("--source", type=Path, required=True, metavar="DIR|FILE", help=help_text)
     given.add_argument("--format", choices=FORMATS, metavar="NAME", help=f"one of {', '.join(FORMATS)}")
     images = {"help": "folder of images, if they are not beside or below the annotations"}
-    names = {"help": "background first: chooses the classes and their order (default: the source's)"}
+    names = {
+        "help": "one class per line, background first: chooses the classes and their order (default: the source's)"
+    }
     parser.add_common("images", "class-names", "out", "seed", required=("out",), images=images, class_names=names)
     output = parser.group("output")
     held_out = "share of the images for val.txt, if the source has no such part (default: %(default)s)"

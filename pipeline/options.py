@@ -10,7 +10,7 @@ from pathlib import Path
 
 from merge import RECOMMENDED
 from models.sam.options import PACKAGE_MODELS, read_prompt
-from util.runtime.cli import Parser, default_workers, real, whole
+from util.runtime.cli import COMMON, Parser, default_workers, real, whole
 
 Argument = str | int | float | Path
 STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
@@ -163,10 +163,10 @@ def _add_stage_options(parser: Parser) -> None:
         help="train a second network, on the CAM labels, to compare with (default: where there is ground truth to score it)",
     )
     network: dict[str, dict] = {
-        "encoder": {"default": None, "help": "encoder of both networks (default: mobilenet_v2)"},
+        "encoder": {"default": None, "help": f"{COMMON['encoder'].help}, for both networks (default: mobilenet_v2)"},
         "encoder_weights": {
             "default": None,
-            "help": "weights that both start from: a file, the name of published ones to download, or none (default: imagenet)",
+            "help": f"{COMMON['encoder-weights'].help}; for both networks (default: imagenet)",
         },
     }
     parser.add_common("encoder", "encoder-weights", required=(), **network)
@@ -187,9 +187,10 @@ def _add_data_options(parser: Parser) -> None:
         "--prompt",
         nargs="+",
         metavar="WHAT",
-        help="what the SAM is asked, as generate_sam_masks.py's (default: grid); tags alone need no classifier",
+        help="what the SAM is asked, one or several: grid, cam, tags, points FILE, boxes FILE (default: grid); tags alone need no "
+        "classifier",
     )
-    parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": "take these masks"})
+    parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": COMMON["masks"].help})
     small = parser.group("generated data")
     small.add_argument("--count", type=whole(8), metavar="N", help="number of training images")
     small.add_argument("--effort", type=real(0, above=True), metavar="X", help="training length, times this")
@@ -205,22 +206,27 @@ def _add_data_options(parser: Parser) -> None:
         action="store_true",
         help="first fetch VOC 2012, SBD and a SAM checkpoint, and prepare --voc DIR from them",
     )
-    real_data.add_argument("--archives", type=Path, metavar="DIR", help="where to (default: DIR/archives)")
+    real_data.add_argument(
+        "--archives", type=Path, metavar="DIR", help="folder of the archives (default: DIR/archives)"
+    )
     changes: dict[str, dict] = {
         "images": {"help": "folder of images (default: DIR/JPEGImages)"},
-        "gt": {"help": "ground truth, where there is any (default: DIR/SegmentationClassAug)"},
-        "labels": {"help": "take these pseudo labels; no CAM is trained", "aliases": ["cam-labels"]},
-        "image_labels": {"help": "(default: DIR/cls_labels.npy, .csv, Annotations)"},
-        "class_names": {"help": "(default: DIR/class_names.txt, or VOC's)"},
+        "gt": {"help": f"{COMMON['gt'].help}, where there is any (default: DIR/SegmentationClassAug)"},
+        "labels": {
+            "help": f"{COMMON['labels'].help}: take these pseudo labels, train no classifier",
+            "aliases": ["cam-labels"],
+        },
+        "image_labels": {"help": f"{COMMON['image-labels'].help} (default: DIR/cls_labels.npy, .csv, Annotations)"},
+        "class_names": {"help": "one class per line, background first (default: DIR/class_names.txt, then VOC's 21)"},
     }
     for name, change in changes.items():
         parser.add_common(name.replace("_", "-"), required=(), **{name: {"group": real_data.title, **change}})
     lists = "(default: DIR/ImageSets/Segmentation/%s.txt)"
     for name, text in (
-        ("train", "trained on " + lists % "trainaug"),
-        ("label", "pseudo labels are scored on " + lists % "train"),
-        ("val", "DeepLabV3+ is scored on " + lists % "val"),
-        ("tune", "choose by the ground truth of these, which are not scored (default: half of one that is)"),
+        ("train", "ids that the networks are trained on " + lists % "trainaug"),
+        ("label", "ids that pseudo labels are scored on " + lists % "train"),
+        ("val", "ids of held-out images, which DeepLabV3+ is scored on " + lists % "val"),
+        ("tune", "ids whose ground truth chooses settings, and that are not scored (default: half of a list that is)"),
     ):
         real_data.add_argument(f"--{name}-list", type=Path, metavar="FILE", help=text)
 

@@ -11,12 +11,13 @@ from pipeline import choice, recipes
 from pipeline.lists import is_there, list_path, write_list
 from pipeline.options import Settings
 from pipeline.plan import Plan
+from pipeline.steps import TYPED
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
-from util.runtime.cli import quoted
+from util.runtime.cli import as_typed, quoted
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
 
@@ -66,9 +67,12 @@ def _check_sam(name: str, by_words: bool) -> None:
     from models.sam.families import MODELS, model_source
     from models.sam.text import check_words
 
-    source = model_source(name)
-    if by_words and (name in MODELS or Path(source).is_dir()):
-        check_words(name)
+    try:
+        source = model_source(name)
+        if by_words and (name in MODELS or Path(source).is_dir()):
+            check_words(name)
+    except InputError as error:
+        raise InputError(as_typed(str(error), TYPED["generate_sam_masks.py"])) from None
 
 
 def _check_weights(words: Sequence[str], shown: str) -> None:

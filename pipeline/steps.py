@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,12 @@ from util.runtime.locking import lock_folder
 from util.runtime.signals import end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Script -> options that quickstart.py calls otherwise; messages name them as they were typed.
+TYPED = {
+    "generate_sam_masks.py": {"--model": "--sam-model", "--checkpoint": "--sam-checkpoint"},
+    "main.py": {"--pseudo-path": "--labels", "--sam-path": "--masks", "--gt-dir": "--gt", "--images-path": "--images"},
+}
 
 # torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
 TORCHRUN = """
@@ -80,7 +87,7 @@ class Command:
             command += ["-c", TORCHRUN, "--standalone", "--nproc-per-node", str(self.processes)]
         print(f"$ {self.shown}", flush=True)
         wait_for_lock(self.out)
-        code = _run_child([*command, str(ROOT / self.script), *self._words()])
+        code = _run_child([*command, str(ROOT / self.script), *self._words()], TYPED.get(self.script, {}))
         if code in (EXIT_INTERRUPTED, -signal.SIGINT):
             raise KeyboardInterrupt
         if code not in (0, EXIT_FAILED_IMAGES):
@@ -92,13 +99,13 @@ class Command:
 Step = Command | Action
 
 
-def _run_child(command: list[str]) -> int:
-    """Run a command in a process group of its own, and give its exit code.
+def _run_child(command: list[str], typed: Mapping[str, str]) -> int:
+    """Run a command in a process group of its own, and give its exit code; ``typed`` is for its messages, see `as_typed`.
 
     Ctrl-C so reaches this process alone, which passes on one signal: a network in training is saved. The second signal
     stops the child at once.
     """
-    options: dict[str, Any] = {"env": {**os.environ, STAGE_VARIABLE: "1"}}
+    options: dict[str, Any] = {"env": {**os.environ, STAGE_VARIABLE: json.dumps(typed)}}
     if hasattr(os, "killpg"):
         options |= {"start_new_session": True, "preexec_fn": partial(end_with_parent, "SIGTERM")}
     elif hasattr(subprocess, "CREATE_NEW_PROCESS_GROUP"):

@@ -186,7 +186,7 @@ def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[flo
 def _resized(image: np.ndarray, factor: float) -> np.ndarray:
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     if (height, width) == image.shape[:2]:
-        return np.ascontiguousarray(image)
+        return np.require(image, requirements=["C", "W"])  # torch's tensors can be written to
     # Anti-aliased, so that a large image made small looks as the training images did.
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 

@@ -113,13 +113,13 @@ def test_a_model_without_checkpoint_is_used(plan_of):
 @pytest.mark.parametrize(
     "options, said",
     [
-        (["--sam-model", "SAM2", "--prompt", "tags"], "a sam2 takes no words"),
+        (["--sam-model", "SAM2", "--prompt", "tags"], "a sam2 takes no words; use --sam-model sam3"),
         (["--sam-model", "sam2.1-large", "--prompt", "cam", "tags"], "a sam2.1-large takes no words"),
         (["--sam-model", "vit_b", "--prompt", "tags"], "vit_b takes no words"),
         (["--sam-checkpoint", "sam_vit_b.pth", "--prompt", "tags"], "segment-anything takes no words"),
         (["--download", "--prompt", "tags"], "segment-anything takes no words"),
         (["--sam-model", "regions", "--prompt", "cam"], "--prompt asks a SAM"),
-        (["--sam-model", "sam-xxl"], "sam-xxl: neither a known name nor a folder"),
+        (["--sam-model", "sam-xxl"], "--sam-model sam-xxl: neither a known name nor a folder"),
         (["--sam-model", "VOC"], "holds no config.json"),
         (["--sam-model", "sam3", "--prompt", "words"], "--prompt words: unknown; choose grid, cam, tags"),
         (["--sam-model", "sam3", "--prompt", "points", "nowhere"], "--prompt points nowhere: no such file"),

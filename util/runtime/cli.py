@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import json
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from util.runtime.errors import InputError, disk_error
 from util.runtime.signals import end_with_parent
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
-STAGE_VARIABLE = "QUICKSTART_STAGE"  # in the environment of what the quickstart runs
+# In the environment of what the quickstart runs: a stage's options that quickstart.py calls otherwise, as JSON.
+STAGE_VARIABLE = "QUICKSTART_STAGE"
 INTERRUPTED = "interrupted; re-run the command to resume"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -45,7 +48,8 @@ def whole(minimum: int) -> Callable[[str], int]:
 
 def real(low: float = -math.inf, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
     """An argparse type: a finite number in [low, high]; with ``above`` in (low, high]."""
-    wanted = f"{'above' if above else 'of at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+    least = f" {'above' if above else 'of at least'} {low:g}" if low > -math.inf else ""
+    wanted = least + (f"{' and' if least else ' of'} at most {high:g}" if high < math.inf else "")
 
     def parse(text: str) -> float:
         try:
@@ -53,7 +57,7 @@ def real(low: float = -math.inf, high: float = math.inf, *, above: bool = False)
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or value > high or value < low or (above and value == low):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {wanted}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number{wanted}")
         return value
 
     return parse
@@ -218,6 +222,10 @@ class Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args([self._hyphens(arg) for arg in args], namespace)
 
+    def error(self, message: str) -> NoReturn:
+        """As argparse's: usage, message, exit code 2."""
+        super().error(as_typed(message))
+
     @staticmethod
     def _hyphens(arg: str) -> str:
         if not arg.startswith("--"):
@@ -236,6 +244,16 @@ def print_next(*words: object) -> None:
     """Print the command to run next, to be pasted; not in a stage of the quickstart, which runs the next one itself."""
     if STAGE_VARIABLE not in os.environ:
         print(f"next: {quoted(['python', *words])}", flush=True)
+
+
+def as_typed(message: str, names: Mapping[str, str] | None = None) -> str:
+    """A message with its options under the names that the person typed.
+
+    Args:
+        names: option -> as typed; default: those of the quickstart, in one of its stages.
+    """
+    known = json.loads(os.environ.get(STAGE_VARIABLE, "{}")) if names is None else names
+    return re.sub(r"(?<![\w-])--[a-z][a-z-]*", lambda match: known.get(match[0], match[0]), message)
 
 
 def class_indices(names: str | None, classes) -> list[int] | None:
@@ -289,7 +307,7 @@ def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:
     try:
         return main() or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_typed(str(error))}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print(f"\n{INTERRUPTED}", file=sys.stderr)

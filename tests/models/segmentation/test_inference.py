@@ -115,3 +115,11 @@ def test_working_size_is_typical_long_side_times_typical_scale(tmp_path):
     assert working_size(tmp_path, ["a", "b", "c"], (0.5, 2.0)) == 500
     assert working_size(tmp_path, ["a", "b", "c"], (0.4, 0.8)) == round(500 * 0.32**0.5)
     assert working_size(tmp_path, ["a", "b", "c"], (0.5, 1.0), long_side=200) == round(200 * 0.5**0.5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("size", [{}, {"working_size": 40}])
+def test_an_image_that_cannot_be_written_to_needs_no_warning(size):
+    image = blobs(50, 60)
+    image.setflags(write=False)
+    assert segmenter_of(**size).segment(image).label.shape == (50, 60)

@@ -9,6 +9,7 @@ import pytest
 from helpers import PYTHONPATH, ROOT
 
 from util.runtime import cli
+from util.runtime.errors import InputError
 
 SWALLOWED = """
 import os, signal
@@ -115,6 +116,8 @@ def test_defaults_are_shown_once_and_only_where_there_is_one():
         (cli.real(0), "nan", "not a number"),
         (cli.real(0), "inf", "not a number"),
         (cli.real(0), "two", "not a number"),
+        (cli.real(), "nan", "'nan' is not a number$"),
+        (cli.real(high=1), "2", "not a number of at most 1"),
     ],
 )
 def test_numbers_are_checked_while_the_command_is_read(kind, text, value):
@@ -123,3 +126,16 @@ def test_numbers_are_checked_while_the_command_is_read(kind, text, value):
             kind(text)
     else:
         assert kind(text) == value
+
+
+def test_messages_name_options_as_they_were_typed(monkeypatch, capsys):
+    def refuse():
+        raise InputError("--model nonsense: unknown; --model-name and x--model stay, --mirror URL too (--model)")
+
+    monkeypatch.setenv(cli.STAGE_VARIABLE, '{"--model": "--sam-model"}')
+    with pytest.raises(SystemExit):
+        cli.run(refuse)
+    said = capsys.readouterr().err
+    assert "--sam-model nonsense: unknown; --model-name and x--model stay, --mirror URL too (--sam-model)" in said
+    monkeypatch.delenv(cli.STAGE_VARIABLE)
+    assert cli.as_typed("--model x") == "--model x"
