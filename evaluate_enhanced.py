@@ -5,7 +5,8 @@
     python evaluate_enhanced.py --checkpoint runs/deeplab/best.pth --images JPEGImages \\
         --gt SegmentationClassAug --list ImageSets/Segmentation/val.txt --out runs/val
 
-Prints IoU, precision and recall of every class and their means; writes OUT/metrics.json and OUT/per_image.csv.
+Prints IoU, precision and recall of every class and their means; writes OUT/metrics.json, OUT/per_image.csv and,
+as PDF and PNG, OUT/confusion and (with --baseline) OUT/classes.
 With --checkpoint the predictions are in OUT/predictions/labels and OUT/predictions/pictures. Several processes:
 torchrun --nproc-per-node N evaluate_enhanced.py --checkpoint ...
 """
@@ -33,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         "--checkpoint", type=Path, metavar="FILE", help="trained network: segments --images, and the result is scored"
     )
     parser.add_common("gt", "list", "out", "images", required=("gt", "list", "out"))
-    parser.add_common("num-classes", "class-names", "classes", "device", "workers", "overwrite")
+    parser.add_common("num-classes", "class-names", "classes", "device", "workers", "data-name", "overwrite")
     scores = parser.group("scores")
     scores.add_argument("--baseline", type=Path, metavar="DIR", help="second folder of label maps: print the change")
     scores.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")

@@ -6,13 +6,17 @@
 
 Modes:
     merge     labels + masks -> OUT/METHOD/<id>.png
-    eval      OUT/METHOD against --gt-dir -> OUT/METHOD.metrics.json, OUT/METHOD.per_image.csv
-    vis       rows of images -> OUT/vis/METHOD/<id>.png
+    eval      OUT/METHOD against --gt-dir -> OUT/METHOD.metrics.json, .per_image.csv, .confusion, .classes
+    vis       rows of images -> OUT/vis/METHOD/<id>
     all       merge, eval and vis of one method
     compare   merge and eval of several --methods, ranked, with paired 95 % intervals of every difference
-              -> OUT/compare.json, compare.csv, compare_classes.csv, compare.png
+              -> OUT/compare.json, .csv, compare_classes.csv, compare, compare_classes
               --split-half SEED   choose parameters on one half of the images, report on the other, both ways round
-              --sensitivity NAME  sweep a parameter, draw the curve
+              --sensitivity NAME  sweep a parameter -> OUT/sensitivity_METHOD_NAME.json, .csv
+
+Figures are PDF and PNG. In tables, void is the share of pixels labelled void (255), which count as wrong; "without
+void" is the mIoU of the other pixels; partial is the share of a class's pixels that have another label (1 - recall),
+false the share of its label that is of another class (1 - precision).
 
 Up-to-date results are reused; an edited strategy, a changed option or a changed input is computed again. Several
 processes or machines: torchrun --nproc-per-node N main.py ...
@@ -54,7 +58,7 @@ def parse_args() -> argparse.Namespace:
         images={"aliases": ("images-path",), "dest": "images_path"},
     )
     parser.add_common("num-classes", "class-names", "classes", num_classes={"aliases": ("number-class",)})
-    parser.add_common("out", "overwrite", "workers", "seed", required=("out",))
+    parser.add_common("out", "data-name", "overwrite", "workers", "seed", required=("out",))
     add_strategies(parser)
     add_drawing(parser)
     return parser.parse_args()

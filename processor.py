@@ -22,15 +22,18 @@ from util.data.images import find_image, read_image
 from util.data.labels import encode_label, label_path, read_label
 from util.data.merge_inputs import Inputs
 from util.evaluation.metrics import Cells, Evaluation, count_pairs, filled_cells
+from util.figures.panels import Panel, class_legend, draw_panels
+from util.figures.style import described
 from util.runtime.distributed import ALONE, Dist
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import bytes_digest, check_folder, write_bytes
 from util.runtime.ledger import Stage, entry_is_current
 from util.runtime.parallel import run_parallel
 from util.runtime.provenance import source_file
-from util.vis import colorize, draw_masks, overlay, panel_row, save_image
+from util.vis import draw_masks, mask_notes, overlay
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # every further write would fail as well
+ROWS, OPACITY = 8, 0.5  # of images on one page; of the colours on them
 
 
 # --- merge --------------------------------------------------------------------------------------------------------
@@ -290,32 +293,47 @@ def choose_ids(
 
 
 def draw_rows(
-    inputs: Inputs, method: str, ids: Sequence[str], out: Path, images: Path | None, gt: Path | None
+    inputs: Inputs, method: str, ids: Sequence[str], out: Path, images: Path | None, gt: Path | None, data: str = ""
 ) -> dict[str, str]:
     """Draw image, pseudo label, masks, enhanced label and ground truth of each id to ``out/vis/<method>/<id>.png``.
+
+    Each is a PDF as well; the first ones are in ``out/vis/<method>.pdf`` and ``.png`` together.
+
+    Args:
+        data: name of the data, for the title of these.
 
     Returns:
         id -> message, for the images that could not be drawn.
     """
-    failures = {}
+    failures, classes = {}, inputs.classes
+    page: list[tuple[list[Panel], list[np.ndarray]]] = []
     for image_id in ids:
         try:
-            row = panel_row(_panels(inputs, method, image_id, out, images, gt))
-            save_image(out / "vis" / method / f"{image_id}.png", row)
+            panels, labels = _panels(inputs, method, image_id, out, images, gt)
         except InputError as error:
             failures[image_id] = str(error)
             print(f"{image_id}: {error}", file=sys.stderr)
+            continue
+        draw_panels(out / "vis" / method / image_id, [panels], class_legend(labels, classes))
+        page.append((panels, labels))
+        del page[ROWS:]
+    if page:
+        legend = class_legend([label for _, labels in page for label in labels], classes)
+        title = described(data, len(page)) + (", mIoU of each over its own classes" if gt is not None else "")
+        draw_panels(out / "vis" / method, [panels for panels, _ in page], legend, title)
     return failures
 
 
 def _panels(
     inputs: Inputs, method: str, image_id: str, out: Path, images: Path | None, gt: Path | None
-) -> list[tuple[str, np.ndarray]]:
+) -> tuple[list[Panel], list[np.ndarray]]:
+    """The panels of an image's row, and its label maps."""
     colors = inputs.classes.palette
     label, masks, _, _ = inputs.read(image_id).decode(inputs)
-    enhanced = read_label(label_path(out / method, image_id))
+    labels = {} if inputs.pseudo_path is None else {"pseudo label": label}
+    labels[method] = read_label(label_path(out / method, image_id))
+    truth = None if gt is None else read_label(label_path(gt, image_id))
     image = np.full((*label.shape, 3), 255, np.uint8)
-    panels = []
     if images is not None:
         image = read_image(find_image(images, image_id))
         if image.shape[:2] != label.shape:
@@ -323,13 +341,22 @@ def _panels(
                 f"the image is {image.shape[1]}x{image.shape[0]}, the label {label.shape[1]}x{label.shape[0]}; "
                 "make the label at the size of the image"
             )
-        panels.append((image_id, image))
-    if inputs.pseudo_path is not None:
-        panels.append(("pseudo label", overlay(image, label, colors)))
-    panels += [
-        (f"{len(masks)} masks", draw_masks(image, masks)),
-        (method, overlay(image, enhanced, colors)),
+    panels = [
+        Panel(name + _image_score(inputs, found, truth), overlay(image, found, colors, OPACITY, void=True))
+        for name, found in labels.items()
     ]
-    if gt is not None:
-        panels.append(("ground truth", colorize(read_label(label_path(gt, image_id)), colors)))
-    return panels
+    panels.insert(len(panels) - 1, Panel(f"{len(masks)} masks", draw_masks(image, masks, colors), mask_notes(masks)))
+    if images is not None:
+        panels.insert(0, Panel(image_id, image))
+    if truth is not None:
+        panels.append(Panel("ground truth", overlay(image, truth, colors, OPACITY, void=True)))
+        labels["ground truth"] = truth
+    return panels, list(labels.values())
+
+
+def _image_score(inputs: Inputs, label: np.ndarray, truth: np.ndarray | None) -> str:
+    """The mIoU of an image's label, as the second line of a caption."""
+    if truth is None:
+        return ""
+    cells = filled_cells(count_pairs(label, truth, len(inputs.classes)))
+    return f"\nmIoU {100 * Evaluation(inputs.classes, {'': cells}, {}).image_miou(''):.1f} %"

@@ -13,10 +13,12 @@ from util.data.ids import read_id_list
 from util.data.voc import ClassTable
 from util.evaluation.boundary import BoundaryIoU, boundary_of_files
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
+from util.evaluation.figures import draw_scores
 from util.evaluation.metrics import Evaluation
 from util.evaluation.published import SENTENCE, published_of_images, published_scores
 from util.evaluation.report import score_table
-from util.runtime.cli import class_indices
+from util.figures.style import data_name
+from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, init
 from util.runtime.files import make_folder
 from util.runtime.locking import lock_folder, lock_if
@@ -77,11 +79,16 @@ def score(args: argparse.Namespace, pred: Path, ids: list[str], classes: ClassTa
     write_evaluation(result, args.out / "metrics.json", args.out / "per_image.csv", more, columns)
     sources = {"pred": pred, "checkpoint": args.checkpoint, "gt": args.gt, "list": args.list, "baseline": args.baseline}
     write_run_json(args.out / "run.json", {"classes": args.classes}, source_of(sources))
-    print(score_table(result.scores, baseline.scores if baseline else None))
+    old = baseline.scores if baseline else None
+    print(score_table(result.scores, old))
     if "boundary_iou" in more:
         print(f"boundary IoU {100 * more['boundary_iou']:.2f}")
     if args.as_published:
         print(SENTENCE.format(**more["as_published"]))
+    names = (args.baseline.name if args.baseline else "", args.checkpoint.stem if args.checkpoint else pred.name)
+    data = args.data_name or data_name(args.list)
+    same = old if baseline and baseline.cells.keys() == result.cells.keys() else None
+    print(written(draw_scores(f"{args.out}/", result.scores, same, classes.names, names, data)))
     return 1 if result.failures or (baseline and baseline.failures) else 0
 
 

@@ -15,10 +15,12 @@ from util.data.image_labels import read_image_labels
 from util.data.merge_inputs import Inputs
 from util.evaluation import comparison
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
+from util.evaluation.figures import draw_scores
 from util.evaluation.label_check import check_tags_fit
 from util.evaluation.metrics import Evaluation
 from util.evaluation.report import score_table
-from util.runtime.cli import class_indices
+from util.figures.style import data_name, described
+from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, join
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, make_folder
@@ -57,6 +59,7 @@ class Job:
         self.ids = read_id_list(args.image_list, args.pseudo_path or args.sam_path)
         places = (args.pseudo_path, args.gt_dir, args.image_labels, args.images_path)
         self.classes = classes_of(places, args.class_names, args.num_classes, self.ids)
+        self.data = args.data_name or data_name(args.image_list)
         self.only = class_indices(args.classes, self.classes)
         tags = None
         if args.image_labels is not None:
@@ -129,8 +132,11 @@ class Job:
         after = self.score(out / method)
         write_evaluation(after, out / f"{method}.metrics.json", out / f"{method}.per_image.csv")
         same = before if before is not None and after.cells.keys() == before.cells.keys() else None
+        old = same.scores if same else None
         print(f"\n{method} (change against the input labels)" if same else f"\n{method}")
-        print(score_table(after.scores, same.scores if same else None))
+        print(score_table(after.scores, old))
+        sides = ("input labels", method)
+        print(written(draw_scores(f"{out / method}.", after.scores, old, self.classes.names, sides, self.data)))
         return 1 if after.failures or (before and before.failures) else 0
 
     def compare(self, times: dict[str, float]) -> int:
@@ -149,11 +155,10 @@ class Job:
             raise InputError("none of the strategies gave a label map; see above")
         shared = [i for i in before.cells if all(i in evaluation.cells for evaluation in found.values())]
         before, found = before.of(shared), {name: evaluation.of(shared) for name, evaluation in found.items()}
-        out = self.args.out
         baseline = self.args.baseline if self.args.baseline in found else None
         result = comparison.compare_labels(before, found, times, baseline, self.groups())
-        print(f"\n{comparison.write_comparison(result, out)}")
-        print(f"\n{len(shared)} images; written: {out}/compare.json, compare.csv, compare_classes.csv, compare.png")
+        text, files = comparison.write_comparison(result, self.args.out, self.data)
+        print(f"\n{text}\n\n{len(shared)} images; {written(files)}")
         if self.args.split_half is not None:
             code = max(code, self.split_half(before, list(found), baseline))
         for name in self.args.sensitivity:
@@ -184,12 +189,12 @@ class Job:
             searched[method].append((parameters, evaluation))
         result = comparison.split_half(before, searched, self.args.split_half, baseline, self.groups())
         print(f"\nparameters chosen on one half, labels of the other half (seed {self.args.split_half})")
-        print(comparison.write_split_half(result, self.args.out))
-        print(f"\nwritten: {self.args.out}/split_half.json, split_half.csv, split_half.png")
+        text, files = comparison.write_split_half(result, self.args.out, self.data)
+        print(f"{text}\n\n{written(files)}")
         return code
 
     def sensitivity(self, name: str, before: Evaluation, found: dict[str, Evaluation]) -> int:
-        code, out = 0, self.args.out
+        code = 0
         levels = {key: value.scores["miou"] for key, value in found.items() if key == self.args.baseline}
         for method in found:
             if name not in self.search[method]:
@@ -199,8 +204,9 @@ class Job:
             settings = [(method, {**self.parameters[method], name: value}) for value in values]
             scored, shared, failed = self.score_settings(settings, before)
             result = comparison.sensitivity(shared, list(zip(values, scored)), default)
-            print(f"\n{method}\n{comparison.write_sensitivity(method, name, result, levels, out)}")
-            print(f"\nwritten: {out}/sensitivity_{method}_{name}.json, .csv, .png")
+            data = described(self.data, len(shared.cells), len(shared.scores["classes"]))
+            text, files = comparison.write_sensitivity(method, name, result, levels, self.args.out, data)
+            print(f"\n{method}\n{text}\n\n{written(files)}")
             code = max(code, failed)
         return code
 
@@ -214,6 +220,10 @@ class Job:
         ids = args.vis_sample + processor.choose_ids(
             after, before, self.ids, best=args.vis_best, worst=args.vis_worst, random=count, seed=args.seed
         )
-        failures = processor.draw_rows(self.inputs, self.method, ids, args.out, args.images_path, args.gt_dir)
-        print(f"{len(ids) - len(failures)} rows of images in {args.out}/vis/{self.method}/")
+        failures = processor.draw_rows(
+            self.inputs, self.method, ids, args.out, args.images_path, args.gt_dir, self.data
+        )
+        print(
+            f"{len(ids) - len(failures)} rows of images in {args.out}/vis/{self.method}/, together in {self.method}.pdf"
+        )
         return 1 if failures else 0

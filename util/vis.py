@@ -1,4 +1,4 @@
-"""Figures: coloured labels, overlays, masks, rows of panels and bar charts."""
+"""Images of labels and masks: coloured, laid over the image, outlined."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from util.data.masks import Masks
 from util.data.voc import VOID, palette
@@ -19,52 +19,81 @@ def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
     return (palette() if colors is None else colors)[label]
 
 
-def overlay(image: np.ndarray, label: np.ndarray, colors: np.ndarray | None = None, opacity: float = 0.6) -> np.ndarray:
-    """The image (uint8 HxWx3) with its label laid over it; background and void stay clear, borders are drawn.
+def overlay(
+    image: np.ndarray,
+    label: np.ndarray,
+    colors: np.ndarray | None = None,
+    opacity: float = 0.6,
+    void: bool = False,
+) -> np.ndarray:
+    """The image (uint8 HxWx3) with its label laid over it; the background stays clear, borders are drawn.
 
     Args:
         opacity: of the colours, 0 to 1.
+        void: colour what is void (255) as well.
     """
     colors = palette() if colors is None else colors
-    shown = (label > 0) & (label < VOID)
+    shown = (label > 0) & ((label < VOID) | void)
     mixed = cv2.addWeighted(image, 1 - opacity, colorize(label, colors), opacity, 0)
     result = np.where(shown[..., None], mixed, image)
-    border = cv2.morphologyEx(label, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    result[border & (cv2.dilate(shown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)] = 255
+    for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:VOID]):
+        if value > 0:
+            draw_outline(result, label == value, (255, 255, 255))
     return result
 
 
-def draw_masks(image: np.ndarray, masks: Masks, opacity: float = 0.55) -> np.ndarray:
-    """The image with every mask in a colour of its own, large ones below small ones; colours are the same each time."""
+def draw_outline(image: np.ndarray, inside: np.ndarray, color: Sequence[int]) -> None:
+    """Draw the borders of the parts of a mask (bool HxW) into an image; specks have none, which would hide them.
+
+    Borders are about as thick on a screen whatever the image's size. Specks are parts and holes of less than 1/2000 of the
+    image.
+    """
+    height, width = inside.shape
+    found, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    large = [contour for contour in found if cv2.contourArea(contour) >= height * width / 2000]
+    thickness = max(1, round(max(height, width) / 400))
+    cv2.drawContours(image, large, -1, tuple(map(int, color)), thickness)
+
+
+def mask_colors(masks: Masks, colors: np.ndarray | None = None) -> np.ndarray:
+    """Colours of masks: int64 Kx3, of its class for a mask that knows it, else one of its own, the same each time.
+
+    Args:
+        colors: of the classes, uint8 256x3.
+    """
+    found = np.random.default_rng(7).integers(40, 255, (len(masks), 3))
+    known = masks.classes >= 0
+    if colors is not None:
+        found[known] = colors[masks.classes[known]]
+    return found
+
+
+def draw_masks(image: np.ndarray, masks: Masks, colors: np.ndarray | None = None, opacity: float = 0.55) -> np.ndarray:
+    """The image with every mask in the colour that `mask_colors` gives it, large ones below small ones."""
     result = image.astype(np.float32)
-    colors = np.random.default_rng(7).integers(40, 255, (len(masks), 3))
-    for k in np.argsort(-masks.areas, kind="stable"):
+    own, order = mask_colors(masks, colors), np.argsort(-masks.areas, kind="stable")
+    for k in order:
         inside = masks.dense(int(k))
-        result[inside] = (1 - opacity) * result[inside] + opacity * colors[k]
-        edge = cv2.morphologyEx(np.ascontiguousarray(inside, np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-        result[edge > 0] = colors[k]
-    return result.round().astype(np.uint8)
+        result[inside] = (1 - opacity) * result[inside] + opacity * own[k]
+    drawn = result.round().astype(np.uint8)
+    for k in order:
+        draw_outline(drawn, masks.dense(int(k)), own[k])
+    return drawn
 
 
-def panel_row(panels: Sequence[tuple[str, np.ndarray]], height: int = 240) -> np.ndarray:
-    """Captioned images (uint8 HxWx3) side by side, all of one height; uint8 RGB on white."""
-    font = ImageFont.load_default(14)
-    gap, caption = 8, 24
-    scaled = []
-    for title, image in panels:
-        width = max(1, round(image.shape[1] * height / image.shape[0]))
-        shrinks = height < image.shape[0]
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
-        scaled.append((title, cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)))
-    total = sum(image.shape[1] for _, image in scaled) + gap * (len(scaled) + 1)
-    canvas = Image.new("RGB", (total, height + caption + gap), "white")
-    draw = ImageDraw.Draw(canvas)
-    left = gap
-    for title, image in scaled:
-        canvas.paste(Image.fromarray(image), (left, caption))
-        draw.text((left, 4), title, fill=(40, 40, 40), font=font)
-        left += image.shape[1] + gap
-    return np.asarray(canvas)
+def mask_notes(masks: Masks) -> tuple[tuple[str, float, float], ...]:
+    """Category and score of every mask that has them, each with the upper left corner of its box, for `Panel.notes`."""
+    return tuple(
+        (about, float(masks.boxes[k][0]), float(masks.boxes[k][1]))
+        for k in range(len(masks))
+        if (about := mask_note(masks, k))
+    )
+
+
+def mask_note(masks: Masks, k: int) -> str:
+    """``cat 0.93``: category and score of a mask; empty where its file has none."""
+    score = masks.scores[k]
+    return f"{masks.categories[k] or ''}{'' if np.isnan(score) else f' {score:.2f}'}".strip()
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
@@ -78,16 +107,3 @@ def save_image(path: str | os.PathLike, image: np.ndarray) -> None:
     """Write a uint8 HxWx3 RGB image atomically; the suffix gives the format."""
     with atomic_write(path) as temporary:
         Image.fromarray(image).save(temporary)
-
-
-def new_figure(width: float = 8, height: float = 4):
-    """A matplotlib figure that needs no screen; save it with `save_figure`."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def save_figure(path: str | os.PathLike, figure) -> None:
-    """Write a matplotlib figure as PNG, atomically."""
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=120)

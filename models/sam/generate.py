@@ -20,13 +20,14 @@ from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
 from util.data.masks import LEAST_SCORE
 from util.data.voc import load_classes
+from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
 from util.runtime.progress import Progress
-from util.vis import draw_masks, panel_row, save_image
+from util.vis import draw_masks, mask_notes
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,6 @@ def preview(args: argparse.Namespace, ids: Sequence[str]) -> None:
             masks = read_masks(args.out, image_id, size=image.shape[:2])
         except InputError:
             continue  # reported when its masks were made
-        panels = [(image_id, image), (f"{len(masks)} masks", draw_masks(image, masks))]
-        save_image(args.out / "preview" / f"{image_id}.png", panel_row(panels, height=360))
+        panels = [Panel(image_id, image), Panel(f"{len(masks)} masks", draw_masks(image, masks), mask_notes(masks))]
+        draw_panels(args.out / "preview" / image_id, [panels], formats=("png",))
         shown += 1

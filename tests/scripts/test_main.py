@@ -1,5 +1,6 @@
 """The merge stage from the command line: results, resume, staleness, faults and bad input."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -29,13 +30,15 @@ def results(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("[!.]*.png"))}
 
 
-def test_all_writes_labels_scores_and_pictures(data):
+def test_all_writes_labels_scores_and_figures(data):
     done = run_script("main.py", *command(data, "--mode", "all", "--vis-worst", "2"))
     assert done.returncode == 0, done.stderr
     assert "6 made, 0 up to date, 0 failed" in done.stdout and "mIoU" in done.stdout
     out = data / "out"
     assert len(results(out / "grow")) == 6
-    assert len(list((out / "vis" / "grow").glob("*.png"))) == 2
+    assert len(list((out / "vis" / "grow").glob("*.png"))) == len(list((out / "vis" / "grow").glob("*.pdf"))) == 2
+    assert (out / "vis" / "grow.pdf").is_file() and (out / "grow.classes.pdf").is_file()
+    assert f"written: {out}/grow.confusion.pdf, grow.confusion.png, grow.classes.pdf, grow.classes.png" in done.stdout
     metrics = json.loads((out / "grow.metrics.json").read_text())
     assert metrics["images"] == 6 and 0 < metrics["miou"] < 1
     rows = (out / "grow.per_image.csv").read_text().splitlines()
@@ -56,10 +59,17 @@ def test_compare_ranks_every_strategy(data):
         assert change["miou"] == pytest.approx(expected)
         low, high = change["interval_95"]
         assert low <= high
-    assert (data / "out" / "compare.csv").is_file() and (data / "out" / "compare.png").stat().st_size > 1000
+    assert (data / "out" / "compare.pdf").is_file() and (data / "out" / "compare.png").stat().st_size > 1000
+    with open(data / "out" / "compare.csv") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    low, high = comparison["difference"]["grow"]["interval_95"]
+    assert float(rows["grow"]["95 % interval, low"]) == pytest.approx(100 * low, abs=0.005)
+    assert float(rows["grow"]["95 % interval, high"]) == pytest.approx(100 * high, abs=0.005)
+    assert rows["input"]["95 % interval, low"] == ""
+    assert "void: share of the pixels labelled void" in done.stdout and "partial: pixels of the class" in done.stdout
 
 
-def test_compare_tells_pairs_classes_and_the_baseline(data):
+def test_compare_reports_pairs_classes_and_the_baseline(data):
     from merge import STRATEGIES
 
     done = run_script("main.py", *command(data, "--mode", "compare", "--baseline", "max_iou"))
@@ -75,7 +85,7 @@ def test_compare_tells_pairs_classes_and_the_baseline(data):
     assert len(rows) == 1 + len(comparison["input"]["per_class"])
 
 
-def test_split_half_tells_each_half_with_the_choice_of_the_other(data):
+def test_split_half_reports_each_half_with_the_choice_of_the_other(data):
     done = run_script(
         "main.py",
         *command(data, "--mode", "compare", "--methods", "max_iou,grow", "--split-half", "3"),
@@ -103,6 +113,7 @@ def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
     metrics = json.loads((data / "out" / "max_iou_imp2.metrics.json").read_text())
     assert metrics["miou"] == pytest.approx(result["points"][2]["miou"])
     assert (data / "out" / "sensitivity_max_iou_imp2_threshold.png").stat().st_size > 1000
+    assert f"written: {data / 'out'}/sensitivity_max_iou_imp2_threshold.json, " in done.stdout
 
 
 def test_a_broken_image_does_not_stop_the_sweep(data):

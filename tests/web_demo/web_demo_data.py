@@ -124,7 +124,7 @@ def write_runs(out, folders):
     before = evaluate_labels(folders / "labels", folders / "gt", ids, classes, workers=1)
     after = evaluate_labels(folders / "gt", folders / "gt", ids, classes, workers=1)
     comparison = compare_labels(before, {"perfect": after}, {"perfect": 0.01})
-    write_comparison(comparison, out / "merge")
+    write_comparison(comparison, out / "merge", "drawn train")
     write_evaluation(after, out / "merge" / "perfect.metrics.json", out / "merge" / "perfect.per_image.csv")
     from torch.utils.tensorboard import SummaryWriter
 

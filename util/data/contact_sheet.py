@@ -10,9 +10,10 @@ import numpy as np
 from util.data.images import find_image, read_image
 from util.data.labels import read_label
 from util.data.voc import ClassTable
-from util.vis import overlay, panel_row, save_image, stack_rows
+from util.figures.panels import Panel, draw_panels
+from util.vis import overlay
 
-PER_ROW, HEIGHT = 6, 150
+PER_ROW = 6
 
 
 def draw_contact_sheet(
@@ -38,9 +39,9 @@ def draw_contact_sheet(
         label = labels / f"{image_id}.png"
         if label.is_file():
             image = overlay(image, read_label(label, len(classes)), classes.palette)
-        panels.append((", ".join(classes.names[tag] for tag in tags[image_id]) or image_id, image))
-    rows = [panel_row(panels[k : k + PER_ROW], HEIGHT) for k in range(0, len(panels), PER_ROW)]
-    save_image(path, stack_rows(rows))
+        panels.append(Panel(", ".join(classes.names[tag] for tag in tags[image_id]) or image_id, image))
+    rows = [panels[k : k + PER_ROW] for k in range(0, len(panels), PER_ROW)]
+    draw_panels(path.with_suffix(""), rows, formats=("png",))
 
 
 def _choice(tags: Mapping[str, Sequence[int]], count: int, seed: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Strategies against each other and against the input: what compare.json and its tables, CSV files and charts hold."""
+"""Strategies against each other and against the input: what compare.json and its tables, CSV files and figures hold."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from util.evaluation.bootstrap import bootstrap_miou, choose_and_report, halves, interval
-from util.evaluation.figures import draw_bars, draw_curve
+from util.evaluation.figures import draw_change, draw_comparison, draw_sensitivity
 from util.evaluation.metrics import Evaluation, difference
-from util.evaluation.report import activation_rows, interval_text, per_cent, rows_to_text, write_rows
+from util.evaluation.report import (
+    ACTIVATION_NOTE,
+    Cell,
+    activation_rows,
+    csv_rows,
+    per_cent,
+    rows_to_text,
+    text_rows,
+    write_rows,
+)
 from util.runtime.files import write_json
 
 SUMMARY_COLUMNS = 13  # of `comparison_rows`; what follows is the IoU of each class
+SUMMARY_NOTE = (
+    "change, to ...: difference in mIoU, with 95 % intervals of a paired bootstrap over images. void: share of the pixels "
+    "labelled void (255),\nwhich count as wrong; without void: mIoU of the other pixels. ms: per image on one core"
+)
 
 
 def compare_labels(
@@ -71,8 +84,8 @@ def ranking(comparison: dict) -> list[str]:
     return sorted(comparison["methods"], key=lambda name: (-comparison["methods"][name]["miou"], name))
 
 
-def comparison_rows(comparison: dict) -> Iterator[list[str]]:
-    """Header and one row per method, best first, the input last: per cent with two decimals as text."""
+def comparison_rows(comparison: dict) -> Iterator[list[Cell]]:
+    """Header and one row per method, best first, the input last: per cent with two decimals as text, and intervals."""
     names = list(comparison["input"]["per_class"])
     baseline = comparison["baseline"]
     groups = comparison.get("groups", {})  # files of earlier versions have none
@@ -89,40 +102,37 @@ def comparison_rows(comparison: dict) -> Iterator[list[str]]:
             groups.get(name, ""),
             per_cent(scores["miou"]),
             per_cent(change and change["miou"], sign=True),
-            interval_text(change and change["interval_95"]),
+            change and change["interval_95"],
             *(per_cent(scores[key]) for key in ("precision", "recall", "pixel_accuracy", "void")),
             f"{1000 * seconds:.1f}" if seconds else "",
             per_cent(scores["miou_void_left_out"]),
             per_cent(other.get("miou"), sign=True),
-            interval_text(other.get("interval_95")),
+            other.get("interval_95"),
             *(per_cent(scores["per_class"][name]["iou"]) for name in names),
         ]
 
 
-def draw_comparison(path: Path, comparison: dict) -> None:
-    """Draw mIoU of every method and the input, best first, with the intervals of the differences."""
-    baseline = comparison["baseline"]
-    panels = {"the input": comparison["difference"]}
-    if baseline:
-        others = {name: pairs.get(baseline) for name, pairs in comparison["pairs"].items()}
-        panels[baseline] = {name: pair for name, pair in others.items() if pair}
-    miou = {name: comparison["methods"][name]["miou"] for name in ranking(comparison)}
-    draw_bars(path, miou | {"input": comparison["input"]["miou"]}, panels)
+def write_comparison(comparison: dict, out: Path, data: str) -> tuple[str, list[Path]]:
+    """Write ``compare.json`` and, as CSV, PDF and PNG, ``compare`` and ``compare_classes``.
 
+    Args:
+        data: name of the data, for the titles of the figures.
 
-def write_comparison(comparison: dict, out: Path) -> str:
-    """Write ``compare.json``, ``compare.csv``, ``compare_classes.csv`` and ``compare.png``; return the terminal's tables."""
+    Returns:
+        the terminal's tables, and the files.
+    """
     rows = list(comparison_rows(comparison))
     best = ranking(comparison)
     scores = {"input": comparison["input"], **{name: comparison["methods"][name] for name in best}}
-    classes = list(activation_rows(scores))
-    write_json(out / "compare.json", comparison)
-    write_rows(out / "compare.csv", rows)
-    write_rows(out / "compare_classes.csv", classes)
-    draw_comparison(out / "compare.png", comparison)
-    summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in rows])
+    files = [out / "compare.json", out / "compare.csv", out / "compare_classes.csv"]
+    write_json(files[0], comparison)
+    write_rows(files[1], csv_rows(rows))
+    write_rows(files[2], list(activation_rows(scores)))
+    files += draw_comparison(out / "compare", comparison, data)
+    files += draw_change(out / "compare_classes", comparison["input"], scores[best[0]], ("input labels", best[0]), data)
+    summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in text_rows(rows)])
     before_after = rows_to_text(list(activation_rows({"input": scores["input"], best[0]: scores[best[0]]})))
-    return f"{summary}\n\n{before_after}"
+    return f"{summary}\n\n{SUMMARY_NOTE}\n\n{before_after}\n\n{ACTIVATION_NOTE}", files
 
 
 def split_half(
@@ -164,13 +174,21 @@ def split_half(
     return {**comparison, "seed": seed, "chosen": chosen, "halves": dict(zip("AB", parts))}
 
 
-def write_split_half(result: dict, out: Path) -> str:
-    """Write ``split_half.json``, ``split_half.csv`` and ``split_half.png``; return the terminal's tables."""
+def write_split_half(result: dict, out: Path, data: str) -> tuple[str, list[Path]]:
+    """Write ``split_half.json`` and ``split_half`` as CSV, PDF and PNG.
+
+    Args:
+        data: name of the data, for the title of the figure.
+
+    Returns:
+        the terminal's tables, and the files.
+    """
     rows = [[*row[:9], *row[10:]] for row in comparison_rows(result)]  # no time: nothing was merged for it
     best = ranking(result)
-    write_json(out / "split_half.json", result)
-    write_rows(out / "split_half.csv", rows)
-    draw_comparison(out / "split_half.png", result)
+    files = [out / "split_half.json", out / "split_half.csv"]
+    write_json(files[0], result)
+    write_rows(files[1], csv_rows(rows))
+    files += draw_comparison(out / "split_half", result, f"{data}, parameters of the other half")
     picks = [["method", "settings", "chosen on", "mIoU there", "on the other", "input there", "parameters"]]
     for name in best:
         for half in "AB":
@@ -178,7 +196,7 @@ def write_split_half(result: dict, out: Path) -> str:
             numbers = (pick[key] for key in ("miou_where_chosen", "miou_on_the_other_half", "input_on_the_other_half"))
             text = " ".join(f"{key}={value}" for key, value in pick["parameters"].items())
             picks.append([name, str(result["chosen"][name]["settings"]), half, *map(per_cent, numbers), text])
-    return f"{rows_to_text([row[: SUMMARY_COLUMNS - 1] for row in rows])}\n\n{rows_to_text(picks)}"
+    return f"{rows_to_text([row[: SUMMARY_COLUMNS - 1] for row in text_rows(rows)])}\n\n{rows_to_text(picks)}", files
 
 
 def sensitivity(before: Evaluation, points: list[tuple[object, Evaluation]], default) -> dict:
@@ -208,21 +226,28 @@ def sensitivity(before: Evaluation, points: list[tuple[object, Evaluation]], def
     }
 
 
-def write_sensitivity(method: str, name: str, result: dict, levels: dict[str, float], out: Path) -> str:
-    """Write ``sensitivity_<METHOD>_<NAME>.json``, ``.csv`` and ``.png``; return the terminal's table."""
+def write_sensitivity(
+    method: str, name: str, result: dict, levels: dict[str, float], out: Path, data: str
+) -> tuple[str, list[Path]]:
+    """Write ``sensitivity_<METHOD>_<NAME>`` as JSON, CSV, PDF and PNG.
+
+    Args:
+        levels: what does not depend on the parameter -> mIoU.
+        data: what the scores are of, for the title of the figure.
+
+    Returns:
+        the terminal's table, and the files.
+    """
     stem = out / f"sensitivity_{method}_{name}"
-    rows = [[name, "mIoU", "to default, 95 %", "to input, 95 %", "without void", "void", "precision", "recall"]]
+    rows: list[list[Cell]] = [
+        [name, "mIoU", "to default, 95 %", "to input, 95 %", "without void", "void", "precision", "recall"]
+    ]
     for point in result["points"]:
         cells = (per_cent(point[key]) for key in ("miou_void_left_out", "void", "precision", "recall"))
-        bounds = (interval_text(point[key]) for key in ("interval_95", "interval_95_to_input"))
+        bounds = (point[key] for key in ("interval_95", "interval_95_to_input"))
         rows.append([str(point["value"]), per_cent(point["miou"]), *bounds, *cells])
-    write_json(stem.with_suffix(".json"), {"method": method, "parameter": name, **result})
-    write_rows(stem.with_suffix(".csv"), rows)
-    draw_curve(
-        stem.with_suffix(".png"),
-        f"{name} of {method}",
-        result["points"],
-        result["default"],
-        {"input": result["input"], **levels},
-    )
-    return rows_to_text(rows)
+    files = [Path(f"{stem}.json"), Path(f"{stem}.csv")]
+    write_json(files[0], {"method": method, "parameter": name, **result})
+    write_rows(files[1], csv_rows(rows))
+    files += draw_sensitivity(stem, method, name, result, levels, data)
+    return rows_to_text(text_rows(rows)), files

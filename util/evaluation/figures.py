@@ -1,69 +1,90 @@
-"""Charts of comparisons and of sweeps over a parameter."""
+"""Figures of scores: what the scripts write beside their tables."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
-from util.vis import new_figure, save_figure
-
-
-def draw_bars(path: str | os.PathLike, miou: Mapping[str, float], panels: Mapping[str, Mapping[str, dict]]) -> None:
-    """Bars of mIoU, best first, beside one panel of differences with their 95 % intervals for each thing compared with.
-
-    Args:
-        miou: name -> fraction, in the order of the rows.
-        panels: title -> name -> ``{"miou": difference, "interval_95": (low, high)}``.
-    """
-    names = list(miou)
-    figure = new_figure(5 + 3 * len(panels), 0.45 * len(names) + 1.4)
-    axes = figure.subplots(1, 1 + len(panels), sharey=True, squeeze=False)[0]
-    values = [100 * miou[name] for name in names]
-    axes[0].barh(range(len(names)), values, color=["tab:gray" if name == "input" else "tab:blue" for name in names])
-    for row, value in enumerate(values):
-        axes[0].text(value, row, f" {value:.2f}", va="center", fontsize=8)
-    axes[0].set_xlim(max(0, min(values) - 8), min(105, max(values) + 5))
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].set_xlabel("mIoU, per cent")
-    axes[0].invert_yaxis()
-    for axis, (title, differences) in zip(axes[1:], panels.items()):
-        axis.axvline(0, color="tab:gray", linestyle=":")
-        for row, name in enumerate(names):
-            if name not in differences:
-                continue
-            low, high = (100 * bound for bound in differences[name]["interval_95"])
-            color = "tab:green" if low > 0 else "tab:red" if high < 0 else "black"
-            axis.plot([low, high], [row, row], color=color, linewidth=1.5)
-            axis.plot(100 * differences[name]["miou"], row, "o", color=color, markersize=4)
-        axis.set_xlabel(f"against {title}, points; 95 %")
-    save_figure(path, figure)
+from util.figures.charts import Difference, Strategy, draw_classes, draw_confusion, draw_strategies, draw_sweep
+from util.figures.style import described
 
 
-def draw_curve(
-    path: str | os.PathLike, title: str, points: Sequence[dict], default, levels: Mapping[str, float]
-) -> None:
-    """mIoU against a parameter, with a band for the 95 % interval of the difference to the default.
+def draw_comparison(stem: Path, comparison: Mapping, data: str) -> list[Path]:
+    """Draw the differences of all strategies to the input and to the baseline.
 
     Args:
-        points: ``{"value", "miou", "interval_95"}``, the interval of the difference to the score at the default.
-        default: the parameter's default value.
-        levels: name -> mIoU of what does not depend on the parameter, drawn as lines.
+        stem: path of the files without suffix.
+        comparison: what `util.evaluation.comparison.compare_labels` gives.
+        data: its name, for the title.
     """
-    figure = new_figure(6, 3.6)
-    axes = figure.add_subplot()
-    values = [point["value"] for point in points]
-    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-    x = values if numeric else range(len(values))
-    base = next(point["miou"] for point in points if point["value"] == default)
-    low, high = ([100 * (base + point["interval_95"][side]) for point in points] for side in (0, 1))
-    axes.fill_between(x, low, high, alpha=0.2, label="95 % interval of the difference to the default")
-    axes.plot(x, [100 * point["miou"] for point in points], "o-")
-    axes.plot(x[values.index(default)], 100 * base, "o", markersize=9, label=f"default, {default}")
-    for (name, level), style in zip(levels.items(), (":", "--", "-.", (0, (1, 4)))):
-        axes.axhline(100 * level, color="tab:gray", linestyle=style, label=name)
-    if not numeric:
-        axes.set_xticks(x, map(str, values))
-    axes.set_xlabel(title)
-    axes.set_ylabel("mIoU, per cent")
-    axes.legend(fontsize=7)
-    save_figure(path, figure)
+    baseline, methods = comparison["baseline"], comparison["methods"]
+    levels = {"the input": comparison["input"]["miou"]}
+    if baseline:
+        levels[baseline] = methods[baseline]["miou"]
+    strategies = []
+    for name, scores in methods.items():
+        found = {"the input": comparison["difference"][name], baseline: comparison["pairs"][name].get(baseline)}
+        differences = {other: Difference(part["miou"], *part["interval_95"]) for other, part in found.items() if part}
+        group = comparison.get("groups", {}).get(name, "")  # files of earlier versions have none
+        strategies.append(Strategy(name, group, scores["miou"], differences))
+    return draw_strategies(stem, strategies, levels, _described(data, comparison["input"]))
+
+
+def draw_sensitivity(
+    stem: Path, method: str, parameter: str, result: Mapping, levels: Mapping[str, float], data: str
+) -> list[Path]:
+    """Draw the difference to the input at every value of a parameter.
+
+    Args:
+        stem: path of the files without suffix.
+        result: what `util.evaluation.comparison.sensitivity` gives.
+        levels: what does not depend on the parameter -> mIoU.
+        data: what the scores are of, for the title.
+    """
+    points = [
+        (point["value"], Difference(point["miou"] - result["input"], *point["interval_95_to_input"]))
+        for point in result["points"]
+    ]
+    levels = {"input labels": result["input"], **levels}
+    return draw_sweep(stem, f"{parameter} of {method}", points, result["default"], levels, data)
+
+
+def draw_change(stem: Path, before: Mapping, after: Mapping, names: tuple[str, str], data: str) -> list[Path]:
+    """Draw the IoU of each scored class before and after.
+
+    Args:
+        stem: path of the files without suffix.
+        before, after: scores over the same images, see `util.evaluation.metrics.scores_of`.
+        names: of the two.
+        data: its name, for the title.
+    """
+    sides = [{name: scores["per_class"][name]["iou"] for name in before["classes"]} for scores in (before, after)]
+    return draw_classes(stem, *sides, names, f"IoU of each class\n{_described(data, before)}")
+
+
+def draw_scores(
+    prefix: str,
+    scores: Mapping,
+    before: Mapping | None,
+    classes: tuple[str, ...],
+    names: tuple[str, str],
+    data: str,
+) -> list[Path]:
+    """Draw the confusion matrix (``<prefix>confusion``) and, against other labels, the classes (``<prefix>classes``).
+
+    Args:
+        prefix: of the paths of the files.
+        scores, before: see `util.evaluation.metrics.scores_of`; ``before`` over the same images, or None.
+        classes: names of all classes.
+        names: of ``before`` and of ``scores``.
+        data: its name, for the titles.
+    """
+    title = f"{names[1]}: {described(data, scores['images'])}"
+    files = draw_confusion(f"{prefix}confusion", scores, classes, title)
+    if before is not None:
+        files += draw_change(Path(f"{prefix}classes"), before, scores, names, data)
+    return files
+
+
+def _described(data: str, scores: Mapping) -> str:
+    return described(data, scores["images"], len(scores["classes"]))

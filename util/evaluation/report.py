@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from util.runtime.files import write_bytes
@@ -61,8 +61,35 @@ def interval_text(bounds: Sequence[float] | None) -> str:
     return "" if bounds is None else " .. ".join(per_cent(bound, sign=True) for bound in bounds)
 
 
+Cell = str | Sequence[float] | None  # a text, or an interval (low, high) as fractions, which may be missing
+
+
+def text_rows(rows: Iterable[Sequence[Cell]]) -> list[list[str]]:
+    """Rows for a terminal: an interval is one cell."""
+    return [[cell if isinstance(cell, str) else interval_text(cell) for cell in row] for row in rows]
+
+
+def csv_rows(rows: Sequence[Sequence[Cell]]) -> list[list[str]]:
+    """Rows for a CSV file: an interval is two cells with a number each, in per cent.
+
+    Args:
+        rows: the first is the header.
+    """
+    header, *body = rows
+    split = {k for row in body for k, cell in enumerate(row) if not isinstance(cell, str)}
+
+    def cells(k: int, cell: Cell) -> list[str]:
+        if k not in split:
+            return [str(cell)]
+        if isinstance(cell, str):
+            return [f"{cell}, low", f"{cell}, high"]
+        return ["", ""] if cell is None else [per_cent(bound) for bound in cell]
+
+    return [[text for k, cell in enumerate(row) for text in cells(k, cell)] for row in rows]
+
+
 def activation_rows(scores: Mapping[str, dict]) -> Iterator[list[str]]:
-    """Header and a row a class: IoU, partial and false activation under each name, per cent as text.
+    """Header and one row per class: IoU, partial and false activation under each name, per cent as text.
 
     Partial activation is the share of a class's pixels that its label misses (1 - recall), false activation the share of
     its label that is something else (1 - precision).
@@ -77,7 +104,13 @@ def activation_rows(scores: Mapping[str, dict]) -> Iterator[list[str]]:
         yield [name, *map(per_cent, cells)]
 
 
-def write_rows(path: Path, rows: list[list]) -> None:
+ACTIVATION_NOTE = (
+    "partial: pixels of the class that have another label (1 - recall); false: pixels with its label that are of another "
+    "class (1 - precision)"
+)
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Write rows as CSV, atomically."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)

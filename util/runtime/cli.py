@@ -144,6 +144,11 @@ COMMON = {
         {"action": "store_const", "dest": "long_side", "const": 0},
     ),
     "out": Option(OUTPUT, "folder for the results", _FOLDER),
+    "data-name": Option(
+        OUTPUT,
+        "name of the data in the titles of figures (default: the folder of the list and its name)",
+        {"metavar": "TEXT"},
+    ),
     "overwrite": Option(
         OUTPUT, "make everything again; otherwise up-to-date results are reused", {"action": "store_true"}
     ),
@@ -254,6 +259,11 @@ def as_typed(message: str, names: Mapping[str, str] | None = None) -> str:
     """
     known = json.loads(os.environ.get(STAGE_VARIABLE, "{}")) if names is None else names
     return re.sub(r"(?<![\w-])--[a-z][a-z-]*", lambda match: known.get(match[0], match[0]), message)
+
+
+def written(files: Sequence[Path]) -> str:
+    """``written: runs/merge/compare.csv, compare.pdf``: where the files of one folder are."""
+    return f"written: {', '.join([str(files[0]), *(file.name for file in files[1:])])}"
 
 
 def class_indices(names: str | None, classes) -> list[int] | None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from util.data.voc import load_classes
-from util.evaluation import bootstrap, figures, report
+from util.evaluation import bootstrap, report
 from util.evaluation.metrics import Evaluation, filled_cells
 
 CLASSES = load_classes()
@@ -73,7 +73,7 @@ def test_halves_are_a_partition_and_depend_on_the_seed_alone():
     assert bootstrap.halves(ids, 4) == (one, two) and bootstrap.halves(ids, 5) != (one, two)
 
 
-def test_each_half_is_told_with_what_the_other_half_chose():
+def test_each_half_is_reported_with_what_the_other_half_chose():
     ids = [f"i{n}" for n in range(10)]
     first, second = bootstrap.halves(ids, 0)
     right, wrong = {(0, 0): 100, (8, 8): 100}, {(0, 0): 100, (8, 0): 100}
@@ -94,11 +94,11 @@ def test_partial_and_false_activation_by_hand():
     assert ["cat", "50.00", "40.00", "25.00"] in rows
 
 
-def test_charts_are_written(tmp_path):
-    change = {"a": {"miou": 0.02, "interval_95": (0.01, 0.03)}}
-    figures.draw_bars(tmp_path / "bars.png", {"a": 0.8, "input": 0.78}, {"the input": change})
-    for values, default in (((0.1, 0.5), 0.5), ((False, True), False), (("a", "b"), "b")):
-        points = [{"value": value, "miou": 0.8, "interval_95": (0.0, 0.0)} for value in values]
-        figures.draw_curve(tmp_path / f"{default}.png", "x", points, default, {"input": 0.78})
-        assert (tmp_path / f"{default}.png").stat().st_size > 1000
-    assert (tmp_path / "bars.png").stat().st_size > 1000
+def test_an_interval_is_one_cell_in_a_table_and_two_numbers_in_a_csv_file():
+    rows = [["method", "change", "95 %"], ["a", "+1.00", (0.005, 0.015)], ["input", "", None]]
+    assert report.text_rows(rows) == [["method", "change", "95 %"], ["a", "+1.00", "+0.50 .. +1.50"], ["input", "", ""]]
+    assert report.csv_rows(rows) == [
+        ["method", "change", "95 %, low", "95 %, high"],
+        ["a", "+1.00", "0.50", "1.50"],
+        ["input", "", "", ""],
+    ]

@@ -1,0 +1,1 @@
+"""Figures for papers: one style, charts of scores, and panels of images."""

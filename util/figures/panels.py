@@ -1,0 +1,156 @@
+"""Rows of images with captions and a legend of the classes, each image in the middle of its column."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from util.data.voc import VOID, ClassTable
+from util.figures.style import FORMATS, STYLE, new_figure, rendered, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_GAP, _LINE, _SWATCH = 0.06, 0.145, 0.12  # inches
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image with its caption.
+
+    Attributes:
+        caption: above the image, in any script; a line break starts a new line.
+        image: uint8 HxWx3.
+        notes: texts inside the image, each with the pixel (x, y) of its upper left corner.
+    """
+
+    caption: str
+    image: np.ndarray
+    notes: tuple[tuple[str, float, float], ...] = ()
+
+
+Rows = Sequence[Sequence[Panel]]
+
+
+def class_legend(labels: Sequence[np.ndarray], classes: ClassTable) -> dict[str, Color]:
+    """Name -> colour of the classes, background left out, that occur in some label maps (uint8 HxW)."""
+    values = np.flatnonzero(sum(np.bincount(label.ravel(), minlength=256) for label in labels))
+    return {
+        "void" if value == VOID else classes.names[value]: tuple(map(int, classes.palette[value]))  # type: ignore[misc]
+        for value in values
+        if value > 0
+    }
+
+
+def draw_panels(
+    stem: str | os.PathLike,
+    rows: Rows,
+    legend: Mapping[str, Color] | None = None,
+    title: str = "",
+    formats: Sequence[str] = FORMATS,
+) -> list[Path]:
+    """Draw rows of images at the width of two columns.
+
+    Args:
+        stem: path of the files without suffix.
+        legend: class -> colour.
+        title: above all rows.
+
+    Returns:
+        the files, see `util.figures.style.save`.
+    """
+    page = _Page(rows, legend or {}, title)
+    with new_figure(page.width, page.height, layout=None) as figure:
+        page.draw(figure)
+        return save(figure, stem, formats)
+
+
+def panels_image(rows: Rows, legend: Mapping[str, Color] | None = None, dpi: int = 150) -> np.ndarray:
+    """The same as an image for a screen: uint8 HxWx3."""
+    page = _Page(rows, legend or {}, "")
+    with new_figure(page.width, page.height, layout=None) as figure:
+        page.draw(figure)
+        return rendered(figure, dpi)
+
+
+class _Page:
+    """Where everything is, in inches from the upper left corner."""
+
+    def __init__(self, rows: Rows, legend: Mapping[str, Color], title: str):
+        self.rows, self.legend, self.width = rows, legend, STYLE.double
+        self.columns = max(len(row) for row in rows)
+        self.cell = (self.width - _GAP * (self.columns + 1)) / self.columns
+        self.captions = [[_lines(panel.caption, self.cell) for panel in row] for row in rows]
+        self.title = STYLE.fitted(title, self.width - 2 * _GAP)
+        self.per_line = max(1, int(self.width / (max(map(len, legend), default=1) * 0.075 + 3 * _SWATCH)))
+        self.legend_lines = -(-len(legend) // self.per_line)
+        self.head = _LINE * len(self.title.splitlines()) + _GAP
+        self.heads = [_LINE * max(caption.count("\n") + 1 for caption in row) for row in self.captions]
+        self.talls = [max(self.size(panel)[1] for panel in row) for row in rows]
+        self.height = self.head + sum(self.heads) + sum(self.talls) + _GAP * len(rows)
+        self.height += _LINE * self.legend_lines + _GAP
+
+    def size(self, panel: Panel) -> tuple[float, float]:
+        """Width and height of an image: as large as fits into a square of the column's width."""
+        height, width = panel.image.shape[:2]
+        factor = self.cell / max(height, width)
+        return factor * width, factor * height
+
+    def draw(self, figure: Figure) -> None:
+        if self.title:
+            figure.text(_GAP / self.width, 1 - _GAP / self.height, self.title, va="top")
+        top = self.head
+        for row, captions, head, tall in zip(self.rows, self.captions, self.heads, self.talls):
+            top += head
+            for column, (panel, caption) in enumerate(zip(row, captions)):
+                self._draw_panel(figure, panel, caption, _GAP + column * (self.cell + _GAP), top)
+            top += tall + _GAP
+        self._draw_legend(figure, top)
+
+    def _draw_panel(self, figure: Figure, panel: Panel, caption: str, left: float, y: float) -> None:
+        width, tall = self.size(panel)
+        x = left + (self.cell - width) / 2
+        place = (x / self.width, 1 - (y + tall) / self.height, width / self.width, tall / self.height)
+        axes = figure.add_axes(place)
+        axes.set_axis_off()
+        rows, columns = panel.image.shape[:2]
+        axes.imshow(
+            _shrunk(panel.image, width, tall), interpolation="none", extent=(0, columns, rows, 0), aspect="auto"
+        )
+        middle = (left + self.cell / 2) / self.width
+        figure.text(middle, 1 - (y - 0.03) / self.height, caption, ha="center", va="bottom", linespacing=1.1)
+        box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
+        for text, note_x, note_y in panel.notes:
+            axes.text(note_x, note_y, text, fontsize=STYLE.small, va="top", bbox=box, clip_on=True)
+
+    def _draw_legend(self, figure: Figure, top: float) -> None:
+        from matplotlib.patches import Rectangle
+
+        for number, (name, color) in enumerate(self.legend.items()):
+            line, column = divmod(number, self.per_line)
+            x, y = _GAP + column * (self.width - 2 * _GAP) / self.per_line, top + _LINE * line
+            corner = (x / self.width, 1 - (y + _SWATCH) / self.height)
+            size = (_SWATCH / self.width, 0.85 * _SWATCH / self.height)
+            face = tuple(part / 255 for part in color)
+            figure.add_artist(Rectangle(corner, *size, facecolor=face, edgecolor="black", linewidth=0.4))
+            place = ((x + 1.4 * _SWATCH) / self.width, 1 - (y + 0.58 * _SWATCH) / self.height)
+            figure.text(*place, name, va="center_baseline")
+
+
+def _lines(caption: str, width: float) -> str:
+    return "\n".join(STYLE.fitted(line, width, 2) for line in caption.splitlines()) or " "
+
+
+def _shrunk(image: np.ndarray, width: float, height: float) -> np.ndarray:
+    """An image with no more pixels than are seen in so many inches."""
+    size = max(1, round(width * STYLE.dpi)), max(1, round(height * STYLE.dpi))
+    if size[0] >= image.shape[1] or size[1] >= image.shape[0]:
+        return image
+    return cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
