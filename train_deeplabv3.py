@@ -5,7 +5,8 @@
 
 With --val-list and --val-gt the best state on held-out images is kept as well.
 
-Writes OUT/last.pth, OUT/best.pth (by mIoU on --val-list), OUT/history.json, OUT/run.json and TensorBoard's OUT/events*.
+Writes OUT/last.pth, OUT/best.pth (by mIoU on --val-list), OUT/history.json, OUT/run.json, the curves
+OUT/curves.pdf and .png, and TensorBoard's OUT/events*.
 Re-run the command to resume. Score it: evaluate_enhanced.py --checkpoint OUT/last.pth. Several GPUs or machines:
 torchrun --nproc-per-node N train_deeplabv3.py ..., where --batch-size counts for each process.
 """

@@ -7,8 +7,9 @@ TransCAM, from the ImageNet weights that Conformer's authors publish:
 
 Plain CAM, without Conformer weights, with --method cam --encoder mobilenet_v2 --encoder-weights imagenet.
 
-Writes OUT/last.pth and OUT/best.pth (by mean average precision on --val-list), OUT/history.json, OUT/run.json and
-TensorBoard's OUT/events*. Re-run the command to resume. Several GPUs: torchrun --nproc-per-node N train_transcam.py ...
+Writes OUT/last.pth and OUT/best.pth (by mean average precision on --val-list), OUT/history.json, OUT/run.json, the
+curves OUT/curves.pdf and .png, and TensorBoard's OUT/events*. Re-run the command to resume. Several GPUs:
+torchrun --nproc-per-node N train_transcam.py ...
 """
 
 import argparse

@@ -11,6 +11,8 @@ from pipeline.plan import Argument, Plan, needs
 from util.data.classes import classes_of
 from util.data.images import read_image
 from util.evaluation.report import interval_text
+from util.figures.charts import draw_curves
+from util.figures.style import data_name
 from util.runtime.cli import quoted
 from util.runtime.files import read_json, write_bytes, write_json
 from util.vis import save_image, stack_rows
@@ -170,12 +172,23 @@ def example_image(plan: Plan, count: int = 4) -> Path:
     return path
 
 
+def draw_trainings(plan: Plan) -> None:
+    """Draw the curves of all networks together, to ``curves.pdf`` and ``curves.png``."""
+    shown = {"cam_labels": "CAM labels", "enhanced": plan.chosen()}
+    paths = {name: plan.out / "deeplab" / folder / "history.json" for folder, name in shown.items()}
+    histories = {name: read_json(path) for name, path in paths.items() if path.exists()}
+    if histories:
+        title = f"DeepLabV3+ trained on labels of {data_name(plan.train)}"
+        draw_curves(plan.out / "curves", histories, title)
+
+
 def write_report(plan: Plan, took: str) -> None:
     """Write and print tables, images, places and what to type next."""
     summary = summary_of(plan)
     text = tables(summary, plan)
     write_json(plan.out / "summary.json", summary)
     write_bytes(plan.out / "tables.txt", (text + "\n").encode())
+    draw_trainings(plan)
     print(f"\n{'=' * 72}\n{text}\n")
     print(f"took {took}\n")
     print("\n".join(f"{name:<26}{path}" for name, path in _places(plan).items()))
@@ -215,7 +228,7 @@ def _places(plan: Plan) -> dict[str, Path]:
     places = {"most changed images" if plan.label is None else "images, label by label": example_image(plan)}
     places["all of them"] = out / "merge" / "vis" / plan.shown()
     if plan.label is not None and plan.cam_labels is not None:
-        places["strategies compared"] = out / "merge" / "compare.png"
+        places["strategies compared"] = out / "merge" / "compare.pdf"
     if plan.val is not None:
         places["what DeepLabV3+ sees"] = out / "scores" / "enhanced" / "predictions" / "pictures"
     if plan.cam_labels is not None:
@@ -225,5 +238,6 @@ def _places(plan: Plan) -> dict[str, Path]:
         "masks": plan.masks,
         "enhanced labels": plan.enhanced,
         "networks": out / "deeplab",
+        "their training": out / "curves.pdf",
         "these tables": out / "tables.txt",
     }

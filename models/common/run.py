@@ -1,4 +1,4 @@
-"""A training and its output folder: resuming, checkpoints, ``history.json``, ``run.json`` and TensorBoard."""
+"""A training and its output folder: resuming, checkpoints, ``history.json``, ``run.json``, curves and TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from models.common.precision import choose_precision
 from models.common.recipe import Recipe
 from models.common.training import Trainer
 from models.common.weights import names_file
+from util.figures.charts import draw_curves
+from util.figures.style import data_name, described
 from util.runtime import checkpoint
 from util.runtime.distributed import Dist
 from util.runtime.files import digest, file_digest, make_folder, write_json
@@ -84,10 +86,10 @@ def train_into(
     make_trainer: Callable[[dict[str, Any] | None], Trainer],
     save_seconds: float,
 ) -> Trainer:
-    """Train, or resume a training, with its results in ``args.out``.
+    """Train, or resume a training, with its results and its curves in ``args.out``.
 
     Args:
-        args: with ``out`` and ``overwrite``.
+        args: with ``out``, ``overwrite``, ``list`` and ``val_list``.
         options: everything that the result depends on, see `resume_options`.
         make_trainer: called with the checkpoint to resume from, or None.
         save_seconds: between two saves.
@@ -107,8 +109,19 @@ def train_into(
             del resumed
         with Keeper(args.out, trainer, options) as keeper:
             trainer.run(keeper.save, save_seconds=save_seconds, log=keeper.log)
+        if dist.is_main:
+            _draw_history(args, trainer)
     say(dist, f"{last}: trained for {trainer.progress.step} step(s)")
     return trainer
+
+
+def _draw_history(args: argparse.Namespace, trainer: Trainer) -> None:
+    """Draw the curves of the training to ``curves.pdf`` and ``curves.png``."""
+    count = len(trainer.data)  # type: ignore[arg-type]
+    title = f"Trained on {described(data_name(args.list), count)}"
+    if args.val_list is not None:
+        title += f"\nHeld out: {data_name(args.val_list)}"
+    draw_curves(args.out / "curves", {args.out.name: trainer.progress.history}, title)
 
 
 def resolve(recipe: R, dist: Dist) -> R:

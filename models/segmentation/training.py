@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from models.segmentation.losses import LOSSES
 from models.segmentation.recipe import SegmentationRecipe
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
-from util.data.images import find_image, read_image
 from util.data.voc import ClassTable
 from util.evaluation.metrics import ConfusionMatrix
 from util.evaluation.report import score_table
+from util.figures.panels import Panel, class_legend, panels_image
 from util.runtime import distributed
 from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
@@ -37,10 +37,10 @@ from util.vis import overlay
 
 @dataclass
 class HeldOut:
-    """Images that the network is scored on while it trains.
+    """Images that the network is scored on, or shown with, while it trains.
 
     Attributes:
-        ids, images, gt: of ``images/<id>.jpg`` or similar, with ground truth ``gt/<id>.png``.
+        ids, images, gt: of ``images/<id>.jpg`` or similar, with label map ``gt/<id>.png``: ground truth, if scored.
     """
 
     ids: list[str]
@@ -57,7 +57,7 @@ class SegmentationTask(Task):
         normalization: of the encoder.
         dist: the processes that share the scoring.
         held_out: what to score, or None.
-        shown: folder and ids of images whose prediction is shown in TensorBoard.
+        shown: images that TensorBoard shows with their label and their prediction, or None.
         scores: of the last scoring.
         failures: id -> message for images that could not be used.
     """
@@ -68,7 +68,7 @@ class SegmentationTask(Task):
     normalization: Normalization
     dist: Dist
     held_out: HeldOut | None = None
-    shown: tuple[Path, list[str]] | None = None
+    shown: HeldOut | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     metric = "miou"
@@ -104,15 +104,18 @@ class SegmentationTask(Task):
         return checkpoint_content(net.state_dict(), self.config, self.classes, score, self.normalization)
 
     def show(self, net: nn.Module, entry: dict[str, Any], writer: SummaryWriter) -> None:
-        folder, ids = self.shown or (Path(), [])
-        segmenter = self._segmenter(net)
-        for image_id in ids:
+        segmenter, shown = self._segmenter(net), self.shown or HeldOut([], Path(), Path())
+        for image_id in shown.ids:
             try:
-                image = read_image(find_image(folder, image_id))
+                image, label, _ = read_pair(shown.images, shown.gt, len(self.classes), image_id)
             except InputError:
                 continue  # reported where it is scored or checked
-            picture = overlay(image, segmenter.segment(image).label, segmenter.palette)
-            writer.add_image(f"predictions/{image_id}", picture, entry["step"], dataformats="HWC")
+            labels = {"label": label, "prediction": segmenter.segment(image).label}
+            colors = self.classes.palette
+            panels = [Panel(name, overlay(image, found, colors, void=True)) for name, found in labels.items()]
+            legend = class_legend(list(labels.values()), self.classes)
+            page = panels_image([[Panel(image_id, image), *panels]], legend)
+            writer.add_image(f"predictions/{image_id}", page, entry["step"], dataformats="HWC")
         self.train_mode(net)
 
     def _segmenter(self, net: nn.Module) -> Segmenter:
@@ -202,7 +205,8 @@ class Job:
             "working_size": self.working_size,
         }
         held_out = self.held_out
-        shown = (held_out.images, held_out.ids[:4]) if held_out else (args.images, self.data.ids[:4])
+        shown = held_out or HeldOut(self.data.ids, args.images, args.labels)
+        shown = replace(shown, ids=shown.ids[:4])
         task = SegmentationTask(recipe, self.classes, config, found, self.dist, held_out, shown, failures=self.failures)
         return trainer_of(net, task, self.data, workers=args.workers, sync_norm=not args.no_sync_norm)
 

@@ -58,8 +58,8 @@ def draw_change(stem: Path, before: Mapping, after: Mapping, names: tuple[str, s
         names: of the two.
         data: its name, for the title.
     """
-    sides = [{name: scores["per_class"][name]["iou"] for name in before["classes"]} for scores in (before, after)]
-    return draw_classes(stem, *sides, names, f"IoU of each class\n{_described(data, before)}")
+    old, new = ({name: scores["per_class"][name]["iou"] for name in before["classes"]} for scores in (before, after))
+    return draw_classes(stem, old, new, names, f"IoU of each class\n{_described(data, before)}")
 
 
 def draw_scores(

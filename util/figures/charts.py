@@ -64,12 +64,12 @@ def draw_strategies(stem: Stem, strategies: Sequence[Strategy], levels: Mapping[
     Returns:
         the files, see `util.figures.style.save`.
     """
+    ranked = sorted(strategies, key=lambda strategy: -strategy.miou)
     known = [group for group in STYLE.groups if any(strategy.group == group for strategy in strategies)]
     rows: list[Strategy | None] = []
     for group in known:
-        rows += [None] * bool(rows) + sorted(
-            (strategy for strategy in strategies if strategy.group == group), key=lambda strategy: -strategy.miou
-        )
+        rows += [None] if rows else []
+        rows += [strategy for strategy in ranked if strategy.group == group]
     with new_figure(STYLE.double, _ROW * len(rows) + _FRAME) as figure:
         panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
         for axes, (name, level) in zip(panels, levels.items()):
@@ -80,7 +80,7 @@ def draw_strategies(stem: Stem, strategies: Sequence[Strategy], levels: Mapping[
             axes.set_xlabel(STYLE.fitted(f"against {name} ({100 * level:.2f} %)", 4.2 / len(levels)))
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x", linewidth=0.3, alpha=0.5)
-        names = {place: f"{s.name}  {100 * s.miou:.2f}" for place, s in enumerate(rows) if s is not None}
+        names = {place: f"{row.name}  {100 * row.miou:.2f}" for place, row in enumerate(rows) if row is not None}
         panels[0].set_yticks(list(names), list(names.values()))
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         panels[0].set_title("mIoU, %", loc="left", x=0, ha="right")
@@ -131,8 +131,8 @@ def draw_sweep(
             label = f"{name}, {100 * level:.2f} %"
             axes.axhline(100 * (level - base), color=STYLE.neutral, linewidth=0.8, linestyle=style, label=label)
         axes.errorbar(x, y, yerr=[below, above], fmt="o-" if numeric else "o", color=color, label="with 95 % interval")
-        mark = {"markersize": 9, "markerfacecolor": "none", "color": STYLE.lines[1], "linestyle": "none"}
-        axes.plot(x[place], y[place], "o", label=f"default, {default}", **mark)
+        mark: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "color": STYLE.lines[1]}
+        axes.plot(x[place], y[place], "o", linestyle="none", label=f"default, {default}", **mark)
         axes.set_xticks(x, [f"{value:g}" if numeric else str(value) for value in values])
         axes.margins(x=0.08)
         axes.set_xlabel(parameter)
@@ -154,7 +154,8 @@ def draw_classes(
     """
     order = sorted(before, key=lambda name: before[name] - after[name])
     rows = [(name, 100 * before[name], 100 * after[name]) for name in order]
-    rows.append(("mean", *(100 * float(np.mean(list(side.values()))) for side in (before, after))))
+    means = [100 * float(np.mean(list(side.values()))) for side in (before, after)]
+    rows.append(("mean", means[0], means[1]))
     with new_figure(STYLE.single, _ROW * len(rows) + _FRAME + 0.1) as figure:
         axes = figure.add_subplot()
         axes.set_xlim(min(min(row[1:]) for row in rows) - 3, max(max(row[1:]) for row in rows) + 3)
@@ -182,8 +183,15 @@ def _pair(axes: Axes, place: int, first: float, last: float) -> None:
     axes.plot(first, place, "o", color=STYLE.neutral, markerfacecolor="white", markersize=5.5, zorder=2)
     axes.plot(last, place, "o", color=color, markersize=3.5, zorder=3)
     text = f"{change:+.1f}" if change else "0.0"
-    beside = {"xycoords": ("axes fraction", "data"), "xytext": (26, 0), "textcoords": "offset points"}
-    axes.annotate(text, (1, place), ha="right", va="center_baseline", **beside)
+    axes.annotate(
+        text,
+        (1, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(26, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center_baseline",
+    )
 
 
 def draw_confusion(stem: Stem, scores: Mapping[str, Any], names: Sequence[str], title: str) -> list[Path]:

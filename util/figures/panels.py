@@ -67,7 +67,7 @@ def draw_panels(
         the files, see `util.figures.style.save`.
     """
     page = _Page(rows, legend or {}, title)
-    with new_figure(page.width, page.height, layout=None) as figure:
+    with new_figure(page.width, page.height, arranged=False) as figure:
         page.draw(figure)
         return save(figure, stem, formats)
 
@@ -75,7 +75,7 @@ def draw_panels(
 def panels_image(rows: Rows, legend: Mapping[str, Color] | None = None, dpi: int = 150) -> np.ndarray:
     """The same as an image for a screen: uint8 HxWx3."""
     page = _Page(rows, legend or {}, "")
-    with new_figure(page.width, page.height, layout=None) as figure:
+    with new_figure(page.width, page.height, arranged=False) as figure:
         page.draw(figure)
         return rendered(figure, dpi)
 

@@ -60,8 +60,8 @@ class Style:
     neutral: str = "#000000"
     lines: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-    def settings(self) -> dict[str, Any]:
-        """matplotlib's."""
+    def settings(self) -> Any:
+        """matplotlib's: names of its rcParams -> values."""
         return {
             "font.family": [fonts.BASE],
             "font.size": self.text,
@@ -90,13 +90,17 @@ STYLE = Style()
 
 
 @contextlib.contextmanager
-def new_figure(width: float, height: float, layout: str | None = "constrained") -> Iterator[Figure]:
-    """A figure of this style, in inches; draw it and save it within the block."""
+def new_figure(width: float, height: float, *, arranged: bool = True) -> Iterator[Figure]:
+    """A figure of this style, in inches; draw it and save it within the block.
+
+    Args:
+        arranged: let matplotlib make room for labels, titles and legends.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE.settings()):
-        yield Figure(figsize=(width, height), layout=layout)
+        yield Figure(figsize=(width, height), layout="constrained" if arranged else None)
 
 
 def save(figure: Figure, stem: str | os.PathLike, formats: Sequence[str] = FORMATS) -> list[Path]:

@@ -543,8 +543,10 @@ def test_what_checkpoints_and_tensorboard_hold(folder, monkeypatch):
     assert torch.load(folder / "run" / "best.pth", weights_only=True)["score"]["miou"] == best["miou"]
     events = EventAccumulator(str(folder / "run")).Reload()
     assert {"loss", "rate", "held out miou"} <= set(events.Tags()["scalars"])
-    pictures = events.Images("predictions/p0")
-    assert [picture.step for picture in pictures] == [5, 10] and (pictures[0].height, pictures[0].width) == (48, 64)
+    pages = events.Images("predictions/p0")
+    # Image, label and prediction in three columns.
+    assert [page.step for page in pages] == [5, 10] and pages[0].width == 1035 and pages[0].height > 1035 / 3 * 48 / 64
+    assert (folder / "run" / "curves.pdf").stat().st_size > 1000 and (folder / "run" / "curves.png").exists()
     assert train(folder, monkeypatch, out="alone", steps=2) == 0
     assert "predictions/p3" in EventAccumulator(str(folder / "alone")).Reload().Tags()["images"]
 
