@@ -30,7 +30,7 @@ from util.runtime.files import bytes_digest, check_folder, write_bytes
 from util.runtime.ledger import Stage, entry_is_current
 from util.runtime.parallel import run_parallel
 from util.runtime.provenance import source_file
-from util.vis import draw_masks, mask_notes, overlay
+from util.vis import draw_masks, mask_count, mask_notes, overlay
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # every further write would fail as well
 ROWS, OPACITY = 8, 0.5  # of images on one page; of the colours on them
@@ -345,7 +345,7 @@ def _panels(
         Panel(name + _image_score(inputs, found, truth), overlay(image, found, colors, OPACITY, void=True))
         for name, found in labels.items()
     ]
-    panels.insert(len(panels) - 1, Panel(f"{len(masks)} masks", draw_masks(image, masks, colors), mask_notes(masks)))
+    panels.insert(len(panels) - 1, Panel(mask_count(masks), draw_masks(image, masks, colors), mask_notes(masks)))
     if images is not None:
         panels.insert(0, Panel(image_id, image))
     if truth is not None:

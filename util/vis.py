@@ -90,6 +90,11 @@ def mask_notes(masks: Masks) -> tuple[tuple[str, float, float], ...]:
     )
 
 
+def mask_count(masks: Masks) -> str:
+    """``1 mask``, ``5 masks``."""
+    return f"{len(masks)} mask{'' if len(masks) == 1 else 's'}"
+
+
 def mask_note(masks: Masks, k: int) -> str:
     """``cat 0.93``: category and score of a mask; empty where its file has none."""
     score = masks.scores[k]

@@ -27,7 +27,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
 from util.runtime.progress import Progress
-from util.vis import draw_masks, mask_notes
+from util.vis import draw_masks, mask_count, mask_notes
 
 
 @dataclass(frozen=True)
@@ -252,6 +252,6 @@ def preview(args: argparse.Namespace, ids: Sequence[str]) -> None:
             masks = read_masks(args.out, image_id, size=image.shape[:2])
         except InputError:
             continue  # reported when its masks were made
-        panels = [Panel(image_id, image), Panel(f"{len(masks)} masks", draw_masks(image, masks), mask_notes(masks))]
+        panels = [Panel(image_id, image), Panel(mask_count(masks), draw_masks(image, masks), mask_notes(masks))]
         draw_panels(args.out / "preview" / image_id, [panels], formats=("png",))
         shown += 1

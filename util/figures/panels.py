@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from util.data.voc import VOID, ClassTable
+from util.figures import fonts
 from util.figures.style import FORMATS, STYLE, new_figure, rendered, save
 
 if TYPE_CHECKING:
@@ -122,12 +123,14 @@ class _Page:
         axes.set_axis_off()
         rows, columns = panel.image.shape[:2]
         axes.imshow(
-            _shrunk(panel.image, width, tall), interpolation="none", extent=(0, columns, rows, 0), aspect="auto"
+            _shrunk(panel.image, width, tall), interpolation="auto", extent=(0, columns, rows, 0), aspect="auto"
         )
         middle = (left + self.cell / 2) / self.width
-        figure.text(middle, 1 - (y - 0.03) / self.height, caption, ha="center", va="bottom", linespacing=1.1)
+        figure.text(middle, 1 - (y - 0.05) / self.height, caption, ha="center", va="baseline", linespacing=1.1)
         box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
         for text, note_x, note_y in panel.notes:
+            wide = fonts.width(text) * STYLE.small / 72 / width * columns  # in pixels of the image
+            note_x = max(0, min(note_x, columns - wide))
             axes.text(note_x, note_y, text, fontsize=STYLE.small, va="top", bbox=box, clip_on=True)
 
     def _draw_legend(self, figure: Figure, top: float) -> None:

@@ -28,7 +28,7 @@ from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import Evaluation, class_scores, count_pairs, filled_cells
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, digest, list_files, read_bytes
-from util.vis import draw_masks
+from util.vis import draw_masks, mask_note
 from Web_demo.src.utils.files import keep_inside
 
 
@@ -100,7 +100,7 @@ class Lab:
         if path.is_dir():
             for file in list_files(path):
                 self._inside(file)
-        masks = read_masks(inputs.sam_path, image_id, label.shape)
+        masks = read_masks(inputs.sam_path, image_id, label.shape).with_classes(self.classes.names)
         if inputs.cam_path is not None:
             self._inside(cam_file(inputs.cam_path, image_id))
         truth = None
@@ -272,10 +272,14 @@ def sweep(lab: Lab, name: str, strategy: Callable, parameters: dict) -> Iterator
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def masks_image(scene: Scene, chosen: int | None = None) -> np.ndarray:
-    """The image with all masks, or with one of them bright and the rest dim; uint8 HxWx3."""
+def masks_image(scene: Scene, colors: np.ndarray, chosen: int | None = None) -> np.ndarray:
+    """The image with all masks, or with one of them bright and the rest dim; uint8 HxWx3.
+
+    Args:
+        colors: of the classes, uint8 256x3, for masks that know their class.
+    """
     if chosen is None:
-        return draw_masks(scene.image, scene.masks)
+        return draw_masks(scene.image, scene.masks, colors)
     inside = scene.masks.dense(chosen)
     image = np.where(inside[..., None], scene.image, scene.image // 3)
     edge = cv2.morphologyEx(np.ascontiguousarray(inside, np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
@@ -301,6 +305,7 @@ def mask_numbers(scene: Scene, k: int, classes: ClassTable) -> dict[str, str]:
     numbers = {
         "area": f"{area} pixels, {100 * area / scene.label.size:.1f} % of the image",
         "box": f"{width} x {height} pixels from ({left}, {top})",
+        **({"category and score": note} if (note := mask_note(masks, k)) else {}),
         "predicted IoU": _known(masks.predicted_iou[k]),
         "stability": _known(masks.stability_score[k]),
     }

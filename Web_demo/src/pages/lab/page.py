@@ -13,7 +13,7 @@ import streamlit as st
 from merge.parameters import parameters_of
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from util.vis import colorize, overlay
+from util.vis import mask_count, mask_note, overlay
 from Web_demo.src.pages.lab.ranking import show_ranking
 from Web_demo.src.utils import lab, render
 from Web_demo.src.utils.lab import Lab, Scene
@@ -106,20 +106,29 @@ def show_scene(scene: Scene, classes: ClassTable) -> None:
         [None, *range(count)],
         key=f"mask of {scene.image_id}",
         width=320,
-        format_func=lambda k: f"all {count}" if k is None else f"{k}: {int(scene.masks.areas[k])} pixels",
+        format_func=lambda k: f"all {count}" if k is None else mask_name(scene, k),
     )
     panels = [
         (scene.image_id, scene.image),
         ("Pseudo label" + score_note(scene, classes), overlay(scene.image, scene.label, classes.palette)),
-        (f"{count} masks" if chosen is None else f"Mask {chosen}", lab.masks_image(scene, chosen)),
+        (
+            mask_count(scene.masks) if chosen is None else f"Mask {chosen}",
+            lab.masks_image(scene, classes.palette, chosen),
+        ),
     ]
     if scene.truth is not None:
-        panels.append(("Ground truth", colorize(scene.truth, classes.palette)))
+        panels.append(("Ground truth", overlay(scene.image, scene.truth, classes.palette)))
     with place:
         for column, (title, image) in zip(st.columns(len(panels)), panels):
             column.image(render.inline(render.encode(image)), caption=plain(title), alt=title, width="stretch")
     if chosen is not None:
         st.html(render.fact_table(lab.mask_numbers(scene, chosen, classes)))
+
+
+def mask_name(scene: Scene, k: int) -> str:
+    """Number, category and score where they are known, and size of a mask."""
+    about = mask_note(scene.masks, k)
+    return f"{k}: {about + ', ' if about else ''}{int(scene.masks.areas[k])} pixels"
 
 
 def score_note(scene: Scene, classes: ClassTable) -> str:
