@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,11 +13,37 @@ from torch import Tensor, nn
 def with_synchronised_norm(net: nn.Module) -> nn.Module:
     """Let batch norm take its statistics from the batches of all processes; parameters keep their names."""
     if next(net.parameters()).device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     for module in net.modules():
+        if type(module) is nn.SyncBatchNorm:
+            module.__class__ = GpuSyncBatchNorm
         if type(module) is nn.BatchNorm2d:
             module.__class__ = GlooSyncBatchNorm2d
     return net
+
+
+class GpuSyncBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over the batches of all processes, on GPUs, without making the host wait."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """float BxCxHxW -> BxCxHxW."""
+        with _no_process_without_images():
+            return super().forward(input)
+
+
+@contextlib.contextmanager
+def _no_process_without_images() -> Iterator[None]:
+    """Within, torch's layer takes it that every process has images.
+
+    torch 2.14 looks for those without by three boolean masks per layer, each of which makes the host wait for the GPU, but
+    not while a CUDA graph is captured (pytorch issue 78549).
+    """
+    captures = torch.cuda.is_current_stream_capturing
+    torch.cuda.is_current_stream_capturing = lambda: True
+    try:
+        yield
+    finally:
+        torch.cuda.is_current_stream_capturing = captures
 
 
 class GlooSyncBatchNorm2d(nn.BatchNorm2d):

@@ -12,8 +12,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import cv2
 import torch
@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 from models.common.averaging import MovingAverage
 from models.common.convolution import check_mixed_precision
 from models.common.interrupts import Interrupts
+from models.common.memory import memory_named
 from models.common.order import StepOrder
 from models.common.precision import DTYPES
+from models.common.progress import Progress
 from models.common.recipe import Recipe
 from models.common.sync_norm import with_synchronised_norm
 from models.common.task import Task
@@ -33,40 +35,24 @@ from util.runtime.errors import InputError
 from util.runtime.parallel import batches_of, start_worker
 from util.runtime.progress import Progress as Bar
 
-LOG_STEPS = 10  # between two entries in TensorBoard, and between two looks at the clock
+LOG_STEPS = 10  # between two entries in TensorBoard, two looks at the clock, and on a GPU two looks at the losses
 Batch = list[Any]
 
 
 @dataclass
-class Progress:
-    """How far a run has come.
+class Unread:
+    """A step whose loss has not been looked at.
 
     Attributes:
-        step: steps taken.
-        loss: running mean of the loss, for the progress bar.
-        loss_sum, loss_count: of the steps since the last entry of the history.
-        history: one entry per measurement: ``step``, ``epoch``, ``loss``, ``lr`` and the scores.
-        best: highest held-out score so far, or None.
+        step: its number, counted from 1.
+        numbers: of this process's images.
+        values: float32 4 on the device: the sum of the losses of all processes, how many were summed, how many
+            processes were asked to stop, and the sum of this process's losses.
     """
 
-    step: int = 0
-    loss: float | None = None
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: float | None = None
-
-    def count(self, loss: float) -> None:
-        """Take note of a step."""
-        self.step += 1
-        self.loss = loss if self.loss is None else 0.95 * self.loss + 0.05 * loss
-        self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
-
-    def mean_loss(self) -> float | None:
-        """The mean loss since it was last asked for."""
-        mean = self.loss_sum / self.loss_count if self.loss_count else None
-        self.loss_sum, self.loss_count = 0.0, 0
-        return mean
+    step: int
+    numbers: Tensor
+    values: Tensor
 
 
 class NotFinite(InputError):
@@ -88,6 +74,8 @@ class Trainer:
 
     Attributes:
         waited: seconds that were spent waiting for data.
+        read_steps: steps between two looks at the losses, for each of which a GPU is waited for. A loss that is not a
+            number ends the run so many steps later at most, and before anything is saved.
 
     Raises:
         InputError: for a precision that the network cannot be trained in.
@@ -116,6 +104,8 @@ class Trainer:
         self.progress = Progress()
         self.interrupts = Interrupts()
         self.waited, self._since = 0.0, time.monotonic()
+        self.read_steps = LOG_STEPS if dist.device.type == "cuda" else 1
+        self._unread: list[Unread] = []
         count = len(data)  # type: ignore[arg-type]
         self.epoch_steps = count / (recipe.batch_size * dist.world)
         self.order = StepOrder(count, recipe.batch_size, recipe.steps, recipe.seed, dist.rank, dist.world)
@@ -131,9 +121,11 @@ class Trainer:
 
     def _optimizer(self) -> torch.optim.Optimizer:
         groups, recipe = self.task.parameter_groups(self.net), self.recipe
+        # Fused kernels also leave a step out where float16 overflowed, without the host's looking.
+        fused = True if self.dist.device.type == "cuda" else None
         if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-        return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+            return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=fused)
+        return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
 
     def _wrapped(self, net: nn.Module) -> nn.Module:
         if self.recipe.compile:
@@ -186,8 +178,8 @@ class Trainer:
             log: called with a name, a value and the number of steps taken.
 
         Raises:
-            NotFinite: if the loss is no longer a number: the step is not taken; or if the weights are not, which
-                happens where a finite loss has an infinite gradient. Nothing is saved then.
+            NotFinite: if the loss is no longer a number, see ``read_steps``; or if the weights are not, which happens
+                where a finite loss has an infinite gradient. Nothing is saved then.
             InputError: if the device's memory does not hold a step.
             KeyboardInterrupt: if this or another process was asked to stop; the state was saved.
         """
@@ -199,8 +191,9 @@ class Trainer:
         saved = self._since = time.monotonic()
         with self.interrupts, _memory_named(recipe), self._bar() as bar:
             for batch in self._batches():
-                progress.count(self.step(*batch))
-                bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+                self.step(*batch)
+                if progress.loss is not None:
+                    bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
                 bar.update()
                 self._log_step(log)
                 if self.interrupts.asked if self.dist.world == 1 else self.interrupts.agreed:
@@ -213,7 +206,7 @@ class Trainer:
                     self._save(save)
                     saved = time.monotonic()
 
-    def step(self, numbers: Tensor, images: Tensor, *targets: Any) -> float:
+    def step(self, numbers: Tensor, images: Tensor, *targets: Any) -> Tensor:
         """Take one optimiser step.
 
         Args:
@@ -222,7 +215,10 @@ class Trainer:
             targets: for the task's loss.
 
         Returns:
-            the mean loss over all processes.
+            the mean loss over all processes, a number on the device.
+
+        Raises:
+            NotFinite: see `run`.
         """
         recipe, device, done = self.recipe, self.dist.device, self.progress.step
         torch.manual_seed((recipe.seed * 1_000_003 + done) * 1_009 + self.dist.rank)  # dropout follows from the step
@@ -234,22 +230,33 @@ class Trainer:
         with torch.autocast(device.type, self.amp, enabled=self.amp is not None):
             output = self.task.forward(self._running, pixels)
         total, count = self.task.loss(output.float(), *targets)
-        value, everywhere = self._agree(total, count)
-        if not math.isfinite(value):
-            self._stop(numbers, total)
+        values = self._summed(total.detach(), count.detach())
+        self._unread.append(Unread(done + 1, numbers, values))
+        if (done + 1) % self.read_steps == 0:
+            self._read()
+        everywhere = values[1].clamp(min=1)
         # DistributedDataParallel takes the mean over processes; the sum over all that count is wanted.
         self._descend(total * self.dist.world / everywhere)
-        return value
+        self.progress.step = done + 1
+        return values[0] / everywhere
 
-    def _agree(self, total: Tensor, count: Tensor) -> tuple[float, Tensor]:
-        """The mean loss over all processes and what it is a mean of; also whether any was asked to stop."""
-        sums = torch.stack([total.detach(), count.detach().to(total.dtype)])
+    def _summed(self, total: Tensor, count: Tensor) -> Tensor:
+        """What `Unread` keeps of a step."""
+        asked = total.new_full((), self.interrupts.asked)
+        sums = torch.stack([total, count.to(total.dtype), asked])
         if self.dist.world > 1:
-            sums = torch.cat([sums, sums.new_tensor([float(self.interrupts.asked)])])
             torch.distributed.all_reduce(sums)
-        loss, number, *asked = sums.tolist()
-        self.interrupts.agreed = any(asked)
-        return loss / max(number, 1), sums[1].clamp(min=1)
+        return torch.cat([sums, total[None]])
+
+    def _read(self) -> None:
+        """Look at the losses of the last steps; the device is waited for once."""
+        unread, self._unread = self._unread, []
+        rows = torch.stack([entry.values for entry in unread]).tolist() if unread else []
+        for entry, (total, count, asked, own) in zip(unread, rows, strict=True):
+            if not math.isfinite(total / max(count, 1)):
+                self._stop(entry, own)
+            self.progress.note(total / max(count, 1))
+            self.interrupts.agreed |= asked > 0
 
     def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -296,6 +303,7 @@ class Trainer:
     def _measure(self, save: Callable[[bool], None], log: Callable[[str, float, int], None]) -> None:
         """Measure the network on held-out images, enter it into the history, and save."""
         progress, model, begun = self.progress, self.model, time.monotonic()
+        self._read()
         self._check_weights()
         if self.dist.world > 1 and not self.sync_norm:
             for buffer in model.buffers():  # all processes measure the network that rank 0 saves
@@ -318,40 +326,34 @@ class Trainer:
         self._since += time.monotonic() - begun  # measuring is not training
 
     def _save(self, save: Callable[[bool], None], best: bool = False) -> None:
+        self._read()
         self._check_weights()
         save(best)
 
     def _check_weights(self) -> None:
         # Once before every save: each step would make a GPU wait.
-        if not all(parameter.isfinite().all() for parameter in self.net.parameters()):
+        if not torch.stack([parameter.isfinite().all() for parameter in self.net.parameters()]).all():
             raise NotFinite(
                 f"the weights are no longer numbers after step {self.progress.step}. "
                 "The last checkpoint is kept. Train with a lower --lr, --clip-norm, or --amp off"
             )
 
-    def _stop(self, numbers: Tensor, total: Tensor) -> None:
+    def _stop(self, entry: Unread, own: float) -> NoReturn:
         ids = self.data.ids  # type: ignore[attr-defined]
-        mine = [] if math.isfinite(total.item()) else [ids[number] for number in numbers.tolist()]
+        mine = [] if math.isfinite(own) else [ids[number] for number in entry.numbers.tolist()]
         names = [name for part in self.dist.gather(mine) for name in part]
         raise NotFinite(
-            f"the loss is not a number at step {self.progress.step + 1}, in the batch of {', '.join(names)}. "
+            f"the loss is not a number at step {entry.step}, in the batch of {', '.join(names)}. "
             "The last checkpoint is kept. Look at these images, or train with a lower --lr, --clip-norm, or --amp off"
         )
 
 
-@contextlib.contextmanager
-def _memory_named(recipe: Recipe) -> Iterator[None]:
+def _memory_named(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
     """Within, a device that runs out of memory is an InputError that names the option to change."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in str(error):
-            raise
-        reason = (str(error).splitlines() or ["out of memory"])[0][:200]
-        raise InputError(
-            f"training with {recipe.batch_size} images per step and process ran out of memory ({reason}); lower --batch-size "
-            "or --crop-size and start anew with --overwrite, or free memory and re-run to resume"
-        ) from None
+    return memory_named(
+        f"training with {recipe.batch_size} images per step and process",
+        "lower --batch-size or --crop-size and start anew with --overwrite, or free memory",
+    )
 
 
 def _start_worker(number: int) -> None:

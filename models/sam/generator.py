@@ -10,7 +10,6 @@ Source: Kirillov et al., "Segment Anything", arXiv 2304.02643, appendix B.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from models.common.memory import free_memory
 from models.common.precision import DTYPES
 from models.sam.geometry import clean_masks, crop_boxes, cut_off, cut_out, mask_boxes, point_grid, suppress
 from models.sam.networks import PackageNetwork, PromptableNetwork
@@ -266,10 +266,3 @@ class MaskGenerator:
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         unknown = np.full(len(found.boxes), np.nan)
         return Masks(height, width, steps[0::2].copy(), steps[1::2].copy(), offsets, unknown, unknown)
-
-
-def free_memory() -> None:
-    """Give the GPU's cached memory back after it ran out."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -70,7 +70,7 @@ def online_mined(logits: Tensor, labels: Tensor, drop: float = 0.1) -> tuple[Ten
     kept = math.ceil(losses.numel() * (1 - drop))
     # topk of nothing is an error, and an all-void batch must still give every parameter a gradient.
     chosen = losses.topk(kept, largest=False, sorted=False).values if kept else logits[:0]
-    return chosen.sum(), losses.new_tensor(float(kept))
+    return chosen.sum(), losses.new_full((), kept)
 
 
 def _by_pixel(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
