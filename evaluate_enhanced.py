@@ -40,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     scores.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")
     scores.add_argument("--as-published", action="store_true", help="SAM_WSSS's own score beside ours; it is not mIoU")
     encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
-    parser.add_common("scales", "flip", "long-side", "full-size", "encoder", encoder=encoder)
+    amp = {"default": "off"}
+    parser.add_common("scales", "flip", "long-side", "full-size", "encoder", "amp", encoder=encoder, amp=amp)
     parser.group("network").add_argument(
         "--postprocess",
         choices=["none", "pixel-adaptive"],

@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_common(
         *("images", "list", "image-labels", "class-names", "out", "overwrite", "device", "amp"),
         required=("images", "out"),
-        amp={"default": "fp32", "dest": "precision"},
+        amp={"dest": "precision"},
     )
     network = parser.group(NETWORK)
     network.add_argument("--model", default="vit_h", metavar="NAME", help="which SAM, see above")

@@ -29,7 +29,7 @@ def parse_args() -> Namespace:
     encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
     parser.add_common("encoder", encoder=encoder)
-    parser.add_common("overwrite", "device")
+    parser.add_common("overwrite", "device", "amp", amp={"default": Prediction.amp})
     output = parser.group("output")
     output.add_argument(
         "--format",
@@ -61,6 +61,7 @@ def main() -> int:
         formats=tuple(args.format),
         confidence=args.confidence,
         min_confidence=args.min_confidence,
+        amp=args.amp,
         encoder=args.encoder,
     )
     return predict_anything(

@@ -152,7 +152,12 @@ def our_loop(args):
     trainer = trainer_of(net, task, range(1), workers=0)
     trainer.net.train()
 
-    return lambda *batch: trainer.step(*batch).item()
+    def step(*batch) -> float:
+        loss = trainer.step(*batch)
+        trainer.progress.step += 1
+        return loss.item()
+
+    return step
 
 
 def report(timings: dict, args) -> None:

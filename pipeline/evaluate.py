@@ -54,6 +54,7 @@ def predict(
         long_side=args.long_side,
         refinement=args.postprocess,
         overlays="pictures",
+        amp=args.amp,
         encoder=args.encoder,
     )
     out = args.out / "predictions"

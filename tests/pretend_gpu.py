@@ -19,6 +19,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
+from models.common import preprocessing
+from models.sam import encoder
+
 aten = torch.ops.aten
 GPU = torch.device("cuda", 0)
 COPIES = (aten._to_copy.default, aten.copy_.default)
@@ -193,5 +196,7 @@ def pretended_gpu() -> Iterator[PretendGpu]:
             with mode:
                 yield mode
         finally:
+            for kept in (encoder._distances, preprocessing._constants):
+                kept.cache_clear()
             torch._C._set_only_lift_cpu_tensors(False)
             torch.__future__.set_swap_module_params_on_conversion(before)

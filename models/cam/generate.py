@@ -18,6 +18,7 @@ from tqdm import tqdm
 from models.cam import inference, labels, plain_cam, transcam
 from models.cam.classifier import load_classifier
 from models.common import refine
+from models.common.memory import memory_named
 from models.common.precision import DTYPES, choose_precision
 from util.data.cams import cam_file, read_cam, write_cam
 from util.data.classes import find_classes
@@ -33,6 +34,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, make_folder, read_bytes, write_json
 from util.runtime.ledger import Stage
 from util.runtime.locking import lock_folder
+from util.runtime.overlap import Behind
 from util.runtime.parallel import batches_of, start_worker
 from util.runtime.progress import Progress
 from util.runtime.provenance import Code
@@ -86,18 +88,28 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
             inference.ScaledImages(todo, args.images, sizes, shape == "square"),
             batch_sampler=[[place[image_id] for image_id in batch] for batch in batches],
             num_workers=args.workers,
+            pin_memory=dist.device.type == "cuda",
             collate_fn=list,
             worker_init_fn=start_worker,
         )
+
+        def write(image_id: str, cam: dict) -> None:
+            write_cam(stage.out, image_id, cam)
+            stage.record(image_id, keys[image_id], [stage.out / f"{image_id}.npy"])
+
         net = net.to(dist.device).to(memory_format=torch.channels_last)
-        with Progress(total=len(todo), desc="CAMs", unit="image", disable=not dist.is_main) as bar:
+        what = f"CAMs of {args.batch_size} images at once"
+        with (
+            Progress(total=len(todo), desc="CAMs", unit="image", disable=not dist.is_main) as bar,
+            memory_named(what, "lower --batch-size or --sizes"),
+            Behind(2 * args.batch_size) as behind,
+        ):
             for batch in batches_of(loader):
                 good = [item for item in batch if item[2]]
                 for image_id, *_, message in (item for item in batch if not item[2]):
                     stage.fail(image_id, message)
                 for image_id, cam in cams_of(args, dist, net, good, tags, amp):
-                    write_cam(stage.out, image_id, cam)
-                    stage.record(image_id, keys[image_id], [stage.out / f"{image_id}.npy"])
+                    behind(write, image_id, cam)
                 bar.update(len(batch))
         return stage.finish_together(dist)
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from models.cam.data import resize_long_side
 from models.cam.plain_cam import STRIDE
 from models.common.preprocessing import normalization_of, pad_to_multiple
+from models.common.transfer import to_device, to_host
 from util.data.images import find_image, read_image
 from util.runtime.errors import InputError
 
@@ -86,21 +87,21 @@ def multi_scale_cams(
         for each image class -> float32 HxW in [0, 1].
     """
     sums = [torch.zeros(len(tag), *shape, device=device) for tag, shape in zip(tags, shapes, strict=True)]
+    rows = [to_device(np.array(tag, np.int64) - 1, device) for tag in tags]
     for size in range(len(inputs[0])):
         for numbers in _same_size([sizes[size] for sizes in inputs]):
-            pixels = torch.stack([inputs[number][size] for number in numbers]).to(device, non_blocking=True)
+            pixels = torch.stack([inputs[number][size].to(device, non_blocking=True) for number in numbers])
             batch = normalization_of(net)(pixels)
-            for mirrored in (False, True) if flip else (False,):
-                images = pad_to_multiple(batch.flip(-1) if mirrored else batch, STRIDE)
-                with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-                    output = net(images, with_attention=not raw)
-                    cams = output.raw_cam if raw else output.cam
-                for number, cam in zip(numbers, cams.float(), strict=True):
-                    if tags[number]:
-                        chosen = cam[[tag - 1 for tag in tags[number]]]
-                        enlarged = _enlarge(chosen, images.shape[2:], batch.shape[2:], shapes[number])
-                        sums[number] += enlarged.flip(-1) if mirrored else enlarged
-    return [dict(zip(tag, stretch(total).cpu().numpy(), strict=True)) for tag, total in zip(tags, sums, strict=True)]
+            images = pad_to_multiple(torch.cat([batch, batch.flip(-1)]) if flip else batch, STRIDE)
+            with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+                output = net(images, with_attention=not raw)
+                cams = (output.raw_cam if raw else output.cam).float()
+            for number, *views in zip(numbers, *cams.split(len(numbers)), strict=True):
+                for mirrored, cam in enumerate(views if tags[number] else []):
+                    enlarged = _enlarge(cam[rows[number]], images.shape[2:], batch.shape[2:], shapes[number])
+                    sums[number] += enlarged.flip(-1) if mirrored else enlarged
+    maps = to_host(*(stretch(total) for total in sums))
+    return [dict(zip(tag, values, strict=True)) for tag, values in zip(tags, maps, strict=True)]
 
 
 def stretch(maps: Tensor) -> Tensor:

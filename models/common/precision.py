@@ -30,6 +30,15 @@ def choose_precision(option: str, name: str, dist: Dist) -> str:
     return name
 
 
+def use_tf32(name: str, dist: Dist) -> None:
+    """With ``auto`` on a GPU, let what mixed precision leaves in float32 use TF32; for this process.
+
+    Not where float32 is promised: in the affinities and the walk of CAMs.
+    """
+    if name == "auto" and dist.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
 def has_kernels(dtype: torch.dtype | None, device: torch.device) -> bool:
     """Whether the device computes in this dtype. Processors without such kernels emulate it, and are slower by it."""
     if device.type != "cpu":

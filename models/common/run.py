@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from models.common.precision import choose_precision
+from models.common.precision import choose_precision, use_tf32
 from models.common.recipe import Recipe
 from models.common.training import Trainer
 from models.common.weights import names_file
@@ -131,10 +131,10 @@ def resolve(recipe: R, dist: Dist) -> R:
         recipe: its ``amp`` may be ``auto``.
     """
     if dist.device.type == "cuda":
-        if recipe.amp == "auto" and not recipe.deterministic:
-            torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = not recipe.deterministic  # crops are all of one size
-    if recipe.deterministic:
+    if not recipe.deterministic:
+        use_tf32(recipe.amp, dist)
+    else:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
         torch.use_deterministic_algorithms(True)
     return replace(recipe, amp=choose_precision("--amp", recipe.amp, dist))

@@ -192,6 +192,7 @@ class Trainer:
         with self.interrupts, _memory_named(recipe), self._bar() as bar:
             for batch in self._batches():
                 self.step(*batch)
+                progress.step += 1
                 if progress.loss is not None:
                     bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
                 bar.update()
@@ -207,7 +208,7 @@ class Trainer:
                     saved = time.monotonic()
 
     def step(self, numbers: Tensor, images: Tensor, *targets: Any) -> Tensor:
-        """Take one optimiser step.
+        """Take one optimiser step, which is counted by the caller.
 
         Args:
             numbers: int64 B, of the images in ``data.ids``, for messages.
@@ -237,7 +238,6 @@ class Trainer:
         everywhere = values[1].clamp(min=1)
         # DistributedDataParallel takes the mean over processes; the sum over all that count is wanted.
         self._descend(total * self.dist.world / everywhere)
-        self.progress.step = done + 1
         return values[0] / everywhere
 
     def _summed(self, total: Tensor, count: Tensor) -> Tensor:

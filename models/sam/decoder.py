@@ -16,13 +16,18 @@ Source: Kirillov et al., "Segment Anything", arXiv 2304.02643, and its package `
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
+
+from models.common.transfer import to_device, to_host
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,20 @@ class LowMasks:
     point: Tensor
 
 
+@contextlib.contextmanager
+def exact_positions(sam: Sam) -> Iterator[None]:
+    """Within, nothing is computed below float32: bfloat16 or TF32 would move points by up to a pixel."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(sam.device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
 def embed_points(sam: Sam, points: Tensor) -> Tensor:
-    """Prompt tokens of single foreground points.
+    """Prompt tokens of single foreground points, as the package's prompt encoder gives them but without its masks.
 
     Args:
         points: float64 Bx2, (x, y) in the pixels of the network's input.
@@ -49,8 +66,17 @@ def embed_points(sam: Sam, points: Tensor) -> Tensor:
     Returns:
         float32 Bx2xC: the point and the padding that stands where a box could.
     """
-    labels = torch.ones(len(points), 1, dtype=torch.int, device=points.device)
-    return sam.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)[0]
+    encoder = sam.prompt_encoder
+    with exact_positions(sam):
+        found = encoder.pe_layer.forward_with_coords(points[:, None] + 0.5, encoder.input_image_size)
+        found = found + encoder.point_embeddings[1].weight
+        return torch.cat([found, encoder.not_a_point_embed.weight.expand(len(points), 1, -1)], dim=1)
+
+
+def image_positions(sam: Sam) -> Tensor:
+    """Positional encoding of the image tokens, float32 1xCxHxW."""
+    with exact_positions(sam):
+        return sam.prompt_encoder.get_dense_pe()
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -58,11 +84,33 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def passing(predicted_iou: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Indices (point, output) of the predictions above the threshold; a threshold of 0 or less lets all pass."""
-    passes = predicted_iou > threshold if threshold > 0 else torch.ones_like(predicted_iou, dtype=torch.bool)
-    point, output = passes.nonzero(as_tuple=True)
-    return point, output
+@dataclass(frozen=True)
+class Passing:
+    """Masks whose predicted IoU is above the threshold, as indices int64 on the network's device.
+
+    Attributes:
+        point, output: K, of the mask.
+        points: ascending, the points that have such a mask.
+        owner: K, the place of ``point`` in ``points``.
+    """
+
+    point: Tensor
+    output: Tensor
+    points: Tensor
+    owner: Tensor
+
+
+def passing(predicted_iou: Tensor, threshold: float) -> Passing:
+    """The masks of predicted IoU BxM above the threshold; 0 or less lets all pass. A GPU is waited for once at most."""
+    if threshold > 0:
+        (passes,) = to_host(predicted_iou > threshold)
+    else:
+        passes = np.ones(predicted_iou.shape, bool)
+    point, output = passes.nonzero()
+    points, owner = np.unique(point, return_inverse=True)
+    found = to_device(np.concatenate([point, output, owner, points]), predicted_iou.device)
+    count = len(point)
+    return Passing(found[:count], found[count : 2 * count], found[3 * count :], found[2 * count : 3 * count])
 
 
 class PackageDecoder:
@@ -81,7 +129,7 @@ class PackageDecoder:
         Args:
             embedding: float32 CxHxW from the image encoder.
         """
-        return embedding[None], self.sam.prompt_encoder.get_dense_pe()
+        return embedding[None], image_positions(self.sam)
 
     def decode(self, image: tuple[Tensor, Tensor], points: Tensor, threshold: float) -> LowMasks:
         """The masks of a batch of points whose predicted IoU is above ``threshold``.
@@ -97,8 +145,8 @@ class PackageDecoder:
         dense = self.sam.prompt_encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(len(points), -1, height, width)
         logits, iou = self.sam.mask_decoder(embedding, position, sparse, dense, multimask_output=True)
         iou = at_least_float32(iou)
-        point, output = passing(iou, threshold)
-        return LowMasks(at_least_float32(logits[point, output]), iou[point, output], point)
+        kept = passing(iou, threshold)
+        return LowMasks(at_least_float32(logits[kept.point, kept.output]), iou[kept.point, kept.output], kept.point)
 
 
 @dataclass(frozen=True)
@@ -160,7 +208,7 @@ class FoldedDecoder:
         """
         encoder, (height, width) = self.sam.prompt_encoder, embedding.shape[-2:]
         keys = (embedding + encoder.no_mask_embed.weight.reshape(-1, 1, 1)).flatten(1).t().contiguous()
-        position = encoder.get_dense_pe()[0].flatten(1).t().contiguous()
+        position = image_positions(self.sam)[0].flatten(1).t().contiguous()
         to_image, to_tokens = self.first.cross_attn_token_to_image, self.first.cross_attn_image_to_token
         positioned = keys + position
         key, value = (
@@ -178,9 +226,9 @@ class FoldedDecoder:
 
         queries, keys = self._transform(image, tokens)
         iou = at_least_float32(decoder.iou_prediction_head(queries[:, 0])[:, 1:])
-        point, output = passing(iou, threshold)
-        logits = self._upscale(keys, queries, point, output, image.size)
-        return LowMasks(logits, iou[point, output], point)
+        kept = passing(iou, threshold)
+        logits = self._upscale(keys, queries, kept, image.size)
+        return LowMasks(logits, iou[kept.point, kept.output], kept.point)
 
     def _transform(self, image: ImageSide, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens BxTxC -> tokens BxTxC and image tokens BxNxC, through the two-way transformer."""
@@ -261,12 +309,11 @@ class FoldedDecoder:
         residual = residual.expand(batch, -1, -1)
         return layer.norm4(torch.baddbmm(residual, weights.to(folded_value.dtype), folded_value))
 
-    def _upscale(self, keys: Tensor, queries: Tensor, point: Tensor, output: Tensor, size: tuple[int, int]) -> Tensor:
-        """Mask logits float32 Kx(4H)x(4W) of the given (point, output) pairs."""
-        height, width = size
-        if not len(point):
+    def _upscale(self, keys: Tensor, queries: Tensor, kept: Passing, size: tuple[int, int]) -> Tensor:
+        """Logits float32 Kx(4H)x(4W) of the masks that pass."""
+        (height, width), points = size, kept.points
+        if not len(points):
             return at_least_float32(keys.new_zeros((0, 4 * height, 4 * width)))
-        points, owner = torch.unique_consecutive(point, return_inverse=True)
         pixels = keys[points]
         weight, bias = self.first_up
         pixels = torch.addmm(bias, pixels.flatten(0, 1), weight).view(-1, weight.shape[1] // 4)
@@ -278,7 +325,7 @@ class FoldedDecoder:
         hyper = torch.stack(
             [mlp(queries[points, 2 + i]) for i, mlp in enumerate(self.decoder.output_hypernetworks_mlps[1:])], dim=2
         )
-        logits = torch.bmm(pixels, hyper.to(pixels.dtype))[owner, :, output]
+        logits = torch.bmm(pixels, hyper.to(pixels.dtype))[kept.owner, :, kept.output]
         # pixel, its four parts, their four parts -> rows and columns
         logits = logits.view(-1, height, width, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
         return at_least_float32(logits.reshape(-1, 4 * height, 4 * width))

@@ -6,6 +6,8 @@ The arithmetic of segment-anything's ViT; its attention forms the whole matrix o
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import ImageEncoderViT, Sam
@@ -61,8 +63,8 @@ def fused_attention(attention: Attention, tokens: Tensor) -> Tensor:
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     bias = None
     if attention.use_rel_pos:
-        rel_h = get_rel_pos(height, height, attention.rel_pos_h).to(query.dtype)
-        rel_w = get_rel_pos(width, width, attention.rel_pos_w).to(query.dtype)
+        rel_h = relative_positions(height, attention.rel_pos_h).to(query.dtype)
+        rel_w = relative_positions(width, attention.rel_pos_w).to(query.dtype)
         grid = query.unflatten(2, (height, width))
         bias_h = torch.einsum("bnhwc,hkc->bnhwk", grid, rel_h)[..., :, None]
         bias_w = torch.einsum("bnhwc,wkc->bnhwk", grid, rel_w)[..., None, :]
@@ -72,6 +74,21 @@ def fused_attention(attention: Attention, tokens: Tensor) -> Tensor:
             return attention.proj(_row_by_row(query, key, value, bias_h, bias_w, (height, width)))
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     return attention.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
+
+
+def relative_positions(side: int, embeddings: Tensor) -> Tensor:
+    """The embedding of every pair of places: (2*side-1)xC -> side x side x C; other lengths are interpolated."""
+    if len(embeddings) != 2 * side - 1:
+        return get_rel_pos(side, side, embeddings)
+    return embeddings[_distances(side, embeddings.device)]
+
+
+@lru_cache(maxsize=16)
+def _distances(side: int, device: torch.device) -> Tensor:
+    # Kept on the device: the package makes it on the host for every layer, and a GPU is waited for each time.
+    with torch.inference_mode(False):
+        places = torch.arange(side, device=device)
+        return places[:, None] - places + side - 1
 
 
 def _row_by_row(

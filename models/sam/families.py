@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.common.transfer import to_device
 from models.sam.decoder import LowMasks, at_least_float32, passing
 from models.sam.networks import input_size, upscale_padded
 from util.runtime.errors import InputError
@@ -231,13 +232,13 @@ class TransformersNetwork:
 
     def place(self, points: np.ndarray, size: tuple[int, int]) -> Tensor:
         height, width = input_size(size, self.side) if self.padded else (self.side, self.side)
-        return torch.from_numpy(points * np.array([width / size[1], height / size[0]])).to(self.device)
+        return to_device(points * np.array([width / size[1], height / size[0]]), self.device)
 
     def decode(self, image: dict[str, Any], points: Tensor, threshold: float) -> LowMasks:
         labels = torch.ones(len(points), 1, dtype=torch.int, device=self.device)
         logits, iou = self.decode_prompts(image, points[:, None], labels, None, multimask=True)
-        point, output = passing(iou, threshold)
-        return LowMasks(logits[point, output], iou[point, output], point)
+        kept = passing(iou, threshold)
+        return LowMasks(logits[kept.point, kept.output], iou[kept.point, kept.output], kept.point)
 
     def decode_prompts(
         self,

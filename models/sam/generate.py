@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.common.precision import choose_precision
+from models.common.memory import memory_named
+from models.common.precision import choose_precision, use_tf32
 from models.sam import checkpoints, families, generator, options, prompted, prompts, sources, text
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
-from util.data.masks import LEAST_SCORE
+from util.data.masks import LEAST_SCORE, Masks
 from util.data.voc import load_classes
 from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
@@ -26,6 +28,7 @@ from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
+from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 from util.vis import draw_masks, mask_count, mask_notes
 
@@ -75,10 +78,13 @@ def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
         return Setup(sources.Regions(), 1, {"model": "regions"}, [sources.region_masks])
     if args.threads:
         torch.set_num_threads(args.threads)
-    precision = choose_precision("--precision", args.precision, dist)
+    asked = "fp32" if args.exact and args.precision == "auto" else args.precision
+    use_tf32(asked, dist)
+    precision = choose_precision("--precision", asked, dist)
     batch = args.encode_batch or (4 if dist.device.type == "cuda" else 1)
     settings = dataclass_of(options.Options, args)
-    depends: dict[str, Any] = {"precision": args.precision, "exact": args.exact, **asdict(settings)}
+    name = "fp32" if precision == "off" else precision  # masks of an earlier --precision fp32 stay current
+    depends: dict[str, Any] = {"precision": name, "exact": args.exact, **asdict(settings)}
     kinds = [kind for kind, _ in args.prompt]
     network = None
     if kinds != ["tags"]:
@@ -205,24 +211,23 @@ def mask_files(args: argparse.Namespace, image_id: str) -> tuple[Path, Path]:
 
 
 def write_all(args: argparse.Namespace, dist: Dist, stage: Stage, setup: Setup, work: dict[str, Work]) -> None:
-    """Images -> mask files; the next ones are decoded while the network works."""
-    ids = list(work)
-    batches = [ids[start : start + setup.batch] for start in range(0, len(ids), setup.batch)]
-    bar = Progress(total=len(ids), desc="masks", unit="image", disable=not dist.is_main)
-    with bar, ThreadPoolExecutor(max(2, setup.batch)) as pool:
-
-        def read(part: Sequence[str]) -> list[Future]:
-            return [pool.submit(read_image, work[image_id].path) for image_id in part]
-
-        ahead = read(batches[0]) if batches else []
-        for number, part in enumerate(batches):
-            reading, ahead = ahead, [future for after in batches[number + 1 : number + 2] for future in read(after)]
-            write_batch(args, stage, setup, work, dict(zip(part, reading, strict=True)))
+    """Images -> mask files; the next ones are decoded, and the last ones written, while the network works."""
+    bar = Progress(total=len(work), desc="masks", unit="image", disable=not dist.is_main)
+    reading = read_ahead(lambda image_id: read_image(work[image_id].path), work, 2 * setup.batch)
+    remedy = "give a smaller --points-per-batch or --encode-batch, or higher thresholds, so that fewer masks are kept"
+    with bar, memory_named("making masks", remedy), Behind(2 * setup.batch) as behind:
+        while part := dict(islice(reading, setup.batch)):
+            write_batch(args, stage, setup, work, part, behind)
             bar.update(len(part))
 
 
 def write_batch(
-    args: argparse.Namespace, stage: Stage, setup: Setup, work: dict[str, Work], reading: dict[str, Future]
+    args: argparse.Namespace,
+    stage: Stage,
+    setup: Setup,
+    work: dict[str, Work],
+    reading: dict[str, Future],
+    behind: Behind,
 ) -> None:
     """The mask files of some images that are being read; what cannot be read or asked is reported."""
     images: dict[str, np.ndarray] = {}
@@ -235,10 +240,15 @@ def write_batch(
         except InputError as error:
             stage.fail(image_id, str(error))
     for image_id, masks in zip(images, setup.source.masks(list(images.values()), asked), strict=True):
-        target, other = mask_files(args, image_id)
-        write_masks(target, masks, image_id, work[image_id].path.name)
-        other.unlink(missing_ok=True)
-        stage.record(image_id, work[image_id].key, [target])
+        behind(write_one, args, stage, image_id, work[image_id], masks)
+
+
+def write_one(args: argparse.Namespace, stage: Stage, image_id: str, work: Work, masks: Masks) -> None:
+    """The mask file of an image, in the form that is asked for, and its line in the ledger."""
+    target, other = mask_files(args, image_id)
+    write_masks(target, masks, image_id, work.path.name)
+    other.unlink(missing_ok=True)
+    stage.record(image_id, work.key, [target])
 
 
 def preview(args: argparse.Namespace, ids: Sequence[str]) -> None:

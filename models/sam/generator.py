@@ -22,6 +22,7 @@ from torch import Tensor
 
 from models.common.memory import free_memory
 from models.common.precision import DTYPES
+from models.common.transfer import to_device, to_host
 from models.sam.geometry import clean_masks, crop_boxes, cut_off, cut_out, mask_boxes, point_grid, suppress
 from models.sam.networks import PackageNetwork, PromptableNetwork
 from models.sam.options import Options
@@ -61,6 +62,25 @@ class Candidates:
     @staticmethod
     def join(parts: Sequence[Candidates]) -> Candidates:
         return Candidates(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of an image that is searched, as its batches of points need it on the network's device.
+
+    Attributes:
+        size: (height, width).
+        box, image: int64 4, x0, y0, x1, y1 of the crop and of the whole image.
+        corner: int64 4, what takes a box in the crop to the whole image.
+        points, placed: float64 Nx2, the grid's points in the whole image, and in pixels of the network's input.
+    """
+
+    size: tuple[int, int]
+    box: Tensor
+    image: Tensor
+    corner: Tensor
+    points: Tensor
+    placed: Tensor
 
 
 @dataclass
@@ -155,50 +175,51 @@ class MaskGenerator:
             return self.network.embed(crops)
 
     def _search_crop(
-        self, embedding: Any, crop: tuple[int, int, int, int], layer: int, size: tuple[int, int]
+        self, embedding: Any, box: tuple[int, int, int, int], layer: int, size: tuple[int, int]
     ) -> Candidates:
         """All masks of one crop, after its non-maximum suppression."""
         options = self.options
-        x0, y0, x1, y1 = crop
-        grid = point_grid(options.points_in_layer(layer)) * np.array([[x1 - x0, y1 - y0]])
-        scaled = self.network.place(grid, (y1 - y0, x1 - x0))
+        crop = self._crop(box, layer, size)
         with self._autocast():
             image = self.network.image_side(embedding)
         parts = []
         start = 0
-        while start < len(grid):
+        while start < len(crop.points):
             found = self._halve_on_demand(
-                "points_per_batch",
-                lambda part: self._search_points(image, grid[part], scaled[part], crop, size),
-                start,
+                "points_per_batch", lambda part: self._search_points(image, crop, part), start
             )
             parts.append(found)
             start += self.points_per_batch
         found = Candidates.join(parts)
         return found.select(suppress(found.boxes, found.predicted_iou, options.box_nms_thresh))
 
-    def _search_points(
-        self, image, points: np.ndarray, scaled: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int]
-    ) -> Candidates:
-        """The masks of a batch of points that pass the thresholds."""
-        x0, y0, x1, y1 = crop
+    def _crop(self, box: tuple[int, int, int, int], layer: int, size: tuple[int, int]) -> Crop:
+        x0, y0, x1, y1 = box
+        grid = point_grid(self.options.points_in_layer(layer)) * np.array([[x1 - x0, y1 - y0]])
+        edges = np.array([box, (0, 0, size[1], size[0]), (x0, y0, x0, y0)], np.int64)
+        device, inner = self.network.device, (y1 - y0, x1 - x0)
+        crop, image, corner = to_device(edges, device)
+        own = to_device(grid + np.array([[x0, y0]]), device)
+        return Crop(inner, crop, image, corner, own, self.network.place(grid, inner))
+
+    def _search_points(self, image: Any, crop: Crop, part: slice) -> Candidates:
+        """The masks of a batch of points that pass the thresholds; a GPU is waited for once here and once in `decode`."""
         options = self.options
         with self._autocast():
-            low = self.network.decode(image, scaled, options.pred_iou_thresh)
-        stability, boxes = self._judge(low.logits, (y1 - y0, x1 - x0))
-        boxes = boxes + torch.tensor([x0, y0, x0, y0], device=boxes.device)
-        passes = ~cut_off(boxes, crop, size)
+            low = self.network.decode(image, crop.placed[part], options.pred_iou_thresh)
+        stability, boxes = self._judge(low.logits, crop.size)
+        boxes = boxes + crop.corner
+        passes = ~cut_off(boxes, crop.box, crop.image)
         if options.stability_score_thresh > 0:
             passes &= stability >= options.stability_score_thresh
         kept = passes.nonzero(as_tuple=True)[0]
-        own = torch.from_numpy(points + np.array([[x0, y0]])).to(boxes.device)
         return Candidates(
             low.logits[kept],
             boxes[kept],
             low.predicted_iou[kept],
             stability[kept],
-            own[low.point[kept]],
-            torch.tensor(crop, device=boxes.device).expand(len(kept), -1),
+            crop.points[part][low.point[kept]],
+            crop.box.expand(len(kept), -1),
         )
 
     # --- full size --------------------------------------------------------------------------------------------
@@ -227,42 +248,48 @@ class MaskGenerator:
         if len(parts) > 1:
             wide, high = found.crops[:, 2] - found.crops[:, 0], found.crops[:, 3] - found.crops[:, 1]
             found = found.select(suppress(found.boxes, 1 / (wide * high), self.options.crop_nms_thresh))
-        masks = self._encode(found, size)
-        order = torch.arange(len(masks))
-        boxes = found.boxes.cpu()
+        places, points, crops, scores, stability = map(
+            torch.from_numpy,
+            to_host(found.boxes, found.points, found.crops, found.predicted_iou, found.stability_score),
+        )
+        masks = self._encode(found.logits, crops.numpy(), size)
+        boxes, order = places.clone(), torch.arange(len(masks))
         if self.options.min_mask_region_area > 0 and len(masks):
             threshold = max(self.options.box_nms_thresh, self.options.crop_nms_thresh)
             masks, boxes, order = clean_masks(masks, boxes, self.options.min_mask_region_area, threshold)
         boxes[:, 2:] -= boxes[:, :2]
-        crops = found.crops.cpu()[order]
+        crops = crops[order]
         crops[:, 2:] -= crops[:, :2]
-        rows = zip(boxes.tolist(), found.points.cpu()[order].tolist(), crops.tolist(), strict=True)
+        rows = zip(boxes.tolist(), points[order].tolist(), crops.tolist(), strict=True)
         extra = tuple({"bbox": box, "point_coords": [point], "crop_box": crop} for box, point, crop in rows)
-        predicted_iou, stability = (
-            values.cpu()[order].double().numpy() for values in (found.predicted_iou, found.stability_score)
-        )
-        return replace(masks, predicted_iou=predicted_iou, stability_score=stability, extra=extra)
+        predicted_iou, stable = (values[order].double().numpy() for values in (scores, stability))
+        return replace(masks, predicted_iou=predicted_iou, stability_score=stable, extra=extra)
 
-    def _encode(self, found: Candidates, size: tuple[int, int]) -> Masks:
-        """Run-length codes in the whole image; masks of one crop lie together or not, their order is kept."""
-        height, width = size
-        owners, positions = [torch.zeros(0, dtype=torch.int64)], [torch.zeros(0, dtype=torch.int64)]
-        for crop in torch.unique(found.crops, dim=0):
-            x0, y0, x1, y1 = crop.tolist()
-            members = (found.crops == crop).all(1).nonzero(as_tuple=True)[0]
+    def _encode(self, logits: Tensor, crops: np.ndarray, size: tuple[int, int]) -> Masks:
+        """Run-length codes in the whole image; masks of one crop lie together or not, their order is kept.
+
+        Args:
+            logits: of `Candidates`.
+            crops: int64 Kx4, as there but on the host.
+            size: of the image.
+        """
+        (height, width), count = size, len(crops)
+        owners, positions = [logits.new_zeros(0, dtype=torch.int64)], [logits.new_zeros(0, dtype=torch.int64)]
+        for x0, y0, x1, y1 in np.unique(crops, axis=0).tolist():
+            members = to_device((crops == (x0, y0, x1, y1)).all(1).nonzero()[0], logits.device)
             done = 0
-            for full in self._full_size(found.logits[members], (y1 - y0, x1 - x0)):
+            for full in self._full_size(logits[members], (y1 - y0, x1 - x0)):
                 inside = full > self.network.mask_threshold
                 inside = F.pad(inside, (x0, width - x1, y0, height - y1))
                 # Column by column, with an empty pixel before and after, so that runs start and end in pairs.
                 flat = F.pad(inside.transpose(1, 2).flatten(1), (1, 1))
                 owner, position = (flat[:, 1:] ^ flat[:, :-1]).nonzero(as_tuple=True)
-                owners.append(members[done + owner].cpu())
-                positions.append(position.cpu())
+                owners.append(members[done + owner])
+                positions.append(position)
                 done += len(full)
-        owner = torch.cat(owners)
-        steps = torch.cat(positions)[owner.argsort(stable=True)].numpy()
-        counts = np.bincount(owner.numpy(), minlength=len(found.boxes)) // 2
+        owner, position = map(torch.from_numpy, to_host(torch.cat(owners), torch.cat(positions)))
+        steps = position[owner.argsort(stable=True)].numpy()
+        counts = np.bincount(owner.numpy(), minlength=count) // 2
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        unknown = np.full(len(found.boxes), np.nan)
+        unknown = np.full(count, np.nan)
         return Masks(height, width, steps[0::2].copy(), steps[1::2].copy(), offsets, unknown, unknown)

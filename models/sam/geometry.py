@@ -57,11 +57,14 @@ def mask_boxes(masks: Tensor) -> Tensor:
     return torch.stack([x0, y0, x1, y1], dim=1)
 
 
-def cut_off(boxes: Tensor, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor:
-    """bool K: which boxes (x0, y0, x1, y1) lie near an edge of their crop that is not an edge of the image."""
-    image = torch.tensor([0, 0, size[1], size[0]], device=boxes.device)
-    at_crop = (boxes - torch.tensor(crop, device=boxes.device)).abs() <= EDGE_DISTANCE
-    at_image = (boxes - image).abs() <= EDGE_DISTANCE
+def cut_off(boxes: Tensor, crop: Tensor, image: Tensor) -> Tensor:
+    """bool K: which boxes (x0, y0, x1, y1) lie near an edge of their crop that is not an edge of the image.
+
+    Args:
+        boxes: int64 Kx4.
+        crop, image: int64 4, the boxes of both.
+    """
+    at_crop, at_image = ((boxes - edges).abs() <= EDGE_DISTANCE for edges in (crop, image))
     return (at_crop & ~at_image).any(1)
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from models.sam.decoder import FoldedDecoder, LowMasks, PackageDecoder, at_least_float32
+from models.common.transfer import to_device
+from models.sam.decoder import FoldedDecoder, LowMasks, PackageDecoder, at_least_float32, exact_positions
 from models.sam.encoder import FusedEncoder, PackageEncoder
 
 
@@ -88,21 +89,22 @@ class PackageNetwork:
         for crop in crops:
             height, width = input_size(crop.shape[:2], self.side)
             resized = np.array(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
-            tensor = torch.from_numpy(resized).to(self.device).permute(2, 0, 1).contiguous()
+            tensor = to_device(resized, self.device).permute(2, 0, 1).contiguous()
             inputs.append(self.sam.preprocess(tensor))
         return at_least_float32(self.encoder(torch.stack(inputs)))
 
     def place(self, points: np.ndarray, size: tuple[int, int]) -> Tensor:
         height, width = input_size(size, self.side)
-        return torch.from_numpy(points * np.array([[width / size[1], height / size[0]]])).to(self.device)
+        return to_device(points * np.array([[width / size[1], height / size[0]]]), self.device)
 
     def decode_prompts(
         self, embedding: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None, multimask: bool
     ) -> tuple[Tensor, Tensor]:
         encoder = self.sam.prompt_encoder
         given = None if points is None or labels is None else (points, labels)
-        sparse, dense = encoder(points=given, boxes=boxes, masks=None)
-        position = encoder.get_dense_pe()
+        with exact_positions(self.sam):
+            sparse, dense = encoder(points=given, boxes=boxes, masks=None)
+            position = encoder.get_dense_pe()
         logits, iou = self.sam.mask_decoder(embedding[None], position, sparse, dense, multimask_output=multimask)
         return at_least_float32(logits), at_least_float32(iou)
 

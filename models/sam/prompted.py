@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from models.common.transfer import to_host
 from models.sam.generator import Candidates, MaskGenerator
 from models.sam.prompts import Prompt
 from util.data.masks import Masks
@@ -101,7 +102,7 @@ class PromptedGenerator(MaskGenerator):
         return kept[sizes[kept]].sort().values
 
     def _describe(self, found: Candidates, asked: Sequence[Prompt], size: tuple[int, int]) -> Masks:
-        masks = self._encode(found, size)
+        masks = self._encode(found.logits, to_host(found.crops)[0], size)
         extra = []
         for prompt, score in zip(asked, found.predicted_iou.tolist(), strict=True):
             about: dict[str, Any] = {"score": score, "point_coords": prompt.points.tolist()}

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from models.common.preprocessing import Normalization, pad_to_multiple
+from models.common.transfer import to_device, to_host
 from models.segmentation.tiling import Tile, tiles
 from util.data.images import find_image, image_size
 from util.data.voc import ClassTable
@@ -79,6 +80,7 @@ class Segmenter:
     Attributes:
         long_side: pixels that the long side of an image is scaled to before it goes through the network: the size that it
             was trained at. None: images go through it as they are, as with checkpoints that do not say. May be set.
+        amp: dtype of mixed precision, or None. May be set.
     """
 
     def __init__(self, net: nn.Module, classes: ClassTable, config: dict, score: dict | None, device: torch.device):
@@ -86,6 +88,7 @@ class Segmenter:
         self.classes, self.palette, self.config, self.score = classes, classes.palette, config, score
         self.device = device
         self.long_side: int | None = config.get("working_size")
+        self.amp: torch.dtype | None = None
 
     @torch.inference_mode()
     def predict(self, image: np.ndarray, scales: Sequence[float] = (1.0,), flip: bool = False) -> np.ndarray:
@@ -103,7 +106,7 @@ class Segmenter:
         result = np.empty((len(self.classes), height, width), np.float32)
         views = self._views(image, self._factors(image, scales), flip)
         for rows in self._strips(height, width):
-            result[:, rows] = _probabilities(views, rows, (height, width)).cpu().numpy()
+            (result[:, rows],) = to_host(_probabilities(views, rows, (height, width)))
         return result
 
     @torch.inference_mode()
@@ -125,18 +128,19 @@ class Segmenter:
         """
         height, width = image.shape[:2]
         factors = self._factors(image, scales)
-        label, confidence = np.empty((2, height, width), np.uint8)
+        # On the device, so that it is waited for once, and for two bytes of each pixel.
+        found = torch.empty(2, height, width, dtype=torch.uint8, device=self.device)
         for tile in tiles(height, width, max(STRIDE, round(LARGEST_INPUT / max(factors))), OVERLAP, STRIDE):
             views = self._views(image[tile.outer], factors, flip)
             if allowed is not None:
                 _forbid(views, allowed)
             size = (tile.outer[0].stop - tile.outer[0].start, tile.outer[1].stop - tile.outer[1].start)
             for rows in self._strips(*size):
-                best, chosen = (part.cpu().numpy() for part in _best(views, rows, size))
-                _place(label, chosen, tile, rows)
+                best, chosen = _best(views, rows, size)
+                _place(found[0], chosen, tile, rows)
                 # A damaged network may answer with NaN.
-                _place(confidence, np.nan_to_num(255 * best).round(), tile, rows)
-        return Segmentation(label, confidence)
+                _place(found[1], (255 * best).nan_to_num_().round_(), tile, rows)
+        return Segmentation(*to_host(found)[0])
 
     def size_text(self) -> str:
         """For people: the size at which images go through the network."""
@@ -153,10 +157,10 @@ class Segmenter:
         """Logits 1xCxhxw of the image at every size, and mirrored."""
         views = []
         for factor in factors:
-            pixels = torch.from_numpy(_resized(image, factor)).to(self.device).permute(2, 0, 1)[None].float()
-            views.append(self.net(pixels))
-            if flip:
-                views.append(self.net(pixels.flip(-1)).flip(-1))
+            pixels = to_device(_resized(image, factor), self.device).permute(2, 0, 1)[None].float()
+            with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+                logits = self.net(torch.cat([pixels, pixels.flip(-1)]) if flip else pixels).float()
+            views += [logits[:1], logits[1:].flip(-1)] if flip else [logits]
         return views
 
     def _strips(self, height: int, width: int) -> Iterator[slice]:
@@ -193,8 +197,9 @@ def _resized(image: np.ndarray, factor: float) -> np.ndarray:
 
 def _forbid(views: list[Tensor], allowed: Collection[int]) -> None:
     forbidden = [value for value in range(views[0].shape[1]) if value not in allowed]
+    values = to_device(np.array(forbidden, np.int64), views[0].device)
     for view in views:
-        view[:, forbidden] = -1e30  # not infinite, which times a weight of 0 would not be a number
+        view.index_fill_(1, values, -1e30)  # not infinite, which times a weight of 0 would not be a number
 
 
 def _rows_of(view: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
@@ -212,7 +217,7 @@ def _rows_of(view: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
     if count > 1:
         weights[place, upper - first + 1] = share
     part = F.interpolate(view[:, :, first : first + count], size=(count, width), mode="bilinear", align_corners=False)
-    return torch.matmul(weights.to(view.device), part[0])
+    return torch.matmul(to_device(weights.numpy(), view.device), part[0])
 
 
 def _probabilities(views: list[Tensor], rows: slice, size: tuple[int, int]) -> Tensor:
@@ -234,7 +239,7 @@ def _best(views: list[Tensor], rows: slice, size: tuple[int, int]) -> tuple[Tens
     return (logits - highest).exp_().sum(0).reciprocal_(), chosen
 
 
-def _place(target: np.ndarray, values: np.ndarray, tile: Tile, rows: slice) -> None:
+def _place(target: Tensor, values: Tensor, tile: Tile, rows: slice) -> None:
     """Put rows of a tile where they belong, as far as they are in its inner part."""
     top, left = tile.outer[0].start, tile.outer[1].start
     first = max(top + rows.start, tile.inner[0].start)

