@@ -156,16 +156,34 @@ def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known:
     names = head.cells[1:]
     named = names and not any(name.lower() in _FLAGS or name.isdecimal() for name in names)
     full = all(len(row.cells) == len(head.cells) for row in body)
+    if _is_foreign_header(head, body, known):
+        return Table(path, body, width=len(head.cells))
     if not (named and body and full and _all_flags(body, columns, len(head.cells)) and len(set(names)) == len(names)):
         return Table(path, rows)
     if known is not None and not all(_is_class(name, known) for name in names):
         return Table(path, rows)
-    if any(head.cells[0].lower().endswith(suffix) for suffix in SUFFIXES):
+    if _has_suffix(head):
         raise InputError(
             f"{path}, line {head.number}: {head.cells[0]!r} may be an image that shows {', '.join(names)}, or the head of "
             "the first column, with a class for each of the others; name that column id, or write all classes by name"
         )
     return Table(path, body, 0, tuple(columns), tuple(names), len(head.cells))
+
+
+def _is_foreign_header(head: Row, body: list[Row], known: set[str] | None) -> bool:
+    """Whether the first row names columns in words that are not known here, such as ``Datei;Klasse``.
+
+    It does if it alone has no image's name, and its other cells are found in no other row and are not classes.
+    """
+    if _has_suffix(head) or not body or not all(map(_has_suffix, body)):
+        return False
+    others = {cell for row in body for cell in row.cells[1:]} | (known or set())
+    names = head.cells[1:]
+    return bool(names) and all(names) and not any(name.isdecimal() or _is_class(name, others) for name in names)
+
+
+def _has_suffix(row: Row) -> bool:
+    return row.cells[0].lower().endswith(tuple(SUFFIXES))
 
 
 def _of_class_columns(

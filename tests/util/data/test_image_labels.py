@@ -38,6 +38,7 @@ READ = {
     "without classes": ("img1,cat,dog\nimg2\n", {"img1": (1, 2), "img2": ()}),
     "header": ("Image ID,Class\nimg1,cat,dog\n", CAT_DOG),
     "numbered header": ("image_id,label_1,label_2\nimg1,cat,dog\n", CAT_DOG),
+    "header in other words": ("Datei;Klasse\nimg1.jpg;cat\nimg1.jpg;dog\n", CAT_DOG),
     "comment as header": ("# id,class\nimg1,cat,dog\n", CAT_DOG),
     "class in front": ("label,filename\ncat,img1.jpg\ndog,img1.jpg\n", CAT_DOG),
     "boxes": (
@@ -86,6 +87,8 @@ REFUSED = {
     "spaces alone": ("img1 cat dog\nimg2 cat\n", "2 images are listed without any class"),
     "ids alone": ("img1\nimg2\n", "without any class"),
     "unknown class": ("img1,cat\nimg2,unicorn\n", "line 2: class 'unicorn'"),
+    "unknown class beside an id without suffix": ("img1,unicorn\nimg2,cat\nimg3.jpg,cat\n", "line 1: class 'unicorn'"),
+    "unknown class of all": ("img1,unicorn\nimg2.jpg,unicorn\n", "line 1: class 'unicorn'"),
     "no id": ("img1,cat\n,dog\n", "line 2: no image id"),
     "open quotes": ('img1,"cat\nimg2,dog\n', "line 1: not a readable CSV"),
     "no id in a one-hot row": (",id,cat\n0,img1,1\n1\n", "line 3: no image id"),
@@ -151,6 +154,8 @@ def test_what_is_written_is_read(tmp_path):
         ("id,horse,cat\na,1,0\n", ["horse", "cat"]),
         ("filename, Cat, Unlabeled\na.jpg, 1, 0\n", ["Cat"]),
         ("id,label\na,dog\na,cat\n", ["cat", "dog"]),
+        ("Datei;Klassen\na.jpg;dog\nb.JPG;cat\n", ["cat", "dog"]),
+        ("a,dog\nb.jpg,dog\n", ["dog"]),
         ("a,cat,dog\nb,'horse'\n", ["cat", "dog", "horse"]),
     ],
 )
