@@ -57,7 +57,7 @@ def announce(plan: Plan, todo: list[Stage]) -> None:
     if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):
         print("masks: graph regions, which need no weights; --sam-model vit_b downloads a SAM, whose masks are better")
     total = rough_total(plan, todo)
-    if total < 2 * LONG:
+    if total < LONG:
         return
     print(f"about {in_words(total)} in all on this processor", end="")
     if plan.settings.quick:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from util.data.voc import VOID, ClassTable
+from util.data.voc import OTHER_CLASSES, VOID, ClassTable
 from util.evaluation.metrics import scores_of
 from util.runtime.errors import InputError
 
@@ -58,8 +58,7 @@ class ThresholdSweep:
         wrong = np.unique(truth[(truth >= self.num_classes) & (truth != VOID)])
         if wrong.size:
             raise InputError(
-                f"the ground truth holds {', '.join(map(str, wrong[:8]))} with {self.num_classes} classes; "
-                "set the number of classes or fix the file"
+                f"the ground truth holds {', '.join(map(str, wrong[:8]))} with {self.num_classes} classes; {OTHER_CLASSES}"
             )
         # A pixel is foreground at the thresholds below its score: the first `above` of them.
         above = np.searchsorted(self.thresholds, score, side="left")

@@ -166,9 +166,9 @@ def _foreign_content(
         or head.ndim != 4
         or not any(name.startswith("decoder.aspp.") for name in state)
     ):
-        raise InputError(
-            f"{source}: no checkpoint of DeepLabV3+ (kind {content.get('kind')!r}); give one that train_deeplabv3.py wrote"
-        )
+        kind = content.get("kind")
+        found = "weights of another network, such as an encoder's" if kind is None else f"one of kind {kind!r}"
+        raise InputError(f"{source}: no checkpoint of DeepLabV3+, but {found}; give one that train_deeplabv3.py wrote")
     if encoder is None:
         raise InputError(
             f"{source}: parameters of a DeepLabV3+ that do not name its encoder; give it, such as --encoder resnet101"

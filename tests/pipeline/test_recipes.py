@@ -3,15 +3,19 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from helpers import ROOT, run_script
 from PIL import Image
 
 from pipeline import recipes, steps
 from pipeline.options import Settings
+from pipeline.planning import make_plan
 from pipeline.recipes import Extent
 from pipeline.steps import Command
+from util.data.labels import write_label
 from util.data.synthetic import write_data_set
+from util.runtime.errors import InputError
 
 
 def value(options, name):
@@ -101,3 +105,17 @@ def test_a_stage_does_not_say_what_to_run_next_and_a_script_does(tmp_path, monke
     monkeypatch.setattr(steps, "ROOT", tmp_path)
     assert Command("stage.py", [], tmp_path).run() == 0
     assert "next:" not in capfd.readouterr().out
+
+
+def test_ground_truth_of_other_classes_is_reported_before_the_start(tmp_path):
+    write_data_set(tmp_path / "VOC", {"train": 8, "val": 3}, side=64)
+    settings = Settings(voc=tmp_path / "VOC", out=tmp_path / "run", dry_run=True)
+    truth = sorted((tmp_path / "VOC/SegmentationClassAug").glob("val_*.png"))
+    for path in truth[1:]:
+        write_label(path, np.full((64, 64), 13, np.uint8))
+    assert make_plan(settings).val is not None, "one of three fits: the others are reported when they are scored"
+    write_label(truth[0], np.full((64, 64), 12, np.uint8))
+    with pytest.raises(
+        InputError, match="does not fit the classes: .*val_0000.png: label values 12 with 7 .*--class-names"
+    ):
+        make_plan(settings)

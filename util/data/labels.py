@@ -12,7 +12,7 @@ from PIL import Image
 
 from util.data import voc
 from util.data.images import is_turned, open_image, turn_upright
-from util.data.voc import VOID
+from util.data.voc import OTHER_CLASSES, VOID
 from util.runtime.errors import InputError
 from util.runtime.files import find_file, read_bytes, write_bytes
 
@@ -166,7 +166,7 @@ def check_values(label: np.ndarray, num_classes: int, path: str | os.PathLike) -
         if wrong:
             raise InputError(
                 f"{path}: label values {', '.join(map(str, wrong[:8]))} with {num_classes} classes "
-                f"(0 to {num_classes - 1}, and 255 for void); set the number of classes or correct the file"
+                f"(0 to {num_classes - 1}, and 255 for void); {OTHER_CLASSES}"
             )
 
 

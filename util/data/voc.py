@@ -13,6 +13,7 @@ from util.data.class_files import read_class_file
 from util.runtime.errors import InputError
 
 VOID = 255
+OTHER_CLASSES = "give the classes that the file was made with (--class-names), or bring its values to these"
 MAX_CLASSES = 254
 
 CLASS_NAMES = (

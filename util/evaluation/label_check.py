@@ -138,14 +138,17 @@ def check_labels(
     }
 
 
-def report_text(report: dict, examples: int = 5) -> str:
-    """The report for a terminal."""
+def report_text(report: dict, examples: int = 5, errors: int = 20) -> str:
+    """The report for a terminal, which names so many errors and so many examples of each warning."""
     lines = [f"{report['images']} labels: {len(report['errors'])} errors"]
-    lines += [f"  error    {image_id}: {message}" for image_id, message in report["errors"].items()]
+    shown = list(report["errors"].items())[:errors]
+    lines += [f"  error    {image_id}: {message}" for image_id, message in shown]
+    if more := len(report["errors"]) - len(shown):
+        lines.append(f"  error    {more} more; check.json, which --out DIR writes, names them all")
     for kind, items in [*report["warnings"].items(), ("surplus file", report["surplus"])]:
         if items:
-            shown = ", ".join(item if isinstance(item, str) else f"{item[0]} ({item[1]})" for item in items[:examples])
-            lines.append(f"  warning  {kind}: {len(items)}, such as {shown}")
+            some = ", ".join(item if isinstance(item, str) else f"{item[0]} ({item[1]})" for item in items[:examples])
+            lines.append(f"  warning  {kind}: {len(items)}, such as {some}")
     total = max(sum(report["pixels"].values()), 1)
     lines += ["", f"{'class':<20}{'images':>8}{'pixels, %':>12}"]
     for name, count in report["images_with"].items():

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from util.data.voc import VOID, ClassTable
+from util.data.voc import OTHER_CLASSES, VOID, ClassTable
 from util.runtime.errors import InputError
 
 # The filled cells of an image's confusion counts: index int64 n, count int64 n.
@@ -70,8 +70,7 @@ def count_pairs(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> 
         wrong = np.flatnonzero(used[num_classes:VOID]) + num_classes
         if wrong.size:
             raise InputError(
-                f"{name} holds {', '.join(map(str, wrong[:8]))} with {num_classes} classes; "
-                "set the number of classes or fix the file"
+                f"{name} holds {', '.join(map(str, wrong[:8]))} with {num_classes} classes; {OTHER_CLASSES}"
             )
     return np.concatenate([table[:num_classes, :num_classes], table[:num_classes, VOID:]], axis=1)
 

@@ -8,7 +8,7 @@ from PIL import Image
 from util.data.images import find_image, image_size, read_image
 from util.data.labels import check_label_size, read_label, write_label
 from util.data.voc import class_table, palette
-from util.evaluation.label_check import check_labels
+from util.evaluation.label_check import check_labels, report_text
 from util.runtime.errors import InputError
 
 LABEL = np.zeros((40, 60), np.uint8)
@@ -160,3 +160,10 @@ def test_hidden_files_are_not_surplus(tmp_path):
         write_label(tmp_path / f"{name}.png", LABEL)
     report = check_labels(tmp_path, ["a"], class_table(["background", *"abcdefgh"]))
     assert not report["surplus"] and not report["errors"]
+
+
+def test_of_many_errors_some_are_named_and_all_are_counted(tmp_path):
+    text = report_text(
+        check_labels(tmp_path, [str(number) for number in range(30)], class_table(["background", "cat"]))
+    )
+    assert "30 labels: 30 errors" in text and text.count("no label map for") == 20 and "error    10 more" in text
