@@ -185,6 +185,7 @@ def merge_labels(
                 raise InputError(result["message"])
             else:
                 stage.fail(result["id"], result["message"])
+                stage.discard(result["id"], [folder / f"{result['id']}.png"])
         parts = dist.gather(({i: stage.done[i] for i in mine if i in stage.done}, seconds, current, stage.failures))
         if dist.is_main:
             for entries, *_ in parts:

@@ -27,7 +27,8 @@ def load(name: str) -> Callable:
     try:
         return import_module(f"merge.{name}").merge
     except Exception as error:
-        problem = f"strategy {name} cannot be loaded: {type(error).__name__}: {error} ({_line(name, error)}); fix it"
+        said = error.msg if isinstance(error, SyntaxError) else error
+        problem = f"strategy {name} cannot be loaded: {type(error).__name__}: {said} ({_line(name, error)}); fix it"
 
     def broken(*arguments: object, **named: object) -> None:
         raise InputError(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -99,7 +100,7 @@ class Job:
         if not self.dist.is_main:
             return code
         if mode == "compare":
-            return max(code, self.compare({name: report.seconds for name, report in zip(self.methods, merged)}))
+            return max(code, self.compare(dict(zip(self.methods, merged))))
         if mode == "eval" or (mode == "all" and self.args.gt_dir):
             code = max(code, self.evaluate())
         if mode in ("vis", "all"):
@@ -139,11 +140,14 @@ class Job:
         print(written(draw_scores(f"{out / method}.", after.scores, old, self.classes.names, sides, self.data)))
         return 1 if after.failures or (before and before.failures) else 0
 
-    def compare(self, times: dict[str, float]) -> int:
+    def compare(self, merged: Mapping[str, processor.Merged]) -> int:
         before = self.score(self.args.pseudo_path)
         found: dict[str, Evaluation] = {}
         code = 1 if before.failures else 0
         for method in self.methods:
+            if not merged[method].done + merged[method].current:
+                print(f"{method}: no label map, see above; it is left out")
+                continue
             try:
                 found[method] = self.score(self.args.out / method)
             except InputError as error:  # a broken strategy; the others go on
@@ -156,6 +160,7 @@ class Job:
         shared = [i for i in before.cells if all(i in evaluation.cells for evaluation in found.values())]
         before, found = before.of(shared), {name: evaluation.of(shared) for name, evaluation in found.items()}
         baseline = self.args.baseline if self.args.baseline in found else None
+        times = {method: report.seconds for method, report in merged.items()}
         result = comparison.compare_labels(before, found, times, baseline, self.groups())
         text, files = comparison.write_comparison(result, self.args.out, self.data)
         print(f"\n{text}\n\n{len(shared)} images; {written(files)}")

@@ -8,9 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, random_label, random_masks, run_script, write_set
+from helpers import ROOT, call_script, random_label, random_masks, run_script, write_set
 from PIL import Image
 
+import main
+from merge import STRATEGIES
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
 
@@ -48,8 +50,6 @@ def test_all_writes_labels_scores_and_figures(data):
 
 
 def test_compare_ranks_every_strategy(data):
-    from merge import STRATEGIES
-
     done = run_script("main.py", *command(data, "--mode", "compare"))
     assert done.returncode == 0, done.stderr
     comparison = json.loads((data / "out" / "compare.json").read_text())
@@ -70,8 +70,6 @@ def test_compare_ranks_every_strategy(data):
 
 
 def test_compare_reports_pairs_classes_and_the_baseline(data):
-    from merge import STRATEGIES
-
     done = run_script("main.py", *command(data, "--mode", "compare", "--baseline", "max_iou"))
     assert done.returncode == 0, done.stderr
     comparison = json.loads((data / "out" / "compare.json").read_text())
@@ -321,8 +319,24 @@ def test_a_broken_strategy_file_stops_no_other(data, tmp_path):
     asked = command(data, "--mode", "compare", "--methods", "max_iou,merge_customize")
     done = subprocess.run([sys.executable, *map(str, [project / "main.py", *asked])], capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "merge_customize cannot be loaded" in done.stderr and "merge_customize.py, line 1" in done.stderr
+    assert "merge_customize cannot be loaded" in done.stderr and done.stderr.count("merge_customize.py, line 1") == 3
+    assert "and others: the same" in done.stderr, "six images fail alike"
+    assert "merge_customize: no label map, see above; it is left out" in done.stdout
     assert "max_iou" in json.loads((data / "out" / "compare.json").read_text())["methods"]
+
+
+def test_label_maps_of_before_do_not_stand_for_a_strategy_that_fails_now(data, monkeypatch, capsys):
+    def broken(label, masks, *, tags=None, cam=None):
+        return label[:0].reshape(3)
+
+    asked = command(data, "--mode", "compare", "--methods", "max_iou,merge_customize", "--workers", 0)
+    done = call_script(main, monkeypatch, capsys, *asked)
+    assert done.returncode == 0 and len(results(data / "out" / "merge_customize")) == 6
+    monkeypatch.setitem(STRATEGIES, "merge_customize", broken)
+    done = call_script(main, monkeypatch, capsys, *asked)
+    assert done.returncode == 1 and "test_main.py, line" in done.stderr and "cannot reshape" in done.stderr
+    assert list(json.loads((data / "out" / "compare.json").read_text())["methods"]) == ["max_iou"]
+    assert not results(data / "out" / "merge_customize")
 
 
 def test_prompted_masks_need_no_label(data):

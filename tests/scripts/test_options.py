@@ -13,7 +13,8 @@ SCRIPTS = sorted({path.stem for path in ROOT.glob("*.py")} - {"processor"})
 
 # (option, script) -> why its default differs.
 OTHER_DEFAULTS = {
-    ("amp", "generate_sam_masks"): "masks are those of segment-anything, which computes in float32",
+    ("amp", "predict"): "label maps are the same on every machine",
+    ("amp", "evaluate_enhanced"): "scores are the same on every machine",
     ("batch-size", "generate_cams"): "whole images at several sizes, where training has crops",
     ("out", "quickstart"): "the first command of the README has no options",
     ("encoder", "predict"): "the checkpoint names it",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
@@ -22,6 +23,8 @@ from util.runtime.errors import InputError, disk_error
 from util.runtime.files import digest, file_digest, make_folder, read_bytes, relative_name, write_bytes
 from util.runtime.locking import Lock, lock_folder
 from util.runtime.provenance import Code, code_digest, write_run_json
+
+SAID = 3  # images that a message is repeated for
 
 
 class Processes(Protocol):
@@ -64,6 +67,7 @@ class Stage:
         self.overwrite = overwrite
         self.rank = rank
         self.failures: dict[str, str] = {}
+        self._said: Counter[str] = Counter()
         self.done: dict[str, dict] = {}
         self._own: set[str] = set()  # images of this process that are done
         self._code = list(code)
@@ -118,7 +122,17 @@ class Stage:
     def fail(self, image_id: str, message: str) -> None:
         """Report that an image could not be done; the run goes on."""
         self.failures[image_id] = message
-        tqdm.write(f"{image_id}: {message}", file=sys.stderr)
+        self._said[message] += 1
+        if self._said[message] <= SAID:
+            tqdm.write(f"{image_id}: {message}", file=sys.stderr)
+        elif self._said[message] == SAID + 1:
+            tqdm.write(f"{image_id} and others: the same", file=sys.stderr)
+
+    def discard(self, image_id: str, paths: Iterable[str | os.PathLike]) -> None:
+        """Delete what an earlier run wrote for an image that failed now: it would pass for this run's result."""
+        self.done.pop(image_id, None)
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
 
     def finish(self) -> int:
         """Sort the ledger, report the failures, and give the exit code: 0, or 1 if an image failed."""
