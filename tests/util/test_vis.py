@@ -1,0 +1,68 @@
+"""Labels and masks as images."""
+
+import numpy as np
+import pytest
+
+from util import vis
+from util.data.masks import Masks
+from util.data.voc import VOID, palette
+
+GREY = np.full((80, 100, 3), 128, np.uint8)
+
+
+def white(image):
+    return (image == 255).all(axis=2)
+
+
+def test_specks_have_no_outline():
+    label = np.zeros((80, 100), np.uint8)
+    label[20:60, 20:60] = 8
+    plain = vis.overlay(GREY, label)
+    label[::7, 65::7] = 8  # some fifty pixels of their own
+    speckled = vis.overlay(GREY, label)
+    assert white(plain).sum() > 100 and np.array_equal(white(plain), white(speckled))
+    # Borders run inside what they enclose.
+    assert not white(plain)[label == 0].any()
+
+
+def test_classes_that_touch_have_a_border_between_them():
+    label = np.zeros((80, 100), np.uint8)
+    label[20:60, 20:50], label[20:60, 50:80] = 8, 12
+    drawn = white(vis.overlay(GREY, label))
+    assert drawn[25:55, 49].all() and drawn[25:55, 50].all()
+
+
+@pytest.mark.parametrize("size", [100, 2000])
+def test_outlines_are_as_thick_relative_to_the_image(size):
+    label = np.zeros((size, size), np.uint8)
+    label[size // 4 : size // 2, size // 4 : size // 2] = 1
+    across = white(vis.overlay(np.zeros((size, size, 3), np.uint8), label))[size * 3 // 8]
+    assert across.sum() / size == pytest.approx(0.02 if size == 100 else 0.005, rel=0.5)
+
+
+def test_void_is_clear_unless_it_is_asked_for():
+    label = np.full((80, 100), VOID, np.uint8)
+    assert np.array_equal(vis.overlay(GREY, label), GREY)
+    expected = np.rint(0.4 * 128 + 0.6 * palette()[VOID])
+    assert np.array_equal(vis.overlay(GREY, label, void=True)[0, 0], expected)
+
+
+def prompted():
+    dense = np.zeros((3, 80, 100), bool)
+    dense[0, 10:30, 10:30] = dense[1, 40:70, 40:90] = dense[2, 5:9, 70:90] = True
+    extra = ({"category": "cat", "score": 0.934}, {"category": "dog"}, {})
+    return Masks.from_dense(dense, extra=extra).with_classes(("background", "cat", "dog"))
+
+
+def test_masks_that_know_their_class_have_its_colour_and_a_note():
+    masks, colors = prompted(), palette()
+    own = vis.mask_colors(masks, colors)
+    assert own[:2].tolist() == colors[[1, 2]].tolist() and own[2].tolist() == vis.mask_colors(masks)[2].tolist()
+    assert vis.mask_notes(masks) == (("cat 0.93", 10, 10), ("dog", 40, 40))
+    assert [vis.mask_note(masks, k) for k in range(3)] == ["cat 0.93", "dog", ""]
+    drawn = vis.draw_masks(GREY, masks, colors)
+    assert np.array_equal(drawn[20, 20], np.rint(0.45 * 128 + 0.55 * colors[1]))
+
+
+def test_masks_are_counted_in_words():
+    assert vis.mask_count(prompted()) == "3 masks" and vis.mask_count(prompted().select([0])) == "1 mask"
