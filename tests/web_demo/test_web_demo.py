@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -35,6 +36,8 @@ from streamlit.util import calc_hash
 
 from merge import STRATEGIES
 from util.data.labels import read_label, write_label
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
 from Web_demo.src.model import inference, loading
@@ -686,6 +689,22 @@ def test_the_lab_shows_every_strategy_with_its_score(demo, folders):
             assert table.loc[NAMES[value], name] == pytest.approx(100 * iou, abs=0.051)
 
 
+def test_the_lab_shows_what_prompted_masks_know(demo, tmp_path):
+    folders = tmp_path / "prompted"
+    write_merge_data(folders)
+    room = lab.Lab(options.parse([str(a) for a in lab_options(folders)]))
+    shape = room.read("shape_0").label.shape
+    prompted = Masks.from_dense(np.ones((1, *shape), bool), extra=[{"category": NAMES[2], "score": 0.934}])
+    write_masks(folders / "masks" / "shape_0.json", prompted, "shape_0", "shape_0.png")
+    app = demo(*lab_options(folders), page="lab")
+    choice = next(box for box in app.selectbox if box.label == "Masks")
+    assert choice.options == ["all 1", f"0: {NAMES[2]} 0.93, {shape[0] * shape[1]} pixels"]
+    choice.set_value(0).run()
+    assert not app.exception and f"{NAMES[2]} 0.93" in "".join(part.proto.body for part in app.get("html"))
+    scene = room.read("shape_0")
+    assert (lab.apply(scene, "prompted", STRATEGIES["prompted"], {}) == 2).all()
+
+
 def test_the_lab_finds_what_the_quickstart_made(demo, tmp_path):
     from util.data.synthetic import write_data_set
 
@@ -873,7 +892,10 @@ def test_results_are_drawn(demo, runs):
         app.selectbox(key="run").set_value(runs / folder).run()
         assert not app.exception and not app.error
         if folder == "merge":
-            assert app.dataframe[0].value["method"].tolist() == ["perfect", "input"]
+            table = app.dataframe[0].value
+            assert table["method"].tolist() == ["perfect", "input"]
+            assert re.fullmatch(r"\+\d+\.\d\d \.\. \+\d+\.\d\d", table["95 % interval"][0])
+            assert table["95 % interval"][1] == ""
             assert [metric.value for metric in app.metric] == ["100.00 %"] * 4
             assert len(app.get("vega_lite_chart")) >= 4
         else:
@@ -920,7 +942,10 @@ def test_the_confusion_matrix_has_numbers(demo, runs):
     app.selectbox(key="run").set_value(runs / "merge").run()
     layers = specs(app)[3]["layer"]
     assert [layer["mark"]["type"] for layer in layers] == ["rect", "text"]
-    assert layers[1]["encoding"]["text"] == {"field": "share", "format": ".1f", "type": "quantitative"}
+    text = layers[1]["encoding"]["text"]
+    number = {"field": "share", "format": ".1f", "type": "quantitative"}
+    # What would be 0.0 is left out, so that the errors are seen.
+    assert text["value"] == "" and number.items() <= text["condition"].items()
 
 
 @pytest.mark.parametrize("name", ["compare.json", "metrics.json", "sweep.json"])

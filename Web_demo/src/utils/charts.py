@@ -70,7 +70,8 @@ def confusion_chart(table: pd.DataFrame) -> alt.LayerChart:
     )
     color = alt.Color("share:Q", title="%", scale=alt.Scale(scheme="blues", domain=[0, 100]), legend=None)
     ink = alt.condition(alt.datum.share > 50, alt.value("white"), alt.value("#1f2328"))
-    numbers = base.mark_text(fontSize=11).encode(text=alt.Text("share:Q", format=".1f"), color=ink)
+    number = alt.condition(alt.datum.share >= 0.05, alt.Text("share:Q", format=".1f"), alt.value(""))
+    numbers = base.mark_text(fontSize=11).encode(text=number, color=ink)
     return (base.mark_rect(stroke="#d0d7de", strokeWidth=0.5).encode(color=color) + numbers).properties(
         height=_ROW * len(there) + _NAMES, width=_CELL * len(found) + _NAMES
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from util.evaluation.comparison import comparison_rows, ranking
+from util.evaluation.report import text_rows
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, read_json, read_text
 from Web_demo.src.utils.files import walk_files
@@ -46,7 +47,7 @@ def read_comparison(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
     """
     content = read_json(path)
     try:
-        header, *rows = comparison_rows(content)
+        header, *rows = text_rows(comparison_rows(content))
         wide = len(header) - len(content["input"]["per_class"])  # the classes have a chart of their own
         table = pd.DataFrame([row[:wide] for row in rows], columns=header[:wide])
         base = 100 * content["input"]["miou"]

@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from merge.parameters import parameters_of
-from util.data.voc import ClassTable
+from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
 from util.vis import mask_count, mask_note, overlay
 from Web_demo.src.pages.lab.ranking import show_ranking
@@ -121,8 +121,16 @@ def show_scene(scene: Scene, classes: ClassTable) -> None:
     with place:
         for column, (title, image) in zip(st.columns(len(panels)), panels):
             column.image(render.inline(render.encode(image)), caption=plain(title), alt=title, width="stretch")
+    st.html(render.palette_list(shown_classes(scene, classes)))
     if chosen is not None:
         st.html(render.fact_table(lab.mask_numbers(scene, chosen, classes)))
+
+
+def shown_classes(scene: Scene, classes: ClassTable) -> ClassTable:
+    """The classes of the image's labels, background left out."""
+    labels = [scene.label] if scene.truth is None else [scene.label, scene.truth]
+    values = sorted({int(value) for label in labels for value in np.unique(label)} - {0, VOID})
+    return ClassTable(tuple(classes.names[k] for k in values), tuple(classes.colors[k] for k in values))
 
 
 def mask_name(scene: Scene, k: int) -> str:

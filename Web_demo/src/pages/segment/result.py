@@ -251,7 +251,7 @@ def offer_files(segmented: Segmented, look: Look) -> st.delta_generator.DeltaGen
     st.markdown("Download")
     downloads.buttons(files, key=f"files of {image.key}")
     # Made when they are asked for: polygons of a large image take seconds.
-    left, right = st.columns(2)
+    left, right = st.container(key="grid of annotation files").columns(2)
     if left.button("COCO (JSON)", width="stretch", icon=":material/download:", help="Run-length codes, exact."):
         full = render.enlarged(label, image.full_size)
         data = coco_file([(image.name, full)], look.classes)
