@@ -14,6 +14,7 @@ from util.data.voc import ClassTable
 from util.evaluation.boundary import BoundaryIoU, boundary_of_files
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
 from util.evaluation.figures import draw_scores
+from util.evaluation.label_check import check_foreground
 from util.evaluation.metrics import Evaluation
 from util.evaluation.published import SENTENCE, published_of_images, published_scores
 from util.evaluation.report import score_table
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     places = (args.pred, args.gt, args.baseline, args.images)
     if args.checkpoint is None:
         with lock_folder(make_folder(args.out)):
+            check_foreground(args.pred, ids)
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
     with init(args.device) as dist, lock_if(dist.is_main, make_folder(args.out)):
         asked = find_classes(places, args.class_names, args.num_classes)

@@ -17,7 +17,7 @@ from util.data.merge_inputs import Inputs
 from util.evaluation import comparison
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
 from util.evaluation.figures import draw_scores
-from util.evaluation.label_check import check_tags_fit
+from util.evaluation.label_check import check_foreground, check_tags_fit
 from util.evaluation.metrics import Evaluation
 from util.evaluation.report import score_table
 from util.figures.style import data_name, described
@@ -62,6 +62,8 @@ class Job:
         self.classes = classes_of(places, args.class_names, args.num_classes, self.ids)
         self.data = args.data_name or data_name(args.image_list)
         self.only = class_indices(args.classes, self.classes)
+        if args.pseudo_path is not None and dist.is_main:
+            check_foreground(args.pseudo_path, self.ids)
         tags = None
         if args.image_labels is not None:
             tags = read_image_labels(args.image_labels, self.classes, self.ids)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from models.common.preprocessing import IMAGENET
 from util.data.images import decode_image, find_image
 from util.data.labels import check_label_size, decode_label, label_path
 from util.data.voc import VOID
+from util.evaluation.label_check import report_no_foreground
 from util.runtime.errors import InputError
 from util.runtime.files import digest, read_bytes
 from util.runtime.parallel import run_parallel
@@ -61,7 +61,8 @@ def check_pairs(
     if not good:
         first, message = next(iter(failures.items()))
         raise InputError(f"none of the {len(ids)} listed images can be used; the first, {first}: {message}")
-    _check_foreground([results[image_id] for image_id in good], labels)
+    if not any(results[image_id].foreground for image_id in good):
+        report_no_foreground(labels, len(good), any(results[image_id].void for image_id in good))
     return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id].digest)))
 
 
@@ -71,19 +72,6 @@ class _Pair(NamedTuple):
     foreground: bool = False
     void: bool = False
     problem: str = ""
-
-
-def _check_foreground(pairs: Sequence[_Pair], labels: Path) -> None:
-    """Raise InputError if all label maps are of 0 and 255; warn if they are background alone."""
-    if any(pair.foreground for pair in pairs):
-        return
-    found = f"{labels}: no pixel of a foreground class in the {len(pairs)} label maps"
-    if any(pair.void for pair in pairs):
-        raise InputError(
-            f"{found}, only 0 (background) and 255 (void). Where 255 marks the object, save it as the number of its "
-            "class; else make the label maps again"
-        )
-    print(f"warning: {found}, only 0 (background); check --labels", file=sys.stderr)
 
 
 def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> _Pair:

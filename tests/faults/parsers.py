@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import pickle
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import corpus
 import numpy as np
 
-from util.data import ids, image_labels, images, labels, mask_files, mask_images, masks, npy, voc
+from util.data import cams, ids, image_labels, images, labels, mask_files, mask_images, masks, npy, voc
 from util.runtime.errors import InputError
 
 SCRATCH = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()) / f"parsers.{os.getpid()}"
@@ -64,6 +65,9 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "label map": lambda data: labels.decode_label(data, "a.png", 21),
     "mask image": _mask_image,
     "masks of arrays": lambda data: mask_files.decode_masks(data, Path("bad.npz"), "bad"),
+    "masks in a pickle": lambda data: mask_files.decode_masks(data, Path("bad.pkl"), "bad", (48, 64)),
+    "tags in a pickle": _from_file(lambda path: image_labels.read_image_labels(path, CLASSES), "tags.pkl"),
+    "soft CAM": _from_file(lambda path: cams.read_cam(path.parent, "cam"), "cam.npy"),
 }
 
 _PIXELS = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
@@ -109,10 +113,19 @@ EXAMPLES: dict[str, list[bytes]] = {
         gzip.compress(b'{"image": {"image_id": "bad", "width": 8, "height": 6}, "annotations": []}', mtime=0),
     ],
     "npy": [corpus.npy({0: np.zeros((2, 3), np.float32)}), corpus.npy({"a": np.ones(2, np.float32)})],
-    "id list": [b"a\nb\n", b"/JPEGImages/a.jpg /SegmentationClassAug/a.png\n"],
+    "id list": [
+        b'["a", "b"]',
+        b'"a.jpg",x\n# c\n',
+        "a\n".encode("utf-16"),
+        b"/JPEGImages/a.jpg /SegmentationClassAug/a.png\n",
+    ],
     "VOC XML": [b"<annotation><filename>a.jpg</filename><object><name>cat</name></object></annotation>"],
     "CSV of tags": [b"id,class\na,cat,dog\nb,1\n"],
-    "class names": [b"background\ncat #ff0000\ndog 0,255,0\n"],
+    "class names": [
+        b"nc: 2\nnames:\n  0: background\n  1: cat\n",
+        b"item {\n  id: 1\n  name: 'cat'\n}\n",
+        b"background\ncat #ff0000\ndog 0,255,0\n",
+    ],
     "picture": [
         corpus.png(_PIXELS),
         corpus.encoded(_PIXELS, "JPEG"),
@@ -133,6 +146,12 @@ EXAMPLES: dict[str, list[bytes]] = {
         corpus.png(np.dstack([255 * _DENSE[0].astype(np.uint8)] * 4)),
         corpus.palette_png(_DENSE[0].astype(np.uint8), voc.palette()),
         corpus.encoded(_DENSE[0], "TIFF"),
+    ],
+    "masks in a pickle": [pickle.dumps([{"segmentation": _DENSE[0], "predicted_iou": 0.9}]), pickle.dumps(_DENSE)],
+    "tags in a pickle": [pickle.dumps({"a": ["cat"], "b": np.array([0, 1])})],
+    "soft CAM": [
+        corpus.npy({1: np.eye(3, dtype=np.float32)}),
+        corpus.npy({"keys": np.array([1]), "attn_highres": np.eye(3, dtype=np.float16)[None]}),
     ],
     "masks of arrays": [corpus.npz(masks=_DENSE, scores=np.ones(2)), corpus.npz(_DENSE[0])],
 }

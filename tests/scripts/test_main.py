@@ -370,3 +370,11 @@ def test_two_processes_give_the_bytes_of_one(data):
     assert "6 made" in two.stdout and two.stdout.split("grow:")[1] == one.stdout.split("grow:")[1].replace("one", "two")
     again = run_script("main.py", *command(data, "--mode", "merge", out="two"))
     assert "0 made, 6 up to date" in again.stdout
+
+
+def test_labels_that_are_masks_of_0_and_255_are_refused(data):
+    for path in (data / "labels").glob("*.png"):
+        write_label(path, np.where(read_label(path) > 0, 255, 0).astype(np.uint8))
+    for mode in ("merge", "eval"):
+        done = run_script("main.py", *command(data, "--mode", mode))
+        assert done.returncode == 2 and "255 marks the object, save it as the number of its class" in done.stderr

@@ -107,7 +107,10 @@ def _beside(places: Iterable[Place], num_classes: int | None) -> Iterator[_Sourc
 
 def _of_run(path: Path) -> ClassTable | None:
     """The classes that ``run.json`` records, in its options or in what the result was made from."""
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except InputError:  # of another tool
+        return None
     for key in ("options", "made_from"):
         part = content.get(key) if isinstance(content, dict) else None
         names = part.get("classes") if isinstance(part, dict) else None

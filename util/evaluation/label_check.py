@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,36 @@ class _CheckImage:
                 warnings += [("excluded class", value) for value in sorted(present - tagged)]
                 warnings += [("tagged class missing", value) for value in sorted(tagged - present)]
         return image_id, None, warnings, pixels
+
+
+def check_foreground(labels: Path, ids: Sequence[str]) -> None:
+    """Look at label maps until one shows a class.
+
+    Raises:
+        InputError: if all are of 0 and 255, as masks of one object are; only warned about are those of 0 alone.
+    """
+    count, void = 0, False
+    for image_id in ids:
+        try:
+            values = np.flatnonzero(np.bincount(read_label(label_path(labels, image_id)).ravel()))
+        except InputError:
+            continue  # reported where it is used
+        if ((values > 0) & (values < VOID)).any():
+            return
+        count, void = count + 1, void or VOID in values
+    if count:
+        report_no_foreground(labels, count, void)
+
+
+def report_no_foreground(labels: Path, count: int, void: bool) -> None:
+    """Raise InputError over ``count`` label maps without a class if some have void; else warn."""
+    found = f"{labels}: no pixel of a foreground class in the {count} label maps"
+    if void:
+        raise InputError(
+            f"{found}, only 0 (background) and 255 (void). Where 255 marks the object, save it as the number of its class; "
+            "else make the label maps again"
+        )
+    print(f"warning: {found}, only 0 (background); check the folder", file=sys.stderr)
 
 
 def check_tags_fit(

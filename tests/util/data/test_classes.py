@@ -167,6 +167,12 @@ def test_names_are_found_beside_the_labels_and_above(place, pets):
     assert (beside_the_tags is not None) == (place == "data")
 
 
+@pytest.mark.parametrize("text", ["# seed: 1", "[1, 2]", '{"options": "x"}', ""])
+def test_run_json_of_another_tool_says_nothing(pets, text):
+    (pets / "data/labels/run.json").write_text(text)
+    assert find_classes([pets / "data/labels"]) is None
+
+
 @pytest.mark.parametrize("key", ["options", "made_from"])
 def test_names_are_found_in_run_json(key, pets):
     write_json(pets / "data/labels/run.json", {key: {"classes": ["background", "cat", "dog", "horse"]}})

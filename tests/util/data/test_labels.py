@@ -8,7 +8,7 @@ from PIL import Image
 from util.data.images import find_image, image_size, read_image
 from util.data.labels import check_label_size, read_label, write_label
 from util.data.voc import class_table, palette
-from util.evaluation.label_check import check_labels, report_text
+from util.evaluation.label_check import check_foreground, check_labels, report_text
 from util.runtime.errors import InputError
 
 LABEL = np.zeros((40, 60), np.uint8)
@@ -153,6 +153,20 @@ def test_labels_of_0_and_255_only_are_reported(tmp_path):
     write_label(tmp_path / "b.png", np.zeros_like(LABEL))
     warnings = check_labels(tmp_path, ["a", "b"], class_table(["background", "cat"]))["warnings"]
     assert warnings["0 and 255 only"] == ["a"] and warnings["empty"] == ["b"]
+
+
+def test_label_maps_are_looked_at_until_one_shows_a_class(tmp_path, capsys):
+    write_label(tmp_path / "a.png", np.where(LABEL == 8, 255, 0).astype(np.uint8))
+    write_label(tmp_path / "b.png", np.zeros_like(LABEL))
+    write_label(tmp_path / "c.png", LABEL)
+    (tmp_path / "d.png").touch()
+    check_foreground(tmp_path, ["missing", "a", "c", "d"])
+    check_foreground(tmp_path, ["missing"])
+    assert capsys.readouterr().err == ""
+    check_foreground(tmp_path, ["b", "d"])
+    assert "no pixel of a foreground class in the 1 label maps, only 0" in capsys.readouterr().err
+    with pytest.raises(InputError, match="in the 2 label maps, only 0 .background. and 255.*number of its class"):
+        check_foreground(tmp_path, ["a", "b"])
 
 
 def test_hidden_files_are_not_surplus(tmp_path):
