@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -167,7 +168,7 @@ def legends(app):
 def test_first_start_says_what_is_needed(demo):
     app = demo()
     assert "no trained network yet" in app.info[0].value
-    assert "python quickstart.py" in texts(app) and "train_deeplabv3.py" in texts(app)
+    assert "python quickstart.py" in texts(app) and "prepare_folder.py --source" in texts(app)
     assert not app.error and not app.file_uploader
 
 
@@ -360,6 +361,26 @@ def test_scores_and_held_out_images_of_the_run_are_found(demo, network, tmp_path
     assert "A held-out image" in texts(app) and "mIoU of this image" in texts(app)
     choose(app, "View", "Ground truth")
     assert app.get("image")[0].proto.imgs[0].alt == "Ground truth of shape_0.png"
+
+
+@pytest.mark.parametrize("trained_on, expected", [("other\n", "shape_0.png"), ("shape_1\nother\n", "Sample 1.png")])
+def test_without_ground_truth_the_images_that_the_classifier_held_out_are_examples(
+    demo, network, tmp_path, trained_on, expected
+):
+    from util.runtime.files import write_json
+
+    checkpoint_file, _ = write_evaluation(tmp_path / "run", network)
+    shutil.rmtree(tmp_path / "run/scores")
+    data = tmp_path / "run/data"
+    (data / "train.txt").write_text(trained_on)
+    write_json(
+        checkpoint_file.parent / "run.json",
+        {"command": ["train_deeplabv3.py", "--list", str(data / "train.txt")], "options": {"val_list": None}},
+    )
+    command = ["train_transcam.py", "--images", str(data / "images"), "--val-list", str(data / "list.txt")]
+    write_json(tmp_path / "run/cam/run.json", {"command": command, "options": {}})
+    app = demo("--checkpoint", checkpoint_file)
+    assert names_of(gallery(app))[0] == expected
 
 
 def test_scores_of_another_checkpoint_are_left_alone(demo, network, tmp_path):

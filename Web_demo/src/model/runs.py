@@ -88,11 +88,25 @@ def _of_evaluation(folder: Path, record: dict, checkpoint: Path) -> HeldOut | No
 def _of_training(checkpoint: Path) -> HeldOut | None:
     record = _record(checkpoint.parent / RUN)
     options = record.get("options")
-    if not isinstance(options, dict) or not options.get("val_list"):
+    if not isinstance(options, dict):
         return None
     moved = _Moved(str(checkpoint), checkpoint)
-    images = moved(options.get("val_images") or options.get("images"))
+    if not options.get("val_list"):
+        return _of_classifier(checkpoint, record, moved)
+    images = moved(options.get("val_images") or options.get("images") or _option(record, "--images"))
     return HeldOut(checkpoint.parent, None, images, _ids(moved(options["val_list"])), moved(options.get("val_gt")))
+
+
+def _of_classifier(checkpoint: Path, training: dict, moved: _Moved) -> HeldOut | None:
+    """The list that the classifier of the same run holds out, where the network was trained on none of it: without ground
+    truth, `quickstart.py` gives this list to the classifier alone.
+    """
+    folder = run_folder(checkpoint) / "cam"
+    record = _record(folder / RUN)
+    held, trained = (_ids(moved(_option(*pair))) for pair in ((record, "--val-list"), (training, "--list")))
+    if not held or not trained or set(held) & set(trained):
+        return None
+    return HeldOut(folder, None, moved(_option(record, "--images")), held, None)
 
 
 class _Moved:

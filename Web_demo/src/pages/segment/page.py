@@ -109,9 +109,9 @@ def explain_first_start(args: Namespace) -> None:
     st.markdown(
         "The quickest way to one takes minutes and downloads nothing:\n\n"
         "```\npython quickstart.py\n```\n\n"
-        "A network for your own images comes from `train_deeplabv3.py`:\n\n"
-        "```\npython train_deeplabv3.py --images JPEGImages --labels runs/merge/grow --list train.txt "
-        "--out runs/deeplabv3\n```\n\n"
+        "One for your own images, sorted into a folder per class:\n\n"
+        "```\npython prepare_folder.py --source my_images --out mydata\n"
+        "python quickstart.py --voc mydata --out runs/mydata\n```\n\n"
         f"Checkpoints in {searched} are found automatically; name any other at the start:\n\n"
         "```\nstreamlit run Web_demo/src/app.py -- --checkpoint FILE\n```\n\nThen reload this page."
     )
