@@ -7,10 +7,12 @@ OUT/<id>.json: the image's masks in SA-1B's format; with --gzip OUT/<id>.json.gz
 GPUs: torchrun --nproc-per-node N generate_sam_masks.py ...
 
 Models (--model):
-    vit_h, vit_l, vit_b   segment-anything's own; --checkpoint FILE for weights that you have
+    vit_h, vit_l, vit_b   segment-anything's own
     sam2.1-large, sam-hq-h, edgetam, sam3, ...
                           by Hugging Face transformers, as is any hub id (owner/name) or folder; docs/sam-masks.md lists
                           them with size and licence
+    FILE                  weights that you have, as their authors publish them: sam_vit_b_01ec64.pth, sam_hq_vit_h.pth,
+                          sam2.1_hiera_large.pt, mobile_sam.pt, ...; --checkpoint FILE is the same
     regions               not a SAM: a graph segmentation without weights, to try the pipeline
 
 Prompts (--prompt, one or several in one file):
@@ -31,7 +33,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from models.sam.options import PACKAGE_MODELS, CamPromptOptions, Options, read_prompt
+from models.sam.options import FILE_MODELS, PACKAGE_MODELS, CamPromptOptions, Options, names_file, read_prompt
 from util.data.masks import LEAST_SCORE
 from util.runtime.cli import NETWORK, Parser, real, run, whole
 
@@ -44,13 +46,13 @@ def parse_args() -> argparse.Namespace:
         amp={"dest": "precision"},
     )
     network = parser.group(NETWORK)
-    network.add_argument("--model", default="vit_h", metavar="NAME", help="which SAM, see above")
+    network.add_argument("--model", metavar="NAME", help="which SAM, see above (default: vit_h)")
     network.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="trained network: weights of vit_h, vit_l or vit_b"
+        "--checkpoint", type=Path, metavar="FILE", help="trained network; what the weights are of is seen from the file"
     )
     network.add_argument("--mirror", metavar="URL", help="folder with the official checkpoints' files")
     network.add_argument(
-        "--exact", action="store_true", help="vit_*: run the package's own modules, bit for bit; slower"
+        "--exact", action="store_true", help="vit_*, MobileSAM: run the package's own modules, bit for bit; slower"
     )
     network.add_argument(
         "--encode-batch", type=whole(1), metavar="N", help="images or crops encoded at once (default: 1; 4 on a GPU)"
@@ -99,24 +101,40 @@ def add_fields(group: argparse._ArgumentGroup, defaults: object) -> None:
         group.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default, metavar="N", help=shown)
 
 
+def settle_model(parser: Parser, args: argparse.Namespace) -> None:
+    """``--model FILE`` is ``--checkpoint FILE``; what a checkpoint is of is seen when it is read."""
+    if args.model is not None and names_file(args.model):
+        if args.checkpoint:
+            parser.error(f"--model {args.model} and --checkpoint {args.checkpoint} are both files; give one of them")
+        args.checkpoint, args.model = Path(args.model), None
+    if args.model is None and args.checkpoint is None:
+        args.model = "vit_h"
+
+
 def check(parser: Parser, args: argparse.Namespace) -> None:
+    settle_model(parser, args)
     kinds, known = [kind for kind, _ in args.prompt], ", ".join(PACKAGE_MODELS)
     if args.model == "regions" and (args.checkpoint or args.mirror or kinds != ["grid"]):
         parser.error(
             "--model regions has no weights and takes no prompts; leave --checkpoint, --mirror and --prompt out"
         )
-    if args.model not in PACKAGE_MODELS and (args.checkpoint or args.mirror or args.exact):
+    if args.checkpoint and args.model not in (None, *FILE_MODELS):
         parser.error(
-            f"--model {args.model}: --checkpoint, --mirror and --exact go with {known}; other models are a folder or hub id"
+            f"--model {args.model} --checkpoint {args.checkpoint}: files of this model are not read; leave --model out, and "
+            f"what the file holds is seen from it, or give one of {', '.join(FILE_MODELS)}"
         )
+    if args.model not in (None, *PACKAGE_MODELS) and (args.mirror or args.exact):
+        parser.error(f"--model {args.model}: --mirror and --exact go with {known}; other models are a folder or hub id")
     if args.checkpoint and args.mirror:
         parser.error("--mirror is where the official checkpoint comes from; leave it out with --checkpoint")
     if "cam" in kinds and args.cam_path is None:
         parser.error("--prompt cam: --cam-path is missing; give the folder of soft CAMs that generate_cams.py wrote")
     if "tags" in kinds and args.image_labels is None:
         parser.error("--prompt tags: --image-labels is missing; give what each image shows")
-    if "tags" in kinds and args.model in PACKAGE_MODELS:
-        parser.error(f"--prompt tags: {args.model} takes no words; use --model sam3, or --prompt cam")
+    if "tags" in kinds and args.model in (None, *PACKAGE_MODELS):
+        parser.error(
+            f"--prompt tags: {args.model or args.checkpoint} takes no words; use --model sam3, or --prompt cam"
+        )
     if min(args.points_per_side, args.points_per_batch, args.crop_n_points_downscale_factor, args.peaks) < 1:
         parser.error("--points-per-side, --points-per-batch, --crop-n-points-downscale-factor and --peaks: at least 1")
     if args.crop_n_layers < 0 or args.min_mask_region_area < 0 or not 0 <= args.crop_overlap_ratio < 1:

@@ -43,7 +43,7 @@ def main() -> int:
     args = parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    sam = load_sam(args.model, args.checkpoint) if args.checkpoint else sam_model_registry[args.model]()
+    sam = load_sam(args.checkpoint, args.model)[1] if args.checkpoint else sam_model_registry[args.model]()
     sam = sam.to(args.device).eval()
     images = [read_image(find_image(args.images, image_id)) for image_id in read_id_list(args.list)[: args.count]]
     grid = {"points_per_side": args.points_per_side, "points_per_batch": args.points_per_batch}

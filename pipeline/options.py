@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from merge import RECOMMENDED
-from models.sam.options import PACKAGE_MODELS, read_prompt
+from models.sam.options import PACKAGE_MODELS, names_file, read_prompt
 from util.runtime.cli import COMMON, Parser, default_workers, real, whole
 
 Argument = str | int | float | Path
@@ -60,6 +60,10 @@ class Settings:
     label_list: Path | None = None
     val_list: Path | None = None
     tune_list: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.sam_model and names_file(self.sam_model) and self.sam_checkpoint is None:
+            self.sam_checkpoint, self.sam_model = Path(self.sam_model), None
 
     @property
     def prompts(self) -> list[tuple[str, Path | None]]:
@@ -181,7 +185,7 @@ def _add_data_options(parser: Parser) -> None:
     masks.add_argument(
         "--sam-model",
         metavar="NAME",
-        help="which SAM, as generate_sam_masks.py's --model (default: vit_h, or what the checkpoint's name says)",
+        help="which SAM, as generate_sam_masks.py's --model (default: vit_h, or what the checkpoint holds)",
     )
     masks.add_argument(
         "--prompt",

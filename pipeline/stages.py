@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from models.sam.options import PACKAGE_MODELS
 from pipeline import changes, choice
 from pipeline.choose import choose_labels, choose_strategy
 from pipeline.downloads import prepare_voc
@@ -117,21 +116,12 @@ def _masks(plan: Plan) -> Iterator[Step]:
 
 
 def sam_options(plan: Plan) -> list[Argument]:
-    """Which masks are made.
-
-    Raises:
-        InputError: if the checkpoint's encoder is not known.
-    """
+    """Which masks are made."""
     settings = plan.settings
     if settings.sam_checkpoint is None:
         return ["--model", settings.sam_model or ("vit_h" if settings.download else "regions")]
-    named = (model for model in PACKAGE_MODELS if model in settings.sam_checkpoint.name)
-    name = settings.sam_model or next(named, None)
-    if name is None:
-        raise InputError(
-            f"{settings.sam_checkpoint}: its name does not say which encoder it has; give --sam-model vit_h, vit_l or vit_b"
-        )
-    return ["--model", name, "--checkpoint", settings.sam_checkpoint]
+    named: list[Argument] = ["--model", settings.sam_model] if settings.sam_model else []
+    return [*named, "--checkpoint", settings.sam_checkpoint]
 
 
 def _prompts(plan: Plan) -> list[Argument]:

@@ -11,6 +11,7 @@ arXiv 2501.07256; Carion et al., "SAM 3: Segment Anything with Concepts", arXiv 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.common.transfer import to_device
 from models.sam.decoder import LowMasks, at_least_float32, passing
 from models.sam.networks import input_size, upscale_padded
+from models.sam.options import PACKAGE_MODELS
 from util.runtime.errors import InputError
 from util.runtime.files import digest, file_digest
 
@@ -111,9 +113,13 @@ def model_source(name: str) -> str:
             )
         return name
     if name.count("/") != 1 or name.startswith((".", os.sep)):
+        known = [*PACKAGE_MODELS, *MODELS, "regions"]
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), known, 1) or difflib.get_close_matches(
+            name, known, 1
+        )
         raise InputError(
-            f"--model {name}: neither a known name nor a folder; give a hub id (owner/name), a folder, or one of "
-            f"{', '.join(MODELS)}"
+            f"--model {name}: neither a known name nor a folder; {f'did you mean {near[0]}? Else ' if near else ''}give a "
+            f"hub id (owner/name), a folder, a checkpoint file, or one of {', '.join(known)}"
         )
     return name
 
@@ -197,6 +203,18 @@ def load_network(name: str, device: torch.device) -> TransformersNetwork:
     return TransformersNetwork(net.eval().to(device), processor, family.padded)
 
 
+def keep_image_tokens(module: nn.Module, args: tuple, given: dict[str, Any], found: tuple[Tensor, Tensor]) -> None:
+    """A hook for the two-way transformer of SAM-HQ, whose image tokens transformers 5.24 throws away.
+
+    `SamHQMaskDecoder.forward` goes on with the transformer's input, rows and columns swapped, and makes other masks than the
+    authors' code. Here the tokens take the place of the input, swapped once more; a version that uses the tokens does not
+    look at the input again.
+    """
+    image, tokens = given["image_embeddings"], found[1]
+    if image.dim() == 4:
+        image.copy_(tokens.transpose(2, 3).reshape(image.shape).transpose(2, 3))
+
+
 class TransformersNetwork:
     """A SAM of ``transformers`` as a `models.sam.networks.PromptableNetwork`.
 
@@ -210,8 +228,15 @@ class TransformersNetwork:
 
     def __init__(self, net: Any, processor: Any, padded: bool):
         self.net, self.processor, self.padded = net, processor, padded
+        if type(net).__name__ == "SamHQModel":
+            net.mask_decoder.transformer.register_forward_hook(keep_image_tokens, with_kwargs=True)
         self.device = next(net.parameters()).device
         self.side = processor.size.get("longest_edge") or processor.size["height"]
+
+    def to(self, device: torch.device) -> TransformersNetwork:
+        """The same network, moved to a device."""
+        self.net, self.device = self.net.to(device), device
+        return self
 
     def embed(self, crops: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """One embedding for each image (uint8 HxWx3 RGB): keyword arguments of the network."""

@@ -99,7 +99,7 @@ def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
         found.append(source)
         depends[f"prompt {kind}"] = more
     source = found[0] if len(found) == 1 else sources.Several(found)
-    return Setup(source, batch, depends, [generator, checkpoints, prompted, prompts, text, families])
+    return Setup(source, batch, depends, [generator, checkpoints, prompted, prompts, text])
 
 
 def dataclass_of(kind: Any, args: argparse.Namespace) -> Any:
@@ -109,14 +109,19 @@ def dataclass_of(kind: Any, args: argparse.Namespace) -> Any:
 
 def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
     """The network for point and box prompts, on its device, and what distinguishes it."""
-    if args.model not in checkpoints.VARIANTS:
+    if args.checkpoint is None and args.model not in checkpoints.VARIANTS:
         with dist.main_first():
             return families.load_network(args.model, dist.device), families.identity(args.model)
     if args.checkpoint is None:
         mirror = args.mirror or checkpoints.OFFICIAL_URL
         with dist.main_first():  # one download per machine, the others find it in the cache
             args.checkpoint = Path(checkpoints.official_checkpoint(args.model, mirror))
-    return checkpoints.load_sam(args.model, args.checkpoint).to(dist.device), file_digest(args.checkpoint)
+    args.model, network = checkpoints.load_sam(args.checkpoint, args.model)
+    if args.exact and isinstance(network, families.TransformersNetwork):
+        raise InputError(
+            f"--exact: {args.checkpoint} holds a {args.model}, which has only one way to run; leave it out"
+        )
+    return network.to(dist.device), file_digest(args.checkpoint)
 
 
 def prompt_source(

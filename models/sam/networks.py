@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from segment_anything.modeling import Sam
+from segment_anything.modeling import ImageEncoderViT, Sam
 from torch import Tensor
 
 from models.common.transfer import to_device
@@ -79,7 +79,8 @@ class PackageNetwork:
     def __init__(self, sam: Sam, exact: bool = False):
         self.sam, self.device = sam, sam.device
         self.mask_threshold, self.side = sam.mask_threshold, sam.image_encoder.img_size
-        self.encoder = (PackageEncoder if exact else FusedEncoder)(sam)
+        plain = exact or not isinstance(sam.image_encoder, ImageEncoderViT)  # MobileSAM's is another
+        self.encoder = (PackageEncoder if plain else FusedEncoder)(sam)
         self.decoder = (PackageDecoder if exact else FoldedDecoder)(sam)
         self.image_side, self.decode = self.decoder.image_side, self.decoder.decode
 

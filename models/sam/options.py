@@ -10,6 +10,13 @@ from typing import Any
 from util.runtime.errors import InputError
 
 PACKAGE_MODELS = ("vit_h", "vit_l", "vit_b")
+FILE_MODELS = (  # whose authors' checkpoint files are read
+    *PACKAGE_MODELS,
+    *(f"sam-hq-{size}" for size in "blh"),
+    *(f"{family}-{size}" for family in ("sam2", "sam2.1") for size in ("tiny", "small", "base-plus", "large")),
+    "mobile-sam",
+)
+WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 
@@ -51,6 +58,11 @@ class CamPromptOptions:
     box_value: float = _option(
         0.4, "CAM value above which pixels belong to the component whose box is asked for, 0 to 1"
     )
+
+
+def names_file(model: str) -> bool:
+    """Whether ``--model`` is a checkpoint file, and not a known name, a hub id or a folder."""
+    return Path(model).suffix in WEIGHTS and not Path(model).is_dir()
 
 
 def read_prompt(words: Sequence[str]) -> list[tuple[str, Path | None]]:

@@ -203,6 +203,7 @@ def test_a_missing_cam_and_a_missing_tag_are_reported_and_the_rest_goes_on(place
         (["--prompt", "faces"], "--prompt faces: unknown"),
         (["--prompt", "grid", "grid"], "goes once"),
         (["--exact"], "go with vit_h"),
+        (["--checkpoint", "sam_vit_b.pth"], "files of this model are not read; leave --model out"),
     ],
 )
 def test_wrong_prompts_are_refused(place, call, more, message):

@@ -48,7 +48,7 @@ import os, signal, socket, sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from models.sam import checkpoints as sam
 from sam_reference import small_sam
-sam.load_sam = lambda name, path: small_sam()
+sam.load_sam = lambda path, name: ("vit_b", small_sam())
 import generate_sam_masks
 from util.runtime import files
 from util.runtime.cli import run
@@ -108,7 +108,7 @@ def folder(tmp_path) -> Path:
 @pytest.fixture
 def here(monkeypatch):
     """The script in this process, which has loaded torch already: arguments -> exit code."""
-    monkeypatch.setattr(sam, "load_sam", lambda name, path: small_sam())
+    monkeypatch.setattr(sam, "load_sam", lambda path, name: ("vit_b", small_sam()))
     before = torch.get_num_threads()
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -386,13 +386,13 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"image_encoder.patch_embed.proj.weight": torch.zeros(1280, 3, 16, 16)}, path)
     with pytest.raises(InputError, match="expected the checkpoint of a vit_b.*found a vit_h: use --model vit_h"):
-        load_sam("vit_b", path)
+        load_sam(path, "vit_b")
     torch.save({"layer.weight": torch.zeros(3)}, path)
-    with pytest.raises(InputError, match="found no SAM of the package"):
-        load_sam("vit_b", path)
+    with pytest.raises(InputError, match="found no SAM. Files that are read"):
+        load_sam(path, "vit_b")
     path.write_bytes(b"garbage")
     with pytest.raises(InputError, match="not a"):
-        load_sam("vit_b", path)
+        load_sam(path, "vit_b")
 
 
 def test_loads_a_published_state_dict(tmp_path):
@@ -401,10 +401,10 @@ def test_loads_a_published_state_dict(tmp_path):
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}  # a few kB on the disk
     state["mask_decoder.iou_token.weight"] = torch.full((1, 256), 0.5)
     torch.save(state, tmp_path / "weights.pth")
-    sam = load_sam("vit_b", tmp_path / "weights.pth")
-    assert not sam.training
+    name, sam = load_sam(tmp_path / "weights.pth")
+    assert name == "vit_b" and not sam.training
     assert (sam.mask_decoder.iou_token.weight == 0.5).all() and (sam.image_encoder.pos_embed == 0).all()
     del state["mask_decoder.iou_token.weight"]
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(InputError, match="mask_decoder.iou_token.weight"):
-        load_sam("vit_b", tmp_path / "weights.pth")
+        load_sam(tmp_path / "weights.pth")
