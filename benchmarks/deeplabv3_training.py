@@ -19,6 +19,7 @@ from timing import on_device
 from torch import nn
 
 from models.common.preprocessing import IMAGENET
+from models.common.run import resolve
 from models.segmentation import deeplabv3
 from models.segmentation.recipe import SegmentationRecipe
 from models.segmentation.training import SegmentationTask, trainer_of
@@ -27,6 +28,7 @@ from util.runtime import distributed
 from util.runtime.cli import Parser, run
 
 LR = 0.005
+WARM_UP = 3  # steps that do not count: a GPU starts, and chooses its kernels
 
 
 def main() -> int:
@@ -54,8 +56,8 @@ def parse_args():
     return parser.parse_args()
 
 
-def measure(args) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and loss of every step; the loops take turns, so that what else the machine does meets both."""
+def measure(args) -> dict[str, list[tuple[float, float, int]]]:
+    """Seconds, loss and peak of the GPU's memory of every step; the loops take turns, so that what else the machine does meets both."""
     context = multiprocessing.get_context("spawn")
     timings: dict[str, list] = {"plain": [], "ours": []}
     ends = {}
@@ -63,8 +65,8 @@ def measure(args) -> dict[str, list[tuple[float, float]]]:
         ends[name], theirs = context.Pipe()
         context.Process(target=take_steps, args=(name, args, theirs), daemon=True).start()
         theirs.close()
-    for number in range(args.steps + 1):
-        for name, end in ends.items():
+    for number in range(args.steps + WARM_UP):
+        for name, end in list(ends.items())[:: -1 if number % 2 else 1]:
             end.send(number)
             timings[name].append(end.recv())
     return timings
@@ -85,14 +87,15 @@ def take_steps(name: str, args, end) -> None:
             return
         start = on_device()
         loss = step(*batch)
-        end.send((on_device() - start, loss))
+        took = on_device() - start
+        end.send((took, float(loss), torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0))
 
 
 def make_batches(args) -> list:
-    """One batch per step and one to warm up: noise with square labels, (numbers, images, labels)."""
+    """One batch per step and those to warm up: noise with square labels, (numbers, images, labels)."""
     generator = torch.Generator().manual_seed(0)
     size, batches = args.crop_size, []
-    for _ in range(args.steps + 1):
+    for _ in range(args.steps + WARM_UP):
         images = torch.randint(0, 256, (args.batch_size, 3, size, size), generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, 21, (args.batch_size, 4, 4), generator=generator, dtype=torch.uint8)
         labels = labels.repeat_interleave(size // 4, 1).repeat_interleave(size // 4, 2).contiguous()
@@ -128,14 +131,14 @@ def plain_loop(args):
     optimizer = torch.optim.SGD(groups, lr=LR, momentum=0.9, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 - step / 1000) ** 0.9)
 
-    def step(numbers, images, labels) -> float:
+    def step(numbers, images, labels) -> torch.Tensor:
         images, labels = images.to(device), labels.to(device)
         loss = nn.functional.cross_entropy(net(images), labels, ignore_index=255)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        return loss.item()
+        return loss
 
     return step
 
@@ -148,14 +151,15 @@ def our_loop(args):
     recipe = SegmentationRecipe(
         lr=LR, batch_size=args.batch_size, warm_up=0.0, clip_norm=0.0, amp=args.amp, compile=args.compile, steps=1000
     )
+    recipe = resolve(recipe, dist)
     task = SegmentationTask(recipe, load_classes(), {}, IMAGENET, dist)
     trainer = trainer_of(net, task, range(1), workers=0)
     trainer.net.train()
 
-    def step(*batch) -> float:
+    def step(*batch) -> torch.Tensor:
         loss = trainer.step(*batch)
         trainer.progress.step += 1
-        return loss.item()
+        return loss
 
     return step
 
@@ -164,11 +168,15 @@ def report(timings: dict, args) -> None:
     where = f"{distributed.choose_device(args.device)}, {args.threads or torch.get_num_threads()} threads"
     print(f"{args.encoder}, batch {args.batch_size}, {args.crop_size} px, {where}, our step --amp {args.amp}")
     for name, values in timings.items():
-        seconds = [value[0] for value in values[1:]]
+        seconds = [value[0] for value in values[WARM_UP:]]
         losses = " ".join(f"{value[1]:.4f}" for value in values)
         rate = args.batch_size / statistics.median(seconds)
-        print(f"{name:<6} median {statistics.median(seconds):.3f} s per step, {rate:.2f} images/s; losses {losses}")
-    ratios = [plain[0] / ours[0] for plain, ours in zip(timings["plain"][1:], timings["ours"][1:], strict=True)]
+        print(
+            f"{name:<6} median {statistics.median(seconds):.3f} s per step, {rate:.2f} images/s, peak {values[-1][2] >> 20} MiB; losses {losses}"
+        )
+    ratios = [
+        plain[0] / ours[0] for plain, ours in zip(timings["plain"][WARM_UP:], timings["ours"][WARM_UP:], strict=True)
+    ]
     print(f"ours is {statistics.median(ratios):.2f} times as fast ({min(ratios):.2f} to {max(ratios):.2f})")
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,13 +21,14 @@ def take_turns(
     """Seconds that each job took in each round.
 
     Args:
-        jobs: take turns, so that what else the machine does meets all of them.
-        warm_up: rounds before those that count.
+        jobs: take turns, so that what else the machine does meets all of them; every other round in reverse, so that
+            none is always first.
+        warm_up: rounds before those that count: a GPU starts, and chooses its kernels, in the first.
         clock: processor time of this process, or `on_device` where the work is a GPU's.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(warm_up + rounds):
-        for name, job in jobs.items():
+        for name, job in list(jobs.items())[:: -1 if number % 2 else 1]:
             begun = clock()
             job()
             if number >= warm_up:
@@ -46,6 +48,20 @@ def on_device() -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def with_peaks(jobs: dict[str, Callable[[], object]], peaks: dict[str, int]) -> dict[str, Callable[[], object]]:
+    """The same jobs, which leave in ``peaks`` the bytes of a GPU's memory that each held at most; 0 on a CPU."""
+    import torch
+
+    def watched(name: str, job: Callable[[], object]) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        job()
+        peaks[name] = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+
+    return {name: partial(watched, name, job) for name, job in jobs.items()}
 
 
 @dataclass(frozen=True)

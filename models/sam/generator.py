@@ -212,7 +212,7 @@ class MaskGenerator:
         passes = ~cut_off(boxes, crop.box, crop.image)
         if options.stability_score_thresh > 0:
             passes &= stability >= options.stability_score_thresh
-        kept = passes.nonzero(as_tuple=True)[0]
+        kept = to_device(np.flatnonzero(to_host(passes)[0]), boxes.device)
         return Candidates(
             low.logits[kept],
             boxes[kept],

@@ -207,17 +207,17 @@ def _rows_of(view: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
     small, (height, width) = view.shape[2], size
     if view.shape[2:] == torch.Size(size):
         return view[0, :, rows]
-    wanted = torch.arange(rows.start, rows.stop, dtype=torch.float64)
-    source = ((wanted + 0.5) * small / height - 0.5).clamp(0, small - 1)
-    upper = source.floor().long().clamp(max=max(0, small - 2))
+    wanted = np.arange(rows.start, rows.stop)
+    source = ((wanted + 0.5) * small / height - 0.5).clip(0, small - 1)
+    upper = np.floor(source).astype(np.int64).clip(max=max(0, small - 2))
     first, count = int(upper[0]), min(small, int(upper[-1]) + 2) - int(upper[0])
-    weights = torch.zeros(len(wanted), count)
-    place, share = torch.arange(len(wanted)), (source - upper).float()
+    weights = np.zeros((len(wanted), count), np.float32)
+    place, share = np.arange(len(wanted)), (source - upper).astype(np.float32)
     weights[place, upper - first] = 1 - share
     if count > 1:
         weights[place, upper - first + 1] = share
     part = F.interpolate(view[:, :, first : first + count], size=(count, width), mode="bilinear", align_corners=False)
-    return torch.matmul(to_device(weights.numpy(), view.device), part[0])
+    return torch.matmul(to_device(weights, view.device), part[0])
 
 
 def _probabilities(views: list[Tensor], rows: slice, size: tuple[int, int]) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from models.common.memory import memory_named
 from models.common.precision import DTYPES
 from models.common.preprocessing import Normalization, normalization_of
 from models.common.run import digest_of, resolve, resume_options, say, train_into
@@ -154,7 +155,8 @@ def score_images(segmenter: Segmenter, held_out: HeldOut, dist: Dist) -> tuple[d
     matrix, failures = ConfusionMatrix(number), {}
     read, mine = partial(read_pair, held_out.images, held_out.gt, number), dist.shard(held_out.ids)
     bar = Progress(total=len(mine), desc="scoring", unit="image", disable=not dist.is_main, leave=False)
-    with bar, Behind() as behind:
+    remedy = "leave --val-list out, and score with evaluate_enhanced.py and a --long-side"
+    with bar, memory_named("scoring a held-out image", remedy), Behind() as behind:
         for image_id, reading in read_ahead(read, mine):
             try:
                 image, truth, _ = reading.result()

@@ -13,7 +13,7 @@ import torch
 from sam_reference import OPTIONS, Agreement, changed, float64_sam, official, small_sam
 from segment_anything.modeling import Sam
 
-from models.sam import networks
+from models.sam import decoder, networks
 from models.sam.generator import MaskGenerator, Options
 from util.data.images import read_image
 from util.data.masks import Masks
@@ -184,6 +184,19 @@ def test_bf16_stays_near(sam):
     assert half.expected == half.found == 108 and not half.unmatched
     assert np.mean(half.ious) > 0.8 and half.pixels_off < 0.004 * half.pixels, half
     assert half.pixels_off > 0
+
+
+def test_positions_are_float32_in_mixed_precision(sam):
+    """In bfloat16 points would move by up to a pixel."""
+    points = torch.rand(9, 2, dtype=torch.float64) * 128
+    network = networks.PackageNetwork(sam)
+    expected = decoder.embed_points(sam, points), network.image_side(torch.zeros(32, 8, 8)).position
+    with torch.autocast("cpu", torch.bfloat16):
+        found = decoder.embed_points(sam, points), network.image_side(torch.zeros(32, 8, 8)).position
+    labels = torch.ones(9, 1, dtype=torch.int)
+    packaged = sam.prompt_encoder(points=(points[:, None], labels), boxes=None, masks=None)[0]
+    assert torch.equal(found[0], packaged)
+    assert all(torch.equal(one, other) and one.dtype == torch.float32 for one, other in zip(found, expected))
 
 
 def test_upscaling_leaves_out_only_what_padding_needs(sam):
