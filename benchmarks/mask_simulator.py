@@ -57,7 +57,7 @@ class Settings:
 
 
 PRESETS = {
-    "sam": Settings(wholes=0.55, merged=0.05, parts=0.3, stuff=0.3, leaks=0.05, border=2.0),
+    "sam": Settings(wholes=0.6, merged=0.03, parts=0.3, stuff=0.3, leaks=0.05, border=2.0),
     "objects": Settings(),
     "objects-background": Settings(background=True),
 }

@@ -14,7 +14,7 @@ from util.runtime.errors import InputError
 
 # Group -> strategies; each is the function `merge` of the file of its name.
 GROUPS = {
-    "ours": ("grow", "contrast", "cam_level", "prompted"),
+    "ours": ("grow", "auto", "contrast", "cam_level", "prompted"),
     "published": ("max_iou", "max_iou_imp", "max_iou_imp2", "fma_wsss", "s2c", "sam4udass", "seco"),
     "yours": ("merge_customize",),
 }

@@ -2,12 +2,12 @@
 
 A CAM that is weak in a whole image is still strongest on its object. So a class's mean activations are stretched: the mask
 with the highest has 1, and the lowest has 0, or the rest of the image where no mask is. A mask in which no class exceeds the
-threshold is background. Masks are painted in the order of their activation, the surest last. It trusts masks more than
-labels; `auto` says when that is right.
+threshold is background, unless it holds nearly all of a class. Masks are painted in the order of their activation, the
+surest last. It trusts masks more than labels; `auto` decides when to.
 
 Where a class has no soft CAM, its label takes its place, 1 inside the class and 0 outside.
 
-Source: the stretched means are FMA-WSSS's, see `fma_wsss`. New here: the rest of the image counts as a mask, so that an image
+Sources: the stretched means are FMA-WSSS's, see `fma_wsss`; the rule of coverage is `max_iou_imp2`'s. New here: the rest of the image counts as a mask, so that an image
 with a single good mask has its class; pixels under no mask keep their label; masks of poor quality are left out.
 """
 
@@ -32,13 +32,15 @@ def merge(
     cam: dict[int, np.ndarray] | None = None,
     quality: float = 0.75,
     threshold: float = 0.5,
+    coverage: float = 0.85,
     keep: bool = True,
 ) -> np.ndarray:
     """See `merge.merge_base` for the arguments that all strategies share.
 
     Args:
         quality: masks whose predicted IoU or stability score is known and below this are left out.
-        threshold: stretched mean activation that the class of a mask must exceed.
+        threshold: stretched mean activation that the class of a mask must exceed,
+        coverage: or the share of the class's pixels in the label that the mask must hold.
         keep: whether pixels under no mask keep their label. Where every object has a mask, they are background.
     """
     score = np.fmin(masks.predicted_iou, masks.stability_score)
@@ -50,15 +52,17 @@ def merge(
     anchors = np.vstack([means, *_rest(label, masks, classes, cam)])
     lowest, highest = anchors.min(axis=0), anchors.max(axis=0)
     stretched = (means - lowest) / (highest - lowest + 1e-7)
-    best, values = stretched.max(axis=1), classes[stretched.argmax(axis=1)]
+    own = stretched > threshold
+    overlaps, sizes = masks.overlaps(label, classes), np.array([np.count_nonzero(label == value) for value in classes])
+    own |= ~own.any(axis=1, keepdims=True) & (overlaps > 0) & (overlaps >= coverage * sizes)
+    evidence = np.where(own, stretched, -1)
+    best, values = evidence.max(axis=1), classes[evidence.argmax(axis=1)]
     below = np.where(masks.union(), 0, label).astype(np.uint8) if keep else np.zeros_like(label)
     order = np.lexsort((values, best))
-    return paint(below, masks, values, order[best[order] > threshold])
+    return paint(below, masks, values, order[best[order] >= 0])
 
 
-def _rest(
-    label: np.ndarray, masks: Masks, classes: np.ndarray, cam: dict[int, np.ndarray] | None
-) -> list[np.ndarray]:
+def _rest(label: np.ndarray, masks: Masks, classes: np.ndarray, cam: dict[int, np.ndarray] | None) -> list[np.ndarray]:
     """The mean activation (float64 C) of what is under no mask; an empty list where that is little."""
     rest = ~masks.union()
     if rest.mean() <= LEAST_REST:

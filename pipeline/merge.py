@@ -10,6 +10,7 @@ from pathlib import Path
 import processor
 from merge import RECOMMENDED, STRATEGIES, group_of
 from merge.parameters import resolve_parameters, search_space
+from pipeline.automatic import decide
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
@@ -70,6 +71,8 @@ class Job:
             if args.pseudo_path is not None:
                 check_tags_fit(args.pseudo_path, self.ids, tags, self.classes)
         self.inputs = Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
+        if args.mode in ("merge", "all", "compare") and "auto" in self.methods and not self.parameters["auto"]["rule"]:
+            self.parameters["auto"]["rule"] = decide(self.inputs, self.ids, workers=args.workers, dist=dist)
 
     def check(self) -> None:
         """Raise InputError for options that do not go together."""

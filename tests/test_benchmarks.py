@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, write_set
+
+from util.data.labels import read_label, write_label
+from util.data.mask_files import read_masks
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from timing import take_turns
@@ -64,6 +67,47 @@ def test_turns_are_taken_in_both_orders_after_a_warm_up():
     times = take_turns(jobs, 2, warm_up=1)
     assert seen == ["theirs", "ours", "ours", "theirs", "theirs", "ours"]
     assert {name: len(values) for name, values in times.items()} == {"theirs": 2, "ours": 2}
+
+
+@pytest.mark.slow
+def test_simulated_masks_and_what_is_measured_on_them(tmp_path):
+    write_set(tmp_path)
+    files = ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt"]
+    made = {}
+    for preset in ("sam", "objects", "objects-background"):
+        for out in (preset, f"{preset} again"):
+            given = ["--regions", tmp_path / "masks", "--preset", preset, "--out", tmp_path / out]
+            assert "6 images, " in run_benchmark("mask_simulator.py", *given, *files)
+        one, again = ([path.read_bytes() for path in sorted((tmp_path / out).iterdir())] for out in (preset, out))
+        assert len(one) == 6 and one == again
+        made[preset] = [read_masks(tmp_path / preset, f"img_{n:02}") for n in range(6)]
+        for masks in made[preset]:
+            assert ((masks.predicted_iou >= 0.88) & (masks.predicted_iou <= 1)).all()
+            assert ((masks.stability_score >= 0.95) & (masks.stability_score <= 1)).all()
+    for n, masks in enumerate(made["objects"]):
+        truth = read_label(tmp_path / "gt" / f"img_{n:02}.png")
+        assert not (masks.union() & (truth == 0)).any()  # its borders are exact, and nothing else has a mask
+    assert all(len(more) >= len(masks) for more, masks in zip(made["objects-background"], made["objects"]))
+
+    labels = ["--labels", f"own={tmp_path / 'labels'}", "--masks", f"first={tmp_path / 'masks'}"]
+    asked = [*labels, "--unscored", "first", *files, "--workers", 1, "--out", tmp_path / "regimes"]
+    text = run_benchmark("regimes.py", *asked)
+    assert re.search(r"^own-first +\d+\.\d\d", text, re.M) and re.search(r"^own-first-unscored +\d", text, re.M)
+    cell = tmp_path / "regimes" / "own-first.json"
+    written = cell.stat().st_mtime_ns
+    assert run_benchmark("regimes.py", *asked) == text and cell.stat().st_mtime_ns == written
+    write_label(tmp_path / "labels" / "img_00.png", read_label(tmp_path / "gt" / "img_00.png"))
+    assert run_benchmark("regimes.py", *asked) != text and cell.stat().st_mtime_ns != written
+
+    names = [
+        "name",
+        *(f"{when}_{what}" for when in ("pseudo", "enhanced") for what in ("mIoU", "mprecision", "mrecall")),
+    ]
+    rows = [",".join(names), *(f"img_{n:02},0.5,0.6,0.7,0.6,0.7,0.8" for n in range(6))]
+    (tmp_path / "published.csv").write_text("\n".join(rows))
+    given = ["--published", tmp_path / "published.csv", "--labels", tmp_path / "labels", "--masks", tmp_path / "masks"]
+    text = run_benchmark("mask_calibration.py", *given, *files, "--workers", 1)
+    assert len(re.findall(r"^Meta's SAM +0\.600 0\.700 0\.800 +0\.000 0\.000 0\.000 +\+0\.100 0\.000", text, re.M)) == 2
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "Web_demo/requirements.txt"])

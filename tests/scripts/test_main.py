@@ -15,6 +15,7 @@ import main
 from merge import STRATEGIES
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
+from util.data.masks import Masks
 
 
 @pytest.fixture
@@ -168,6 +169,30 @@ def test_an_edited_strategy_is_run_again_and_no_other(data, tmp_path):
     strategy.write_text(text + "\n# a remark\n")
     assert "6 made" in merge("merge_customize")
     assert results(data / "out" / "merge_customize") == before
+
+
+def test_auto_decides_once_for_all_images_and_again_when_they_change(data):
+    def merge(method):
+        done = run_script("main.py", *command(data, "--mode", "merge", "--method", method))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def rule():
+        return json.loads((data / "out" / "auto" / "run.json").read_text())["options"]["parameters"]["rule"]
+
+    text = merge("auto")
+    assert "auto: contrast; " in text and "6 made" in text and rule() == "contrast"
+    merge("contrast")
+    assert results(data / "out" / "auto") == results(data / "out" / "contrast")
+    assert "0 made, 6 up to date" in merge("auto")
+    for path in sorted((data / "masks").glob("*.json")):  # poor masks that agree with the labels
+        label = read_label(data / "labels" / f"{path.stem}.png")
+        masks = Masks.from_dense((label > 0)[None], [0.8], [0.8])
+        write_masks(path, masks, path.stem, f"{path.stem}.jpg")
+    text = merge("auto")
+    assert "auto: grow; " in text and "6 made" in text and rule() == "grow"
+    merge("grow")
+    assert results(data / "out" / "auto") == results(data / "out" / "grow")
 
 
 def test_worker_processes_give_the_same_bytes(tmp_path):
