@@ -2,10 +2,11 @@
 
 A CAM that is weak in a whole image is still strongest on its object. So a class's mean activations are stretched: the mask
 with the highest has 1, and the lowest has 0, or the rest of the image where no mask is. A mask in which no class exceeds the
-threshold is background, unless it holds nearly all of a class. Masks are painted in the order of their activation, the
-surest last. It trusts masks more than labels; `auto` decides when to.
+threshold is background. Masks are painted in the order of their activation, the surest last. It trusts masks more than
+labels; `auto` decides when to.
 
-Where a class has no soft CAM, its label takes its place, 1 inside the class and 0 outside.
+Where a class has no soft CAM, its label takes its place, 1 inside the class and 0 outside. It does not show how far an object
+that was found in part may reach; so there a mask that holds nearly all of the class is its own, too.
 
 Sources: the stretched means are FMA-WSSS's, see `fma_wsss`; the rule of coverage is `max_iou_imp2`'s. New here: the rest of the image counts as a mask, so that an image
 with a single good mask has its class; pixels under no mask keep their label; masks of poor quality are left out.
@@ -40,7 +41,7 @@ def merge(
     Args:
         quality: masks whose predicted IoU or stability score is known and below this are left out.
         threshold: stretched mean activation that the class of a mask must exceed,
-        coverage: or the share of the class's pixels in the label that the mask must hold.
+        coverage: or the share of the class's pixels in the label that the mask must hold, where the class has no soft CAM.
         keep: whether pixels under no mask keep their label. Where every object has a mask, they are background.
     """
     score = np.fmin(masks.predicted_iou, masks.stability_score)
@@ -53,8 +54,9 @@ def merge(
     lowest, highest = anchors.min(axis=0), anchors.max(axis=0)
     stretched = (means - lowest) / (highest - lowest + 1e-7)
     own = stretched > threshold
-    overlaps, sizes = masks.overlaps(label, classes), np.array([np.count_nonzero(label == value) for value in classes])
-    own |= ~own.any(axis=1, keepdims=True) & (overlaps > 0) & (overlaps >= coverage * sizes)
+    sizes = [np.count_nonzero(label == value) if value not in (cam or {}) else np.inf for value in classes]
+    overlaps = masks.overlaps(label, classes)
+    own |= ~own.any(axis=1, keepdims=True) & (overlaps > 0) & (overlaps >= coverage * np.array(sizes))
     evidence = np.where(own, stretched, -1)
     best, values = evidence.max(axis=1), classes[evidence.argmax(axis=1)]
     below = np.where(masks.union(), 0, label).astype(np.uint8) if keep else np.zeros_like(label)

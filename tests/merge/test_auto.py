@@ -59,6 +59,15 @@ def test_the_surer_of_two_masks_is_painted_above():
     assert (result[CAT] == 8).all() and (result[whole & ~CAT] == 18).all()
 
 
+def test_a_mask_that_holds_nearly_all_of_a_class_is_its_own_unless_a_cam_knows_better():
+    head, whole = box((10, 14), (5, 15)), CAT
+    label, masks = label_of((head, 8)), masks_of(head, whole)
+    assert np.array_equal(contrast.merge(label, masks), np.where(CAT, 8, 0))
+    assert np.array_equal(contrast.merge(label, masks, coverage=1.1), label)
+    cam = {8: (0.9 * head).astype(np.float32)}
+    assert np.array_equal(contrast.merge(label, masks, cam=cam), label)
+
+
 def test_masks_of_poor_quality_are_left_out():
     label = label_of((CAT, 8))
     assert np.array_equal(contrast.merge(label, masks_of(CAT | WALL, iou=0.5)), label)
