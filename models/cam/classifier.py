@@ -66,7 +66,7 @@ def new(
 
 def load_backbone(net: TransCAM, path: str | os.PathLike) -> None:
     """Load a pretrained Conformer except its class heads, see `TransCAM.load_backbone`."""
-    net.load_backbone(plain_state(checkpoint.load(path)), os.fspath(path))
+    net.load_backbone(plain_state(checkpoint.load(path), os.fspath(path)), os.fspath(path))
 
 
 def classifier_content(net: Classifier, classes: ClassTable, score: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -98,8 +98,8 @@ def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) 
             )
     else:
         table = classes or load_classes()
-        net = TransCAM(len(table), _size_of(plain_state(content)))
-    state = plain_state(content)
+        net = TransCAM(len(table), _size_of(plain_state(content, os.fspath(path))))
+    state = plain_state(content, os.fspath(path))
     check_state(state, net.state_dict(), source)
     net.load_state_dict(state)
     return net.eval(), table

@@ -75,16 +75,38 @@ def described(
     }
 
 
-def plain_state(content: Mapping[Any, Any]) -> State:
-    """The parameters inside a checkpoint: bare, or nested under ``model``, ``state_dict`` and the like."""
+def plain_state(content: Mapping[Any, Any], source: str) -> State:
+    """The parameters inside the checkpoint ``source``: bare, or nested under ``model``, ``state_dict`` and the like.
+
+    Raises:
+        InputError: if they may be those of several networks.
+    """
     nests = [name for name in _NESTS if isinstance(content.get(name), Mapping)]
+    if not nests and not any(isinstance(value, Tensor) for value in content.values()):
+        nests = [name for name, value in content.items() if isinstance(value, Mapping) and _holds_tensors(value)]
+        if len(nests) > 1:
+            raise InputError(
+                f"{source}: it holds several networks, under {', '.join(map(str, nests[:6]))}; save the one that is meant "
+                "alone, by torch.save(content[NAME], FILE)"
+            )
     if nests:
-        return plain_state(content[nests[0]])
-    state = {str(name): value for name, value in content.items()}
+        return plain_state(content[nests[0]], source)
+    state = {str(name): value for name, value in content.items() if name != "n_averaged"}  # of AveragedModel
     for wrapper in _WRAPPERS * 2:
         if state and all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): value for name, value in state.items()}
     return state
+
+
+def _holds_tensors(content: Mapping[Any, Any], depth: int = 3) -> bool:
+    """Whether these may be parameters, and not an optimiser's state, whose keys are numbers."""
+    return any(
+        isinstance(name, str)
+        and (
+            isinstance(value, Tensor) or (depth > 0 and isinstance(value, Mapping) and _holds_tensors(value, depth - 1))
+        )
+        for name, value in content.items()
+    )
 
 
 def load_encoder(encoder: nn.Module, content: Mapping[str, Any], source: str) -> None:
@@ -100,7 +122,7 @@ def load_encoder(encoder: nn.Module, content: Mapping[str, Any], source: str) ->
         InputError: if parameters are missing, of another shape, or if some of the encoder's modules have more than it has.
     """
     expected = encoder.state_dict()
-    state = _renamed(plain_state(content), expected)
+    state = _renamed(plain_state(content, source), expected)
     # Old files lack the counters, which nothing uses.
     counters = {name: value for name, value in expected.items() if name.endswith("num_batches_tracked")}
     state = {**counters, **state}

@@ -155,10 +155,11 @@ def _foreign_content(
     content: dict[str, Any], source: str, encoder: str | None, classes: ClassTable | None
 ) -> dict[str, Any]:
     """A checkpoint as ours of the parameters of a DeepLabV3+ that another project built with the library's defaults."""
-    state = plain_state(content)
+    state = plain_state(content, source)
     starts = {name.partition("encoder.")[0] for name in state if "encoder." in name}
     prefix = min(starts, key=len, default="")  # such as "model." of Lightning's modules
-    state = {name.removeprefix(prefix): value for name, value in state.items()}
+    # What is beside the network, such as a loss with weights, has no part in it.
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     head = state.get(HEAD)
     if (
         "config" in content
@@ -172,6 +173,11 @@ def _foreign_content(
     if encoder is None:
         raise InputError(
             f"{source}: parameters of a DeepLabV3+ that do not name its encoder; give it, such as --encoder resnet101"
+        )
+    if len(head) == 1:
+        raise InputError(
+            f"{source}: it has one output, as networks of one class whose output is a sigmoid; train one with 2 classes, the "
+            "background first"
         )
     table = classes or load_classes(num_classes=len(head))
     if len(table) != len(head):

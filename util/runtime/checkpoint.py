@@ -14,8 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from util.runtime.errors import InputError, disk_error
-from util.runtime.files import atomic_write
+from util.runtime.files import atomic_write, list_files
 
+WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 SCHEMA = 2  # of the checkpoints of a training; those of 1 have no such entry
 
 
@@ -72,6 +73,11 @@ def checked_file(path: str | os.PathLike) -> Path:
     path = Path(path)
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
+        inside = [file.name for file in list_files(path, WEIGHTS_SUFFIXES)] if path.is_dir() else []
+        if inside:
+            raise InputError(
+                f"{path}: no checkpoint here, found a folder that holds {', '.join(inside[:3])}; give the file"
+            )
         raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
     return path
 

@@ -93,9 +93,18 @@ def test_weights_of_another_encoder_are_refused_also_where_its_own_are_among_the
 
 def test_nests_and_wrappers_of_parameters():
     state = {"a.weight": torch.zeros(1), "b.bias": torch.ones(1)}
-    assert plain_state(state) == state
-    assert plain_state({"network": {f"module.{name}": value for name, value in state.items()}}) == state
-    assert plain_state({"module.a": 1, "b": 2}) == {"module.a": 1, "b": 2}  # not all of them: a name, no wrapper
+    assert plain_state(state, "x") == state
+    assert plain_state({"network": {f"module.{name}": value for name, value in state.items()}}, "x") == state
+    assert plain_state({"module.a": 1, "b": 2}, "x") == {"module.a": 1, "b": 2}  # not all of them: a name, no wrapper
+    for around in (
+        {"ema": state},
+        {"checkpoint": {"state_dict": state}},
+        {"params": state, "optimizer": {"state": {0: {}}}},
+    ):
+        assert plain_state(around, "x") == state
+    assert plain_state({"n_averaged": 3, **{f"module.{name}": value for name, value in state.items()}}, "x") == state
+    with pytest.raises(InputError, match="x: it holds several networks, under student, teacher; save the one"):
+        plain_state({"student": state, "teacher": state}, "x")
 
 
 # --- DeepLabV3+ of other trainings --------------------------------------------------------------------------------
@@ -114,6 +123,9 @@ def foreign(encoder_name="resnet18", classes=21):
         lambda state: {"model_state_dict": state, "epoch": 3, "best_iou": 0.7},
         lambda state: {"state_dict": {f"module.{name}": value for name, value in state.items()}},
         lambda state: {"state_dict": {f"model.{name}": value for name, value in state.items()}, "loss": torch.zeros(1)},
+        lambda state: {
+            "ema": {**{f"net.{name}": value for name, value in state.items()}, "criterion.w": torch.ones(21)}
+        },
     ],
 )
 def test_parameters_of_another_training_give_its_answers(tmp_path, wrap):
@@ -137,6 +149,12 @@ def test_the_ancestor_projects_checkpoint_opens_with_its_encoder(tmp_path):
         deeplabv3.load_checkpoint(tmp_path / "deeplab.pth", encoder="resnet18")
     with pytest.raises(InputError, match="it has 21 classes, the command names 2"):
         deeplabv3.load_checkpoint(tmp_path / "deeplab.pth", encoder="resnet101", classes=class_table(["a", "b"]))
+
+
+def test_a_network_of_one_output_is_refused(tmp_path):
+    torch.save(foreign(classes=1).state_dict(), tmp_path / "binary.pth")
+    with pytest.raises(InputError, match="binary.pth: it has one output.*train one with 2 classes"):
+        deeplabv3.load_checkpoint(tmp_path / "binary.pth", encoder="resnet18")
 
 
 def test_other_content_is_not_taken_for_a_segmentation_network(tmp_path):

@@ -49,6 +49,8 @@ def test_missing_file_and_other_content_are_named(tmp_path):
     with pytest.raises(InputError, match="found a folder"):
         checkpoint.load(tmp_path)
     torch.save(torch.ones(2), tmp_path / "tensor.pth")
+    with pytest.raises(InputError, match="a folder that holds tensor.pth; give the file"):
+        checkpoint.load(tmp_path)
     with pytest.raises(InputError, match="holds a Tensor"):
         checkpoint.load(tmp_path / "tensor.pth")
 
