@@ -80,7 +80,7 @@ def load_sam(path: str | os.PathLike, name: str | None = None) -> tuple[str, Sam
         InputError: if the file cannot be read, or holds another network.
     """
     source = os.fspath(path)
-    state = plain_state(_content(source))
+    state = plain_state(_content(source), source)
     found = recognise(state, source)
     if name is not None and name != found:
         raise InputError(f"{source}: expected the checkpoint of a {name}, found a {found}: use --model {found}")
