@@ -17,7 +17,7 @@ _INPUT, _METHOD, _INTERVAL = "#8a8a8a", "#2a87a8", "#e08e0b"
 def comparison_chart(scores: pd.DataFrame) -> alt.LayerChart:
     """A dot for every method's mIoU, with the 95 % interval of its change, in the order of the table."""
     names = scores["method"].tolist()
-    axis = alt.Axis(labelLimit=220, labelOverlap=False, grid=True)
+    axis = alt.Axis(labelLimit=220, labelOverlap=False, labelFlush=False, grid=True)
     base = alt.Chart(scores).encode(y=alt.Y("method:N", sort=names, title="method", axis=axis))
     low, high = scores[["mIoU", "low"]].min().min(), scores[["mIoU", "high"]].max().max()
     scale = alt.Scale(domain=[max(0, low - 2), min(100, high + 2)], zero=False)
@@ -40,7 +40,7 @@ def class_chart(table: pd.DataFrame, column: str = "method") -> alt.Chart:
     shapes = [_SHAPES[k % len(_SHAPES)] for k in range(len(values))]
     legend = alt.Legend(orient="top", columns=_COLUMNS, title=None) if len(values) > 1 else None
     height = _ROW * len(names) + _AXIS + (_LEGEND_ROW * (-(-len(values) // _COLUMNS) + 1) if legend else 0)
-    axis = alt.Axis(grid=True, labelLimit=180, labelOverlap=False)
+    axis = alt.Axis(grid=True, labelLimit=180, labelOverlap=False, labelFlush=False)
     return (
         alt.Chart(table)
         .mark_point(size=80, opacity=0.9, filled=True)
@@ -63,9 +63,14 @@ def confusion_chart(table: pd.DataFrame) -> alt.LayerChart:
             "predicted:N",
             sort=found,
             title="predicted class",
-            axis=alt.Axis(labelAngle=-45, labelLimit=_NAMES, labelOverlap=False),
+            axis=alt.Axis(labelAngle=-45, labelLimit=_NAMES, labelOverlap=False, labelFlush=False),
         ),
-        y=alt.Y("true:N", sort=there, title="true class", axis=alt.Axis(labelLimit=_NAMES, labelOverlap=False)),
+        y=alt.Y(
+            "true:N",
+            sort=there,
+            title="true class",
+            axis=alt.Axis(labelLimit=_NAMES, labelOverlap=False, labelFlush=False),
+        ),
         tooltip=["true", "predicted", alt.Tooltip("share", format=".2f", title="% of the true class")],
     )
     color = alt.Color("share:Q", title="%", scale=alt.Scale(scheme="blues", domain=[0, 100]), legend=None)

@@ -110,14 +110,14 @@ def show_scene(scene: Scene, classes: ClassTable) -> None:
     )
     panels = [
         (scene.image_id, scene.image),
-        ("Pseudo label" + score_note(scene, classes), overlay(scene.image, scene.label, classes.palette)),
+        ("Pseudo label" + score_note(scene, classes), overlay(scene.image, scene.label, classes.palette, void=True)),
         (
             mask_count(scene.masks) if chosen is None else f"Mask {chosen}",
             lab.masks_image(scene, classes.palette, chosen),
         ),
     ]
     if scene.truth is not None:
-        panels.append(("Ground truth", overlay(scene.image, scene.truth, classes.palette)))
+        panels.append(("Ground truth", overlay(scene.image, scene.truth, classes.palette, void=True)))
     with place:
         for column, (title, image) in zip(st.columns(len(panels)), panels):
             column.image(render.inline(render.encode(image)), caption=plain(title), alt=title, width="stretch")
@@ -127,10 +127,13 @@ def show_scene(scene: Scene, classes: ClassTable) -> None:
 
 
 def shown_classes(scene: Scene, classes: ClassTable) -> ClassTable:
-    """The classes of the image's labels, background left out."""
+    """The classes of the image's labels and void, which strategies may leave; background left out."""
     labels = [scene.label] if scene.truth is None else [scene.label, scene.truth]
     values = sorted({int(value) for label in labels for value in np.unique(label)} - {0, VOID})
-    return ClassTable(tuple(classes.names[k] for k in values), tuple(classes.colors[k] for k in values))
+    red, green, blue = map(int, classes.palette[VOID])
+    return ClassTable(
+        (*(classes.names[k] for k in values), "void"), (*(classes.colors[k] for k in values), (red, green, blue))
+    )
 
 
 def mask_name(scene: Scene, k: int) -> str:
@@ -259,5 +262,5 @@ def show_label(
     if scene.truth is not None:
         before, after = (lab.image_scores(label, scene.truth, classes)[0] for label in (scene.label, result))
         caption = f"{name}: mIoU {100 * after:.1f} % ({100 * (after - before):+.1f}), {milliseconds:.1f} ms"
-    shown = lab.errors_image(scene, result) if errors else overlay(scene.image, result, classes.palette)
+    shown = lab.errors_image(scene, result) if errors else overlay(scene.image, result, classes.palette, void=True)
     st.image(render.inline(render.encode(shown)), caption=plain(caption), alt=caption, width="stretch")

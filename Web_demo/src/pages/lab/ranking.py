@@ -94,7 +94,7 @@ def thumbnail(room: Lab, strategy: Callable, name: str, parameters: dict, image_
     try:
         scene = room.read(image_id)
         return render.thumbnail(
-            overlay(scene.image, lab.apply(scene, name, strategy, parameters), room.classes.palette)
+            overlay(scene.image, lab.apply(scene, name, strategy, parameters), room.classes.palette, void=True)
         )
     except InputError:
         return ""

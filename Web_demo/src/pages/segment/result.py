@@ -225,7 +225,8 @@ def panel(name: str, segmented: Segmented, look: Look, example: Example) -> tupl
     if name == ORIGINAL:
         return render.encode(image.image), f"The image {image.name}"
     if name == TRUTH and example.truth is not None:
-        return render.encode(colorize(example.truth, palette), "PNG"), f"Ground truth of {image.name}"
+        drawn = overlay(image.image, example.truth, palette, look.opacity, void=True)
+        return render.encode(drawn), f"Ground truth of {image.name}"
     return overlay_file(segmented, look), f"Overlay of {image.name}: {words}"
 
 
