@@ -19,7 +19,8 @@ Prompts (--prompt, one or several in one file):
     grid          a grid of points; class-agnostic masks of everything
     cam           peaks and boxes of the soft CAMs (--cam-path) of each image's classes (--image-labels)
     tags          the names of each image's classes (--image-labels) as text; SAM 3
-    points FILE   points, or boxes FILE: {"<id>": [{"point": [x, y], "category": "dog"}, ...]}
+    points FILE   points, or boxes FILE: {"<id>": [{"point": [x, y], "category": "dog"}, ...]}, a CSV, or what COCO, VOC and
+                  labelme write; docs/sam-masks.md describes them
 
 Masks for all but grid know their class; merge them with main.py --method prompted.
 

@@ -3,10 +3,12 @@
     python benchmarks/sam_generator.py --images JPEGImages --list train.txt --count 1 --amp fp32 bf16
 
 Without --checkpoint the network has random weights, and the thresholds are set from a coarse grid on the first image so
-that --pass-part of its masks pass each. Compare seconds within one run only.
+that --pass-part of its masks pass each. Compare seconds within one run only. With --prompt cam our generator's grid is
+compared with prompts of soft CAMs (--cams) instead of with the package: runs of the encoder, passes of the decoder, seconds.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,14 +21,21 @@ from timing import on_device, take_turns
 
 from models.sam.checkpoints import load_sam
 from models.sam.generator import MaskGenerator, Options
+from models.sam.options import CamPromptOptions
+from models.sam.prompted import PromptedGenerator
+from models.sam.prompts import cam_prompts
+from util.data.cams import read_cam
 from util.data.ids import read_id_list
 from util.data.images import find_image, read_image
+from util.data.voc import load_classes
 from util.runtime.cli import Parser, run
 
 
 def parse_args():
     parser = Parser(__doc__)
-    parser.add_common("images", "list", "checkpoint", "device", required=("images", "list"), device={"default": "cpu"})
+    common = ("images", "list", "cams", "checkpoint", "device")
+    parser.add_common(*common, required=("images", "list"), device={"default": "cpu"})
+    parser.add_argument("--prompt", choices=["cam"], help="compare prompts of --cams with the grid")
     parser.add_argument("--count", type=int, default=1, metavar="N", help="images")
     parser.add_argument("--model", choices=["vit_b", "vit_l", "vit_h"], default="vit_b")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="of torch")
@@ -36,7 +45,56 @@ def parse_args():
     parser.add_argument(
         "--amp", "--precision", nargs="+", choices=["fp32", "bf16", "fp16"], default=["fp32"], help="of ours"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.prompt and not args.cams:
+        parser.error("--prompt cam needs --cams")
+    return args
+
+
+@dataclass
+class Meter:
+    """Counts and times the calls of a network's methods."""
+
+    calls: int = 0
+    seconds: float = 0.0
+
+    def watch(self, network, *methods: str) -> None:
+        for name in methods:
+            setattr(network, name, self.timed(getattr(network, name)))
+
+    def timed(self, method):
+        def call(*arguments, **named):
+            begun = on_device()
+            found = method(*arguments, **named)
+            self.calls, self.seconds = self.calls + 1, self.seconds + on_device() - begun
+            return found
+
+        return call
+
+
+def against_grid(sam, options: Options, images: list, prompts: list) -> None:
+    """Print what a grid and prompts of CAMs cost."""
+    decoding = {}
+    count = len(images)
+    for name, generator in (("grid", MaskGenerator(sam, options)), ("cam", PromptedGenerator(sam, options))):
+        encoder, decoder = Meter(), Meter()
+        encoder.watch(generator.network, "embed")
+        decoder.watch(generator.network, "decode", "decode_prompts")
+        begun = on_device()
+        masks = list(generator.generate(images) if name == "grid" else generator.answer(images, prompts))
+        whole = on_device() - begun
+        asked = options.points_per_side**2 * count if name == "grid" else sum(map(len, prompts))
+        print(
+            f"{name}: {asked / count:.1f} prompts, {sum(map(len, masks)) / count:.1f} masks, {encoder.calls / count:.2f} runs "
+            f"of the encoder in {encoder.seconds / count:.2f} s, {decoder.calls / count:.2f} passes of the decoder in "
+            f"{decoder.seconds / count:.3f} s; {whole / count:.2f} s per image in all",
+            flush=True,
+        )
+        decoding[name] = decoder.seconds, whole
+    for what, number in (("decoder", 0), ("in all", 1)):
+        print(
+            f"{what}: prompts of CAMs take 1/{decoding['grid'][number] / decoding['cam'][number]:.1f} of the grid's seconds"
+        )
 
 
 def main() -> int:
@@ -45,11 +103,17 @@ def main() -> int:
     torch.manual_seed(0)
     sam = load_sam(args.checkpoint, args.model)[1] if args.checkpoint else sam_model_registry[args.model]()
     sam = sam.to(args.device).eval()
-    images = [read_image(find_image(args.images, image_id)) for image_id in read_id_list(args.list)[: args.count]]
+    ids = read_id_list(args.list)[: args.count]
+    images = [read_image(find_image(args.images, image_id)) for image_id in ids]
     grid = {"points_per_side": args.points_per_side, "points_per_batch": args.points_per_batch}
     options = Options(**grid) if args.checkpoint else passing_options(sam, images[0], args.pass_part, **grid)
     print(f"{args.model} on {args.device}, {args.threads} threads, {len(images)} image(s), {options}", flush=True)
 
+    if args.prompt:
+        names, cam_options = load_classes().names, CamPromptOptions()
+        prompts = [cam_prompts(read_cam(args.cams, image_id), names, cam_options) for image_id in ids]
+        against_grid(sam, options, images, prompts)
+        return 0
     found: dict[str, list] = {}
     jobs = {"package": lambda: found.update(package=[official(sam, image, options) for image in images])}
     for precision in args.amp:

@@ -15,7 +15,7 @@ import torch
 
 from models.common.memory import memory_named
 from models.common.precision import choose_precision, use_tf32
-from models.sam import checkpoints, families, generator, options, prompted, prompts, sources, text
+from models.sam import checkpoints, families, generator, options, prompt_files, prompted, prompts, sources, text
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
@@ -99,7 +99,7 @@ def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
         found.append(source)
         depends[f"prompt {kind}"] = more
     source = found[0] if len(found) == 1 else sources.Several(found)
-    return Setup(source, batch, depends, [generator, checkpoints, prompted, prompts, text])
+    return Setup(source, batch, depends, [generator, checkpoints, prompted, prompts, prompt_files, text])
 
 
 def dataclass_of(kind: Any, args: argparse.Namespace) -> Any:
@@ -152,7 +152,7 @@ def prompt_source(
         cam_options = dataclass_of(options.CamPromptOptions, args)
         return sources.Cams(answerer, args.cam_path, classes, tags, cam_options), [classes.names, asdict(cam_options)]
     assert file is not None
-    return sources.Listed(answerer, prompts.read_prompts(file, kind, classes)), None
+    return sources.Listed(answerer, prompt_files.read_prompts(file, kind, classes)), None
 
 
 def read_synonyms(path: Path | None, names: Sequence[str]) -> dict[str, list[str]]:

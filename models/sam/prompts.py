@@ -1,4 +1,4 @@
-"""Prompts that know the class: peaks and boxes of soft CAMs, and points and boxes from a file.
+"""Prompts that know the class, and those that come from soft CAMs: their peaks and boxes.
 
 Source of the CAM prompts: Kweon and Yoon, "From SAM to CAMs" (S2C), CVPR 2024, which prompts SAM with the local peaks of
 each class's CAM.
@@ -6,9 +6,6 @@ each class's CAM.
 
 from __future__ import annotations
 
-import json
-import os
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,9 +14,6 @@ import numpy as np
 from skimage.feature import peak_local_max
 
 from models.sam.options import CamPromptOptions
-from util.data.voc import ClassTable
-from util.runtime.errors import InputError
-from util.runtime.files import read_json
 
 NO_POINTS = np.zeros((0, 2))
 
@@ -95,54 +89,3 @@ def _largest_box(inside: np.ndarray) -> tuple[float, float, float, float] | None
         return None
     left, top, width, height = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax(), :4].tolist()
     return left, top, left + width - 1, top + height - 1
-
-
-def read_prompts(path: str | os.PathLike, kind: str, classes: ClassTable) -> dict[str, list[Prompt]]:
-    """Prompts from a JSON file: ``{id: [{"point": [x, y], "label": 1, "category": NAME}, ...]}`` or ``"box"``.
-
-    Points of an image with the same ``"object"`` (any value) belong together; without it each point is a prompt.
-
-    Args:
-        path: the file.
-        kind: ``points`` or ``boxes``.
-        classes: whose names ``category`` must be among; it may be left out.
-
-    Raises:
-        InputError: if the file is not of this form.
-    """
-    content = read_json(path)
-    key, length = ("point", 2) if kind == "points" else ("box", 4)
-    example = json.dumps({"2007_000032": [{key: [10] * length, "category": "dog"}]})
-    if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
-        raise InputError(f"{path}: should hold a list of prompts for each image id, such as {example}")
-    prompts: dict[str, list[Prompt]] = {}
-    for image_id, rows in content.items():
-        groups: dict[object, list[dict]] = defaultdict(list)
-        for number, row in enumerate(rows):
-            _check_row(row, key, length, classes, f"{path}, {image_id}, prompt {number + 1}", example)
-            groups[row.get("object", f"row {number}") if key == "point" else number].append(row)
-        prompts[image_id] = [_as_prompt(group, key) for group in groups.values()]
-    return prompts
-
-
-def _check_row(row: object, key: str, length: int, classes: ClassTable, where: str, example: str) -> None:
-    values = row.get(key) if isinstance(row, dict) else None
-    numbers = isinstance(values, list) and len(values) == length
-    if not numbers or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in values or ()):
-        raise InputError(f"{where}: found {str(row)[:100]}; write it as in {example}")
-    assert isinstance(row, dict)
-    category = row.get("category")
-    if category is not None and category not in classes.names[1:]:
-        raise InputError(f"{where}: class {category!r} is unknown; the classes are {', '.join(classes.names[1:])}")
-    if row.get("label", 1) not in (0, 1):
-        raise InputError(f"{where}: label {row['label']!r}; write 1 for a point on the object, 0 for one outside")
-
-
-def _as_prompt(rows: list[dict], key: str) -> Prompt:
-    category = rows[0].get("category")
-    if key == "box":
-        x0, y0, x1, y1 = map(float, rows[0]["box"])
-        return Prompt(category, box=(x0, y0, x1, y1), kind="boxes")
-    points = np.array([row["point"] for row in rows], np.float64)
-    labels = np.array([row.get("label", 1) for row in rows], np.int64)
-    return Prompt(category, points, labels, kind="points")

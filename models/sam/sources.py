@@ -11,6 +11,7 @@ import numpy as np
 
 from models.sam.generator import MaskGenerator
 from models.sam.options import CamPromptOptions
+from models.sam.prompt_files import check_size
 from models.sam.prompted import PromptedGenerator
 from models.sam.prompts import Prompt, cam_prompts
 from models.sam.regions import region_masks
@@ -132,10 +133,15 @@ class Listed:
     prompts: Mapping[str, Sequence[Prompt]]
 
     def key_parts(self, image_id: str) -> list[bytes | str]:
-        asked = self.prepare(image_id, (0, 0))
+        asked = self._of(image_id)
         return [repr([(p.category, p.points.tolist(), p.labels.tolist(), p.box) for p in asked])]
 
     def prepare(self, image_id: str, size: tuple[int, int]) -> Sequence[Prompt]:
+        for prompt in self._of(image_id):
+            check_size(prompt, size)
+        return self._of(image_id)
+
+    def _of(self, image_id: str) -> Sequence[Prompt]:
         if image_id not in self.prompts:
             raise InputError("the file of prompts does not name it; add it, with an empty list if it has none")
         return self.prompts[image_id]

@@ -182,6 +182,14 @@ def test_prompts_of_a_file(place, call):
     assert len(read_masks(place / "out_file", "b")) == 0
 
 
+def test_a_missing_id_and_a_point_outside_are_reported_and_the_rest_goes_on(place, call):
+    (place / "outside.csv").write_text("id,x,y,class\na,20,30,dog\nb,200,30,dog\n")
+    done = call(arguments(place, "out_outside", "sam2", "--prompt", "points", place / "outside.csv"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "b: a point at 200, 30 is outside of the image of 80x60 pixels" in done.stderr
+    assert "c: the file of prompts does not name it" in done.stderr and (place / "out_outside" / "a.json").is_file()
+
+
 def test_a_missing_cam_and_a_missing_tag_are_reported_and_the_rest_goes_on(place, call, tmp_path):
     write_cam(tmp_path, "a", {1: np.full((60, 80), 0.5, np.float32)})
     write_cam(tmp_path, "b", {1: np.full((30, 80), 0.5, np.float32)})

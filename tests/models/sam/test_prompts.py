@@ -1,7 +1,5 @@
 """Prompts with a class: equal to SamPredictor and to transformers for the same points and boxes; CAM prompts by hand."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -12,9 +10,7 @@ from tiny_sams import picture, tiny
 from models.sam.families import FAMILIES, TransformersNetwork
 from models.sam.generator import Options
 from models.sam.prompted import PromptedGenerator
-from models.sam.prompts import CamPromptOptions, Prompt, cam_prompts, read_prompts
-from util.data.voc import class_table
-from util.runtime.errors import InputError
+from models.sam.prompts import CamPromptOptions, Prompt, cam_prompts
 
 NAMES = ("background", "cat", "dog")
 PROMPTS = [
@@ -147,38 +143,3 @@ def test_a_weak_map_still_asks_once_at_its_maximum():
 
 def test_a_map_of_zeros_asks_nothing():
     assert cam_prompts({1: np.zeros((10, 10), np.float32)}, NAMES, CamPromptOptions()) == []
-
-
-# --- prompts of files ---------------------------------------------------------------------------------------------
-
-
-def test_points_and_boxes_of_a_file(tmp_path):
-    rows = [
-        {"point": [3, 4], "category": "dog", "object": 1},
-        {"point": [5, 6], "label": 0, "object": 1},
-        {"point": [7, 8]},
-    ]
-    (tmp_path / "points.json").write_text(json.dumps({"a": rows, "b": []}))
-    found = read_prompts(tmp_path / "points.json", "points", class_table(NAMES))
-    first, second = found["a"]
-    assert first.category == "dog" and first.points.tolist() == [[3, 4], [5, 6]] and first.labels.tolist() == [1, 0]
-    assert second.category is None and second.points.tolist() == [[7, 8]] and found["b"] == []
-    (tmp_path / "boxes.json").write_text(json.dumps({"a": [{"box": [1, 2, 3, 4], "category": "cat"}]}))
-    assert read_prompts(tmp_path / "boxes.json", "boxes", class_table(NAMES))["a"][0].box == (1, 2, 3, 4)
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        ([1, 2], "should hold a list of prompts for each image id"),
-        ({"a": {"point": [1, 2]}}, "should hold a list of prompts"),
-        ({"a": [{"point": [1]}]}, "a, prompt 1: found .* write it as in"),
-        ({"a": [{"point": [1, "x"]}]}, "a, prompt 1"),
-        ({"a": [{"point": [1, 2], "category": "horse"}]}, "class 'horse' is unknown; the classes are cat, dog"),
-        ({"a": [{"point": [1, 2], "label": 7}]}, "label 7; write 1 for a point on the object"),
-    ],
-)
-def test_malformed_files_are_named(tmp_path, content, message):
-    (tmp_path / "p.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=message):
-        read_prompts(tmp_path / "p.json", "points", class_table(NAMES))
