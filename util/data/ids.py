@@ -31,6 +31,7 @@ _SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
 _NAME = re.compile(rf"(?:(.*)[/\\])?([^/\\]*?)({_SUFFIX})?", re.IGNORECASE | re.DOTALL)
 _NAME_AND_COLUMNS = re.compile(rf"(.+?(?:{_SUFFIX}))\s+\S.*", re.IGNORECASE)
 _FLAGGED = re.compile(r"(.*\S)(\s+)(-1|0|1)")
+_HEAD = re.compile(r"(image|img|file)?[ _]?(id|ids|name|names|path|image|images|file|filename)\b", re.IGNORECASE)
 _VOC_ID = re.compile(r"\d{4}_\d{6}")
 
 
@@ -156,6 +157,8 @@ def _lines(text: str, files: _Folder) -> list[tuple[int, str]]:
         line = re.sub(r"^[\s\ufeff]+|[\s\ufeff\x1a]+$", "", line)  # DOS ends a text by \x1a
         if line and (not re.match(r"#+(\s|$)", line) or id_or_none(line) in files.ids):
             lines.append((number, line))
+    if len(lines) > 1 and files.ids and _HEAD.match(lines[0][1]) and _first_column(lines[0][1], files) not in files.ids:
+        del lines[0]  # the header of a table
     return lines
 
 
@@ -187,6 +190,8 @@ def _first_column(line: str, files: _Folder) -> str:
     found = [id_or_none(column) for column in columns]
     if all(re.search(r"[/\\]", column) for column in columns) and (len(set(found)) == 1 or found[0] in files.ids):
         return columns[0]  # a folder's name with a space would give two ids
+    if columns[0].isdecimal() and len(columns) == 2 and (_VOC_ID.fullmatch(columns[1]) or columns[1] in files.ids):
+        return columns[1]  # numbered lines
     return columns[0] if _VOC_ID.fullmatch(columns[0]) else line
 
 

@@ -53,6 +53,7 @@ READ = {
     "JSON of COCO's numbers": ("[139, 285]", ["139", "285"]),
     "a list as Python prints it": ("['a.jpg', 'b.jpg']", ["a", "b"]),
     "a name with brackets": ("[1] a.jpg\n[2] b.jpg\n", ["[1] a", "[2] b"]),
+    "numbered lines": ("1 2007_000032\n2 2007_000039\n", ["2007_000032", "2007_000039"]),
     "Windows folder with a space": ("C:\\Users\\Jan Meier\\img\\a.jpg\n", ["a"]),
     "folder with a space": ("data/My Images/a\ndata/My Images/b\n", ["a", "b"]),
     "Windows pairs with spaces": ("C:\\My VOC\\a.jpg D:\\My VOC\\a.png\n", ["a"]),
@@ -75,6 +76,19 @@ REFUSED = {
 def written(path, text):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
+
+
+@pytest.mark.parametrize("head", ["id", "image_id", "filename,label", "Image\tClass"])
+def test_a_header_is_no_image_where_no_file_has_that_name(tmp_path, head):
+    (tmp_path / "images").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "images" / name).touch()
+    path = written(tmp_path / "list.txt", f"{head}\na\nb\n")
+    assert read_id_list(path, tmp_path / "images") == ["a", "b"]
+    assert len(read_id_list(path)) == 3
+    for name in ("id", "image_id", "filename", "Image"):
+        (tmp_path / "images" / f"{name}.jpg").touch()
+    assert len(read_id_list(path, tmp_path / "images")) == 3
 
 
 @pytest.mark.parametrize("name", READ)
