@@ -133,7 +133,8 @@ def predict_anything(
         write_summary(out / "summary.csv", entries, network.classes)
         if "coco-json" in how.formats:
             write_coco(out / "annotations.json", entries, sources.files, out, network.classes)
-        print(f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented")
+        look = f"; look at {out / 'overlays'}" if "overlay" in how.formats else ""
+        print(f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{look}")
         return 1 if failures or sources.problems else 0
 
 

@@ -25,7 +25,7 @@ from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
 from util.data.unpack import unpacked
 from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
-from util.runtime.cli import print_next
+from util.runtime.cli import print_next, quoted
 from util.runtime.errors import InputError
 from util.runtime.files import (
     atomic_write,
@@ -325,11 +325,13 @@ def run_command(args: Namespace) -> int:
             {"source": args.source, "images": args.images},
         )
     for image, message in report.problems.items():
-        print(f"{image}: {message}", file=sys.stderr)
+        print(message if f"{image}: " in message else f"{image}: {message}", file=sys.stderr)
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
     runs = Path("runs") / args.out.resolve().name
     print_next("quickstart.py", "--voc", args.out, "--out", runs)
-    print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
+    print(
+        f"      with --quick --out {quoted([f'{runs}-quick'])} for a first result in minutes, with --dry-run for the plan alone"
+    )
     if report.problems:
         print(f"{len(report.problems)} image(s) could not be used, see above; the others are ready", file=sys.stderr)
     return 1 if report.problems else 0

@@ -188,6 +188,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
+# Of options that are digests: what has changed, in words.
+_DIGESTS = {
+    "data_digest": "other images, labels or ids",
+    "val_digest": "other held-out images",
+    "code_digest": "the code was changed",
+}
+
+
 def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
     """The content of a training's last checkpoint, or None where a training starts anew.
 
@@ -214,8 +222,12 @@ def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict
     before = content.get("options", {})
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
     if changed:
-        found = "; ".join(f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted(changed)[:5])
+        found = [
+            f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted({*changed} - {*_DIGESTS})[:5]
+        ]
+        found += [what for name, what in _DIGESTS.items() if name in changed]
         raise InputError(
-            f"{path}: this run was started with other options, data or code ({found}). Give the same again, {remedy}"
+            f"{path}: this run was started with other options, data or code ({'; '.join(found)}). Give the "
+            f"same again, {remedy}"
         )
     return content

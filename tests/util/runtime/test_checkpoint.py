@@ -145,3 +145,12 @@ def test_what_failed_downloads_leave_is_named(tmp_path, content, message):
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=f"model.safetensors: .*{message}.*again"):
         checkpoint.load(tmp_path / "model.safetensors")
+
+
+def test_what_a_training_was_started_with_is_named_in_words(tmp_path):
+    before = {"steps": 60, "crop_size": 304, "code_digest": "6e", "data_digest": "01"}
+    checkpoint.save(tmp_path / "last.pth", {"schema": checkpoint.SCHEMA, "options": before})
+    assert checkpoint.load_to_resume(tmp_path / "last.pth", before, overwrite=False) is not None
+    now = {**before, "steps": 120, "code_digest": "80", "data_digest": "02"}
+    with pytest.raises(InputError, match=r"\(steps: 60, now 120; other images, labels or ids; the code was changed\)"):
+        checkpoint.load_to_resume(tmp_path / "last.pth", now, overwrite=False)

@@ -99,7 +99,7 @@ def score_line(network: Network) -> str:
         return f"Score: {100 * known.miou:.2f} % mIoU on {count} ({plain(loading.shown_name(known.source))})"
     if isinstance(score, dict) and isinstance(score.get("miou"), float):
         return f"Score: {100 * score['miou']:.2f} % mIoU on the images held out while training"
-    return "Score: not measured; `evaluate_enhanced.py` measures it"
+    return "Score: not measured; with ground truth, `evaluate_enhanced.py` measures it"
 
 
 def explain_first_start(args: Namespace) -> None:
