@@ -1,9 +1,11 @@
 """Pixel-adaptive refinement: what smoothing by colour must keep, and what it must improve."""
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from models.common import refine
 from models.common.refine import pixel_adaptive_refinement, refine_maps
 
 
@@ -65,3 +67,20 @@ def test_any_size_and_one_colour(shape):
     assert refined.shape == maps.shape
     assert torch.isfinite(refined).all()
     assert refined.min() >= -1e-5 and refined.max() <= 1 + 1e-5
+
+
+def test_an_image_eight_times_as_large_is_refined_alike_and_at_the_same_cost():
+    rng = np.random.default_rng(0)
+    small = np.kron(rng.integers(0, 256, (15, 20, 3)), np.ones((25, 25, 1))).astype(np.uint8)
+    maps = torch.from_numpy(np.kron(rng.random((1, 5, 4)), np.ones((1, 75, 125)))).float()
+    before, seen = refine.pixel_adaptive_refinement, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            refine, "pixel_adaptive_refinement", lambda image, *rest: seen.append(image.shape) or before(image, *rest)
+        )
+        large = torch.from_numpy(np.kron(small, np.ones((8, 8, 1), np.uint8)))
+        enlarged = torch.nn.functional.interpolate(maps[None], scale_factor=8, mode="nearest")[0]
+        one, other = refine_maps(torch.from_numpy(small), maps), refine_maps(large, enlarged)
+    assert seen == [(1, 3, 188, 250)] * 2
+    reduced = torch.nn.functional.interpolate(other[None], size=one.shape[1:], mode="area")[0]
+    assert (reduced - one).abs().mean() < 0.01, "but for the edges, which are not at whole pixels"
