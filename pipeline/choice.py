@@ -130,5 +130,7 @@ def recorded(out: Path, part: str, key: str, stage: str) -> dict[str, Any]:
 
 
 def key_of(*parts: object) -> str:
-    """The key of a choice: a digest of what it rests on."""
-    return digest(RULE, json.dumps(parts, default=str))
+    """The key of a choice: a digest of what it rests on; a path counts however it is written."""
+    return digest(
+        RULE, json.dumps(parts, default=lambda part: str(part.resolve()) if isinstance(part, Path) else str(part))
+    )

@@ -80,7 +80,7 @@ class Plan:
     def strategy_key(self) -> str:
         """Of what the choice of the strategy rests on."""
         labels = self.chosen_labels()
-        return choice.key_of(self.tune_key, labels, self.masks, self.settings.method, self.extra("compare"))
+        return choice.key_of(self.tune_key, labels, self.settings.masks, self.settings.method, self.extra("compare"))
 
     def given(self, stage: str, option: str) -> bool:
         """Whether the user gave an option of a stage's scripts with ``--with``."""

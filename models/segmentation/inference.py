@@ -176,7 +176,7 @@ def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[flo
         images: folder of the training images, whose headers are read (those of ``SAMPLE`` of them, if there are more).
         ids: of the training images.
         scale: smallest and largest factor of the augmentation; their geometric mean is the typical one, so that twice as
-            large and half as large cancel out.
+            large and half as large cancel out (compared with other means in docs/results.md).
         long_side: that every image is brought to before it is scaled; 0: images keep their size.
 
     Returns:

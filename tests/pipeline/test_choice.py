@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers import run_script
@@ -83,6 +84,11 @@ def test_a_choice_made_with_other_options_is_refused(tmp_path):
     assert json.loads((tmp_path / choice.FILE).read_text())["rule"] == choice.RULE
     with pytest.raises(InputError, match="run the stage compare again"):
         choice.recorded(tmp_path, "strategy", "other", "compare")
+
+
+def test_a_path_counts_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert choice.key_of(Path("a"), 1) == choice.key_of(tmp_path / "b/../a", 1) != choice.key_of(Path("b"), 1)
 
 
 @pytest.fixture
