@@ -81,12 +81,13 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
     }
     code = [plain_cam if method == "cam" else transcam, inference]
     with stage_of(args, dist, args.out / "cams", options, code, {"checkpoint": str(args.checkpoint)}) as stage:
-        keys, batches = find_work(args, stage, dist.shard(ids), tags)
-        todo = [image_id for batch in batches for image_id in batch]
+        batches = dist.share(find_work(args, stage, dist.shard(ids), tags))
+        keys = {image_id: key for batch in batches.values() for image_id, key in batch.items()}
+        todo = list(keys)
         place = {image_id: number for number, image_id in enumerate(todo)}
         loader: DataLoader = DataLoader(
             inference.ScaledImages(todo, args.images, sizes, shape == "square"),
-            batch_sampler=[[place[image_id] for image_id in batch] for batch in batches],
+            batch_sampler=[[place[image_id] for image_id in batch] for batch in batches.values()],
             num_workers=args.workers,
             pin_memory=dist.device.type == "cuda",
             collate_fn=list,
@@ -114,10 +115,8 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
         return stage.finish_together(dist)
 
 
-def find_work(
-    args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: Tags
-) -> tuple[dict[str, str], list[list[str]]]:
-    """Keys of the images that can be read, and the batches of those whose soft CAMs are missing or out of date.
+def find_work(args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: Tags) -> dict[str, dict[str, str]]:
+    """Batches with soft CAMs that are missing or out of date: by their first id, id -> key of the images that can be read.
 
     Rounding depends on how many images share a batch: batches are fixed by the list and made again as a whole, so that
     a resumed run ends with the same bits as one that was never stopped.
@@ -136,7 +135,8 @@ def find_work(
         if not stage.is_current(image_id, key):
             wanted.add(number // args.batch_size)
     size = args.batch_size
-    return keys, [[i for i in ids[size * n : size * (n + 1)] if i in keys] for n in sorted(wanted)]
+    batches = ([i for i in ids[size * n : size * (n + 1)] if i in keys] for n in sorted(wanted))
+    return {batch[0]: {image_id: keys[image_id] for image_id in batch} for batch in batches}
 
 
 def cams_of(

@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
         with Stage(
             args.out, setup.options, code=setup.code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
         ) as stage:
-            dist.barrier()  # every process has read what is done before one of them goes on
-            work = find_work(args, stage, setup.source, dist.shard(ids))
+            # Also a barrier: every process has read what is done before one of them goes on.
+            work = dist.share(find_work(args, stage, setup.source, dist.shard(ids)))
             write_all(args, dist, stage, setup, work)
             code = stage.finish_together(dist)
             if dist.is_main:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -178,67 +177,78 @@ def predict_images(
     options = {**vars(how), "amp": precision, "long_side": network.long_side, "network_digest": network_digest}
     made_from = {**(made_from or {}), "classes": network.classes.names}
     with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
-        mine = dist.shard(list(sources))
-        bar = Progress(total=len(mine), desc="segmenting", unit="image", disable=not dist.is_main)
-        _segment_all(network, stage, how, read_ahead(partial(_read_one, sources, stage, tags), mine), bar)
-        stage.finish()
-        done = {image_id: stage.done[image_id] for image_id in mine if image_id not in stage.failures}
-    entries: dict[str, dict] = {}
-    failures: dict[str, str] = {}
-    for part, part_failures in dist.gather((done, stage.failures)):
-        entries |= part
-        failures |= part_failures
-    return {image_id: entries[image_id] for image_id in sources if image_id in entries}, failures
+        # What is left is shared, not what there was: a resumed run keeps every process at work.
+        work = dist.share(_find_work(sources, stage, tags, dist.shard(list(sources))))
+        _segment_all(network, stage, how, work, dist)
+        stage.finish_together(dist)
+        failures = {image_id: message for part in dist.gather(stage.failures) for image_id, message in part.items()}
+        done = {image_id: stage.done[image_id] for image_id in sources if image_id not in failures}
+    return done, failures
 
 
 @dataclass(frozen=True)
 class _Work:
-    """An image that is to be segmented: uint8 HxWx3, its file, the key of the result, and the classes to choose from."""
+    """An image that is to be segmented: its file, the key of the result, and the classes to choose from."""
 
-    image_id: str
     path: Path
     key: str
-    image: np.ndarray
     allowed: tuple[int, ...] | None
 
+    def image(self) -> np.ndarray:
+        return decode_image(read_bytes(self.path), self.path)
 
-def _read_one(
-    sources: Mapping[str, Path], stage: Stage, tags: Mapping[str, Tags] | None, image_id: str
-) -> _Work | None:
-    """The image, or None if its results are up to date."""
+
+def _find_work(
+    sources: Mapping[str, Path], stage: Stage, tags: Mapping[str, Tags] | None, ids: Sequence[str]
+) -> dict[str, _Work]:
+    """The images whose results are missing or out of date; what cannot be read is reported."""
+    left: dict[str, _Work] = {}
+    for image_id, future in read_ahead(partial(_work_of, sources, stage, tags), ids):
+        try:
+            work = future.result()
+        except InputError as error:
+            stage.fail(image_id, str(error))
+        else:
+            left |= {image_id: work} if work else {}
+    return left
+
+
+def _work_of(sources: Mapping[str, Path], stage: Stage, tags: Mapping[str, Tags] | None, image_id: str) -> _Work | None:
     path = sources[image_id]
     allowed = None if tags is None else _allowed(tags, image_id)
     if not path.is_file():
         path = find_image(path.parent, path.name)  # whose message lists the suffixes
-    data = read_bytes(path)
-    key = stage.key(data, str(allowed))
-    return None if stage.is_current(image_id, key) else _Work(image_id, path, key, decode_image(data, path), allowed)
+    key = stage.key(read_bytes(path), str(allowed))
+    return None if stage.is_current(image_id, key) else _Work(path, key, allowed)
 
 
-def _segment_all(
-    network: Segmenter,
-    stage: Stage,
-    how: Prediction,
-    reading: Iterable[tuple[str, Future[_Work | None]]],
-    bar: Progress,
-) -> None:
-    """Segment what `_read_one` reads; it is written while the network goes on."""
+def _segment_all(network: Segmenter, stage: Stage, how: Prediction, work: Mapping[str, _Work], dist: Dist) -> None:
+    """Segment images; the next ones are read, and the last ones written, while the network works."""
+    bar = Progress(total=len(work), desc="segmenting", unit="image", disable=not dist.is_main)
     with bar, memory_named("segmenting an image", "give a smaller --long-side or --scales"), Behind() as behind:
-        for image_id, future in reading:
+        for image_id, future in read_ahead(lambda image_id: work[image_id].image(), work):
             try:
-                work = future.result()
+                image = future.result()
             except InputError as error:
                 stage.fail(image_id, str(error))
-                work = None
-            if work:
-                behind(_write_one, network, stage, how, work, segment(network, work.image, how, work.allowed))
+            else:
+                found = segment(network, image, how, work[image_id].allowed)
+                behind(_write_one, network, stage, how, image_id, work[image_id], image, found)
             bar.update()
 
 
-def _write_one(network: Segmenter, stage: Stage, how: Prediction, work: _Work, found: Segmentation) -> None:
+def _write_one(
+    network: Segmenter,
+    stage: Stage,
+    how: Prediction,
+    image_id: str,
+    work: _Work,
+    image: np.ndarray,
+    found: Segmentation,
+) -> None:
     """Write an image's files and note them in the ledger."""
-    files = write_outputs(work.image_id, work.path, work.image, found, network.classes, stage.out, how)
-    entry = {"id": work.image_id, "key": work.key, "files": describe_files(files, stage.out)}
+    files = write_outputs(image_id, work.path, image, found, network.classes, stage.out, how)
+    entry = {"id": image_id, "key": work.key, "files": describe_files(files, stage.out)}
     stage.note({**entry, "size": list(found.label.shape), "classes": class_shares(found)})
 
 

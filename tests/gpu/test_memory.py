@@ -57,7 +57,7 @@ def ends_with_advice(done, *words):
 @pytest.mark.parametrize("place", ["suppress", "mask_boxes", "Candidates.join", "MaskGenerator._encode"])
 def test_masks(folder, monkeypatch, capsys, place):
     """Suppression and joining of masks, and coding them; boxes are made of ever fewer points before that."""
-    monkeypatch.setattr(checkpoints, "load_sam", lambda name, path: small_sam())
+    monkeypatch.setattr(checkpoints, "load_sam", lambda path, name: (name, small_sam()))
     (folder / "sam.pth").touch()
     owner = generator
     for name in place.split(".")[:-1]:

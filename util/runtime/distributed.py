@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from util.runtime.memory import keep_freed_memory
 if TYPE_CHECKING:
     import torch
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -72,6 +73,16 @@ class Dist:
         values: list[Any] = [None] * self.world
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def share(self, left: Mapping[K, T]) -> dict[K, T]:
+        """This process's part of what all of them found to be left to do.
+
+        Shares of the whole list would leave a resumed run with one process at work and the others waiting for it.
+
+        Args:
+            left: what this process found; both are picklable, and no two processes find the same.
+        """
+        return dict(self.shard([item for part in self.gather([*left.items()]) for item in part]))
 
     def broadcast(self, value: T) -> T:
         """The main process's ``value`` (picklable), in every process."""
