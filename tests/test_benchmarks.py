@@ -110,6 +110,14 @@ def test_simulated_masks_and_what_is_measured_on_them(tmp_path):
     assert len(re.findall(r"^Meta's SAM +0\.600 0\.700 0\.800 +0\.000 0\.000 0\.000 +\+0\.100 0\.000", text, re.M)) == 2
 
 
+@pytest.mark.slow
+def test_predict():
+    text = run_benchmark("predict.py", "--count", 2, "--rounds", 1, "--large", 400)
+    alike = r"ms per image, plain loop \S+ ms: \d\.\d\d of it; (?:100\.000|99\.9\d+) % of the pixels"
+    assert len(re.findall(alike, text)) == 2, text
+    assert len(re.findall(r"^400x300, .* s per image beyond decoding .* MiB at the peak$", text, re.M)) == 2
+
+
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "Web_demo/requirements.txt"])
 def test_every_dependency_has_a_lowest_and_a_highest_version(name):
     for line in (ROOT / name).read_text().splitlines():

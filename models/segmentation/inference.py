@@ -106,7 +106,7 @@ class Segmenter:
         result = np.empty((len(self.classes), height, width), np.float32)
         views = self._views(image, self._factors(image, scales), flip)
         for rows in self._strips(height, width):
-            (result[:, rows],) = to_host(_probabilities(views, rows, (height, width)))
+            (result[:, rows],) = to_host(_probabilities(views, rows, (height, width)).permute(2, 0, 1))
         return result
 
     @torch.inference_mode()
@@ -161,7 +161,8 @@ class Segmenter:
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 logits = self.net(torch.cat([pixels, pixels.flip(-1)]) if flip else pixels).float()
             views += [logits[:1], logits[1:].flip(-1)] if flip else [logits]
-        return views
+        # A pixel's classes side by side, which makes rows of all classes quick to scale and to compare.
+        return [view.contiguous(memory_format=torch.channels_last) for view in views]
 
     def _strips(self, height: int, width: int) -> Iterator[slice]:
         row = 4 * len(self.classes) * width
@@ -203,40 +204,38 @@ def _forbid(views: list[Tensor], allowed: Collection[int]) -> None:
 
 
 def _rows_of(view: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
-    """CxRxW: these rows of a view (1xCxhxw), scaled to ``size`` as ``F.interpolate`` does (bilinear, no corners)."""
+    """RxWxC: these rows of a view (1xCxhxw), scaled to ``size`` as ``F.interpolate`` does (bilinear, no corners)."""
     small, (height, width) = view.shape[2], size
     if view.shape[2:] == torch.Size(size):
-        return view[0, :, rows]
+        return view[0, :, rows].permute(1, 2, 0)
     wanted = np.arange(rows.start, rows.stop)
     source = ((wanted + 0.5) * small / height - 0.5).clip(0, small - 1)
     upper = np.floor(source).astype(np.int64).clip(max=max(0, small - 2))
     first, count = int(upper[0]), min(small, int(upper[-1]) + 2) - int(upper[0])
-    weights = np.zeros((len(wanted), count), np.float32)
-    place, share = np.arange(len(wanted)), (source - upper).astype(np.float32)
-    weights[place, upper - first] = 1 - share
-    if count > 1:
-        weights[place, upper - first + 1] = share
     part = F.interpolate(view[:, :, first : first + count], size=(count, width), mode="bilinear", align_corners=False)
-    return torch.matmul(to_device(weights, view.device), part[0])
+    part = part[0].permute(1, 2, 0)
+    places = to_device(np.stack([upper, (upper + 1).clip(max=small - 1)]) - first, view.device)
+    share = to_device((source - upper).astype(np.float32)[:, None, None], view.device)
+    return torch.lerp(part[places[0]], part[places[1]], share)
 
 
 def _probabilities(views: list[Tensor], rows: slice, size: tuple[int, int]) -> Tensor:
-    """CxRxW: the mean over views of the probabilities of these rows."""
-    total = _rows_of(views[0], rows, size).softmax(0)
+    """RxWxC: the mean over views of the probabilities of these rows."""
+    total = _rows_of(views[0], rows, size).softmax(-1)
     for view in views[1:]:
-        total += _rows_of(view, rows, size).softmax(0)
+        total += _rows_of(view, rows, size).softmax(-1)
     return total / len(views)
 
 
 def _best(views: list[Tensor], rows: slice, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """RxW twice: the highest probability of these rows, and its class."""
     if len(views) > 1:
-        best, chosen = _probabilities(views, rows, size).max(0)
+        best, chosen = _probabilities(views, rows, size).max(-1)
         return best, chosen
     # With one view there is no mean, so only the highest probability is needed.
     logits = _rows_of(views[0], rows, size)
-    highest, chosen = logits.max(0)
-    return (logits - highest).exp_().sum(0).reciprocal_(), chosen
+    highest, chosen = logits.max(-1)
+    return (logits - highest[..., None]).exp_().sum(-1).reciprocal_(), chosen
 
 
 def _place(target: Tensor, values: Tensor, tile: Tile, rows: slice) -> None:
