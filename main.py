@@ -66,7 +66,9 @@ def parse_args() -> argparse.Namespace:
 
 def add_strategies(parser: Parser) -> None:
     group = parser.group("strategies")
-    group.add_argument("--method", metavar="NAME", help="strategy (default: the recommended one)")
+    group.add_argument(
+        "--method", metavar="NAME", help="strategy; auto decides by masks and labels (default: the recommended one)"
+    )
     group.add_argument("--methods", default="all", metavar="NAME,...", help="compare: strategies, or all")
     group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
     group.add_argument(
