@@ -20,6 +20,8 @@ from util.runtime.errors import InputError
 
 _ID = re.compile(r"[^/\\\0]+")
 
+# What tools add to the name of an image for its label map or mask.
+_ADDED = re.compile(r"[_.-](gtFine_)?(label|labels|labelIds|labelTrainIds|mask|masks|gt|seg|color)$", re.IGNORECASE)
 LONGEST_ID = 200  # bytes; file systems take 255, and suffixes and temporary names need some
 
 
@@ -227,11 +229,20 @@ def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str],
 
 
 def _others(folder: str | os.PathLike, image_id: str) -> str:
-    """For messages: what a folder has under an id in other formats."""
+    """For messages: what a folder has under an id in other formats, or under names such as ``<id>_label.png``."""
     with contextlib.suppress(OSError):
-        names = [path.name for path in list_files(folder) if path.stem == image_id and path.is_file()]
+        names = _similar(os.fspath(folder), os.stat(folder).st_mtime_ns).get(image_id, [])
         return f"; {', '.join(names[:3])} is not read here" if names else ""
     return ""
+
+
+@functools.lru_cache(maxsize=8)
+def _similar(folder: str, changed: int) -> dict[str, list[str]]:
+    """id -> files that may be meant for it, of a folder as it was at the time ``changed``."""
+    found: dict[str, list[str]] = {}
+    for path in filter(Path.is_file, list_files(folder)):
+        found.setdefault(_ADDED.sub("", path.stem), []).append(path.name)
+    return found
 
 
 @functools.lru_cache(maxsize=8)

@@ -172,9 +172,14 @@ def test_an_image_that_nobody_can_see_is_refused(tmp_path):
 
 
 def test_the_same_name_in_another_format_is_named(tmp_path):
-    (tmp_path / "a.dng").touch()
+    for name in ("a.dng", "b_gtFine_labelIds.png", "b_label.png", "bc_label.png"):
+        (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"no image for a .*; a\.dng is not read here"):
         find_image(tmp_path, "a")
+    with pytest.raises(InputError, match=r"no image for b .*; b_gtFine_labelIds.png, b_label.png is not read here"):
+        find_image(tmp_path, "b")
+    with pytest.raises(InputError, match=r"no image for c \([^;]*\); add"):
+        find_image(tmp_path, "c")
 
 
 def test_a_file_that_was_added_later_is_found(tmp_path):
