@@ -139,3 +139,12 @@ def test_messages_name_options_as_they_were_typed(monkeypatch, capsys):
     assert "--sam-model nonsense: unknown; --model-name and x--model stay, --mirror URL too (--sam-model)" in said
     monkeypatch.delenv(cli.STAGE_VARIABLE)
     assert cli.as_typed("--model x") == "--model x"
+
+
+def test_processes_of_one_machine_share_its_processors(monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16), raising=False)
+    assert cli.default_workers() == 16
+    for processes, expected in ((8, 2), (3, 5), (64, 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert cli.default_workers() == expected
