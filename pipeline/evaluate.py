@@ -14,7 +14,7 @@ from util.data.voc import ClassTable
 from util.evaluation.boundary import BoundaryIoU, boundary_of_files
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
 from util.evaluation.figures import draw_scores
-from util.evaluation.label_check import check_foreground
+from util.evaluation.label_check import check_first, check_foreground
 from util.evaluation.metrics import Evaluation
 from util.evaluation.published import SENTENCE, published_of_images, published_scores
 from util.evaluation.report import score_table
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
     with init(args.device) as dist, lock_if(dist.is_main, make_folder(args.out)):
         asked = find_classes(places, args.class_names, args.num_classes)
+        check_first(args.gt, ids, None if asked is None else len(asked))
         classes, failures = predict(args, ids, dist, asked)
         if not dist.is_main:
             return 0

@@ -222,6 +222,11 @@ class Job:
 
     def draw(self) -> int:
         args = self.args
+        if args.mode == "vis" and not (args.out / self.method).is_dir():
+            raise InputError(
+                f"{args.out / self.method}: no label maps to draw; make them with --mode merge or all first, or give the "
+                "--out that has them"
+            )
         before = after = None
         if args.gt_dir is not None and args.pseudo_path is not None and (args.vis_best or args.vis_worst):
             before, after = self.score(args.pseudo_path), self.score(args.out / self.method)

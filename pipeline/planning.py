@@ -15,14 +15,14 @@ from pipeline.steps import TYPED
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
-from util.data.labels import label_path, read_label
+from util.data.labels import label_path
 from util.data.mask_files import masks_path
+from util.evaluation.label_check import check_first
 from util.runtime.cli import as_typed, quoted
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
 
 REPORTED = ("label", "val")  # lists of a plan that are scored
-LOOKED_AT = 8  # label maps of each, before the start
 
 
 def make_plan(settings: Settings) -> Plan:
@@ -260,7 +260,8 @@ def _keep_truth(plan: Plan, name: str) -> list[str]:
         return []
     ids = read_id_list(source, plan.images)
     scored = [image_id for image_id in ids if plan.gt is not None and is_there(label_path, plan.gt, image_id)]
-    _check_truth(plan, scored)
+    if plan.gt is not None and scored:
+        check_first(plan.gt, scored, len(classes_of([plan.image_labels, plan.images], plan.class_names, ids=scored)))
     if len(scored) == len(ids):
         return ids
     if getattr(plan.settings, f"{name}_list") and not scored:
@@ -273,25 +274,6 @@ def _keep_truth(plan: Plan, name: str) -> list[str]:
         print(f"{source}: {len(scored)} of {len(ids)} ids have ground truth; the others are not scored")
         setattr(plan, name, write_list(plan, f"{name}_with_ground_truth", scored))
     return scored
-
-
-def _check_truth(plan: Plan, ids: Sequence[str]) -> None:
-    """Raise InputError if none of the first label maps of the ground truth can be scored with the classes.
-
-    Such are colours, or indices of other classes, as VOC's 21 in a data set of three. A single one is reported when it is scored.
-    """
-    if plan.gt is None or not ids:
-        return
-    ids = ids[:LOOKED_AT]
-    count = len(classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids))
-    problems = []
-    for image_id in ids:
-        try:
-            read_label(label_path(plan.gt, image_id), count)
-        except InputError as error:
-            problems.append(error)
-    if len(problems) == len(ids):
-        raise InputError(f"the ground truth does not fit the classes: {problems[0]}")
 
 
 def _gpu_count(device: str) -> int:

@@ -116,6 +116,6 @@ def test_ground_truth_of_other_classes_is_reported_before_the_start(tmp_path):
     assert make_plan(settings).val is not None, "one of three fits: the others are reported when they are scored"
     write_label(truth[0], np.full((64, 64), 12, np.uint8))
     with pytest.raises(
-        InputError, match="does not fit the classes: .*val_0000.png: label values 12 with 7 .*--class-names"
+        InputError, match="does not fit the list or the classes: .*val_0000.png: label values 12 with 7 .*--class-names"
     ):
         make_plan(settings)

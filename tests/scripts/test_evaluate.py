@@ -13,6 +13,7 @@ from util.data.labels import read_label, write_label
 from util.data.voc import class_table, load_classes
 from util.evaluation.evaluate import evaluate_labels
 from util.evaluation.published import published_of_image, published_of_images, published_scores
+from util.runtime.errors import InputError
 
 
 def test_label_folder_with_a_baseline(tmp_path):
@@ -105,6 +106,21 @@ def test_network_goes_on_after_a_picture_that_cannot_be_read(network, monkeypatc
     assert evaluate_enhanced.main() == 1
     assert "img_02" in capsys.readouterr().err
     assert json.loads((network / "out" / "metrics.json").read_text())["images"] == 5
+
+
+@pytest.mark.parametrize(
+    "swapped, message",
+    [(["--gt", "images", "--images", "gt"], "fit the list"), (["--class-names", "few.txt"], "with 2 classes")],
+)
+def test_ground_truth_that_does_not_fit_is_refused_before_the_network_runs(network, monkeypatch, swapped, message):
+    for path in (network / "images").iterdir():
+        path.rename(path.with_suffix(".jpg"))
+    (network / "few.txt").write_text("background\nthing\n")
+    more = [word if word.startswith("--") else network / word for word in swapped]
+    monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, "out", *more)])))
+    with pytest.raises(InputError, match=message):
+        evaluate_enhanced.main()
+    assert not (network / "out/predictions").exists()
 
 
 def test_check_tells_errors_from_warnings(tmp_path):

@@ -283,6 +283,7 @@ def broken_strategy(label, masks, *, tags=None, cam=None):
         (["--mode", "compare", "--values", "magic=1"], "no chosen strategy has this parameter"),
         (["--mode", "compare", "--values", "threshold=0.1,low"], "'low' is not a float"),
         (["--classes", "unicorn", "--mode", "all"], "unicorn"),
+        (["--mode", "vis"], "no label maps to draw; make them with --mode merge or all first"),
     ],
 )
 def test_wrong_commands_are_answered_without_a_traceback(data, change, message):

@@ -53,6 +53,29 @@ class _CheckImage:
         return image_id, None, warnings, pixels
 
 
+def check_first(truth: Path, ids: Sequence[str], num_classes: int | None, count: int = 8) -> None:
+    """Look at the first label maps of ground truth, before hours of work whose results are scored against it.
+
+    Args:
+        num_classes: None, where they are not known yet, only looks for the files.
+
+    Raises:
+        InputError: if none of them can be used: there are none, they hold colours, or indices of other classes, as VOC's
+            21 in a data set of three. A single one is reported when it is scored.
+    """
+    problems = []
+    for image_id in ids[:count]:
+        try:
+            path = label_path(truth, image_id)
+            if num_classes is not None:
+                read_label(path, num_classes)
+            return
+        except InputError as error:
+            problems.append(error)
+    if problems:
+        raise InputError(f"the ground truth does not fit the list or the classes: {problems[0]}")
+
+
 def check_foreground(labels: Path, ids: Sequence[str]) -> None:
     """Look at label maps until one shows a class.
 
