@@ -382,19 +382,21 @@ def test_prompted_masks_need_no_label(data):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_bytes_of_one(data):
+@pytest.mark.parametrize("method", ["grow", "auto"])
+def test_two_processes_give_the_bytes_of_one(data, method):
     asked = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", ROOT / "main.py"]
     two = subprocess.run(
-        [*map(str, asked), *map(str, command(data, "--mode", "all", out="two"))],
+        [*map(str, asked), *map(str, command(data, "--mode", "all", "--method", method, out="two"))],
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert two.returncode == 0, two.stderr
-    one = run_script("main.py", *command(data, "--mode", "all", out="one"))
-    assert results(data / "two" / "grow") == results(data / "one" / "grow") != {}
-    assert "6 made" in two.stdout and two.stdout.split("grow:")[1] == one.stdout.split("grow:")[1].replace("one", "two")
-    again = run_script("main.py", *command(data, "--mode", "merge", out="two"))
+    one = run_script("main.py", *command(data, "--mode", "all", "--method", method, out="one"))
+    assert results(data / "two" / method) == results(data / "one" / method) != {}
+    parts, whole = (done.stdout.replace(f"{data}/one", f"{data}/two").split(f"{method}: ")[1:] for done in (two, one))
+    assert "6 made" in two.stdout and parts == whole != []
+    again = run_script("main.py", *command(data, "--mode", "merge", "--method", method, out="two"))
     assert "0 made, 6 up to date" in again.stdout
 
 
