@@ -42,7 +42,7 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
             cells = [cell.strip() for cell in cells]
             while cells and not cells[-1]:
                 cells.pop()
-            if cells:
+            if cells and not (len(cells) == 1 and re.match(r"#+(\s|$)", cells[0])):  # a comment
                 rows.append(Row(start, cells))
             start = reader.line_num + 1 + skipped
     except csv.Error as error:

@@ -169,6 +169,8 @@ def _listed(text: str) -> list[str | int]:
             names = parse(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
+        # Of pairs, such as image and label map, the first is the image.
+        names = [name[0] if isinstance(name, list | tuple) and name else name for name in names]
         return names if all(isinstance(name, str) or type(name) is int for name in names) else []
     return []
 

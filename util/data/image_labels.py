@@ -49,6 +49,8 @@ def read_image_labels(
         content = read_json(path) if suffix == ".json" else load_npy_dict(path)
         if not isinstance(content, dict):
             raise InputError(f"{path}: holds a {type(content).__name__}; expected a dict of id and classes")
+        if {"images", "annotations"} <= content.keys():
+            raise InputError(f"{path}: in COCO's format; make image-level labels of it with prepare_folder.py")
         labels = _of_dict(content, path, classes)
     else:
         labels = read_tag_table(path, classes)

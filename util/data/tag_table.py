@@ -245,6 +245,8 @@ def _flags(table: Table, classes: ClassTable) -> dict[str, Tags]:
 def _values_of_columns(table: Table, classes: ClassTable) -> list[int]:
     """Label-map value of each column; 0 for those that do not count."""
     names, foreground = table.flags, len(classes) - 1
+    if twice := sorted(name for name in set(names) if names.count(name) > 1):
+        raise InputError(f"{table.path}, line 1: the class {twice[0]!r} has two columns; remove one")
     if all(name.isdecimal() for name in names) and not set(names) & set(classes.names):
         numbers = [int(name) for name in names]
         if numbers in (list(range(1, foreground + 1)), list(range(foreground + 1))):

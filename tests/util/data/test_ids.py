@@ -50,6 +50,7 @@ READ = {
     "pairs with semicolons": ("a.jpg;a.png\nb.jpg; b.png\n", ["a", "b"]),
     "a name with a comma": ("Berlin, 2020\nParis, 2021\n", ["Berlin, 2020", "Paris, 2021"]),
     "JSON": ('["images/a.jpg", "b"]\n', ["a", "b"]),
+    "JSON of pairs": ('[["a.jpg", "a.png"], ["b.jpg", "b.png"]]', ["a", "b"]),
     "JSON of COCO's numbers": ("[139, 285]", ["139", "285"]),
     "a list as Python prints it": ("['a.jpg', 'b.jpg']", ["a", "b"]),
     "a name with brackets": ("[1] a.jpg\n[2] b.jpg\n", ["[1] a", "[2] b"]),

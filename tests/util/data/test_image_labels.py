@@ -39,6 +39,7 @@ READ = {
     "header": ("Image ID,Class\nimg1,cat,dog\n", CAT_DOG),
     "numbered header": ("image_id,label_1,label_2\nimg1,cat,dog\n", CAT_DOG),
     "header in other words": ("Datei;Klasse\nimg1.jpg;cat\nimg1.jpg;dog\n", CAT_DOG),
+    "comment above": ("# made by hand\nid,class\nimg1,cat,dog\n", CAT_DOG),
     "comment as header": ("# id,class\nimg1,cat,dog\n", CAT_DOG),
     "class in front": ("label,filename\ncat,img1.jpg\ndog,img1.jpg\n", CAT_DOG),
     "boxes": (
@@ -93,6 +94,7 @@ REFUSED = {
     "open quotes": ('img1,"cat\nimg2,dog\n', "line 1: not a readable CSV"),
     "no id in a one-hot row": (",id,cat\n0,img1,1\n1\n", "line 3: no image id"),
     "Windows-1252": ("id,class\nB\xe4r,cat\n".encode("cp1252"), "byte 10, line 2.*CSV UTF-8"),
+    "one class, two columns": ("id,cat,cat,dog\nimg1,1,0,0\n", "'cat' has two columns; remove one"),
     "confidence of a machine": (
         "id,label,confidence\nimg1,cat,0.3\n",
         "line 2: a label of confidence '0.3'; it may count",
@@ -224,6 +226,11 @@ def test_a_dict_in_other_files(suffix, tmp_path):
 def test_a_list_is_not_a_dict(tmp_path):
     with pytest.raises(InputError, match="holds a list; expected a dict"):
         read_image_labels(written(tmp_path / "tags.json", '["cat"]'), PETS)
+
+
+def test_annotations_of_coco_are_named_with_the_remedy(tmp_path):
+    with pytest.raises(InputError, match="in COCO's format; make .* with prepare_folder.py"):
+        read_image_labels(written(tmp_path / "tags.json", '{"images": [], "annotations": [], "categories": []}'), PETS)
 
 
 def test_words_of_class_names_may_be_joined_otherwise(tmp_path):
