@@ -64,7 +64,7 @@ def test_ends_with_both_tables_and_a_checkpoint_that_opens(finished):
     last = text.strip().splitlines()[-1]
     assert last == f"streamlit run Web_demo/src/app.py -- --checkpoint {out}/deeplab/enhanced/last.pth"
     assert load_checkpoint(last.split()[-1]).classes.names == CLASSES.names
-    assert (out / "merge_example.png").stat().st_size > 1000
+    assert (out / "merge_example.png").stat().st_size > 1000 and (out / "curves.pdf").stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -257,7 +257,7 @@ def draw_curves(stem: Stem, histories: Mapping[str, Sequence[Mapping[str, Any]]]
                 axes.plot(*zip(*found), "o-", color=color, markersize=3, label=name)
             axes.set_xlabel("step")
             axes.set_ylabel(kinds[key][0])
-            axes.locator_params(axis="x", nbins=4)
+            axes.locator_params(axis="x", nbins=4, integer=True)
             axes.grid(linewidth=0.3, alpha=0.5)
         write_title(figure, title)
         if len(histories) > 1:
