@@ -89,7 +89,8 @@ def score(args: argparse.Namespace, pred: Path, ids: list[str], classes: ClassTa
         print(f"boundary IoU {100 * more['boundary_iou']:.2f}")
     if args.as_published:
         print(SENTENCE.format(**more["as_published"]))
-    names = (args.baseline.name if args.baseline else "", args.checkpoint.stem if args.checkpoint else pred.name)
+    scored = "/".join(args.checkpoint.absolute().with_suffix("").parts[-2:]) if args.checkpoint else pred.name
+    names = (args.baseline.name if args.baseline else "", scored)
     data = args.data_name or data_name(args.list)
     same = old if baseline and baseline.cells.keys() == result.cells.keys() else None
     print(written(draw_scores(f"{args.out}/", result.scores, same, classes.names, names, data)))

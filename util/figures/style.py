@@ -160,7 +160,7 @@ def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> Non
 
 def data_name(id_list: str | os.PathLike) -> str:
     """What to call the images of an id list: the folder of the data set and the list, such as ``voc12 train``."""
-    path = Path(id_list).absolute()
+    path = Path(os.path.abspath(id_list))  # without the .. that Path.absolute() keeps
     folders = (folder.name for folder in path.parents if folder.name.lower() not in _FOLDERS_OF_LISTS)
     return f"{next(folders, '')} {path.stem}".strip()
 

@@ -203,6 +203,7 @@ def test_dollar_signs_are_letters(tmp_path, figures):
 def test_names_of_data():
     assert style.data_name("/data/voc12/ImageSets/Segmentation/train.txt") == "voc12 train"
     assert style.data_name("/data/mine/val.txt") == "mine val"
+    assert style.data_name("/data/mine/runs/../val.txt") == "mine val"
     assert style.described("voc12 train", 437, 7) == "voc12 train, 437 images, mean over 7 classes"
     assert style.described("", 1, 1) == "1 image, mean over 1 class"
 
