@@ -56,7 +56,7 @@ def test_splits_without_classes_are_not_classes(tmp_path):
 def test_images_and_label_maps_are_not_classes(folders, tmp_path):
     for folder in folders:
         image(tmp_path / folder / "1.png", 1)
-    with pytest.raises(InputError, match="are no classes.*SegmentationClass"):
+    with pytest.raises(InputError, match="are not classes.*SegmentationClass"):
         read(tmp_path)
 
 

@@ -13,7 +13,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import file_digest, is_hidden
 from util.runtime.progress import Progress
 
-# Folders of other layouts, which are no classes.
+# Folders of other layouts, which are not classes.
 _NO_CLASSES = {"images", "image", "imgs", "img", "jpegimages", "labels", "masks", "mask", "annotations"}
 
 
@@ -36,7 +36,7 @@ def read(path: Path, images: Path | None) -> Source:
     odd = [folder.name for folder in found if folder.name.lower() in _NO_CLASSES]
     if odd:
         raise InputError(
-            f"{path}: {', '.join(sorted(set(odd)))} are no classes. For images and label maps name the folders JPEGImages "
+            f"{path}: {', '.join(sorted(set(odd)))} are not classes. For images and label maps name the folders JPEGImages "
             "and SegmentationClass and add class_names.txt; for images and a table give --source TABLE --images DIR"
         )
     source = read_parts(path, parts, partial(_read_part, path))
