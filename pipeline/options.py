@@ -175,7 +175,10 @@ def _add_stage_options(parser: Parser) -> None:
     }
     parser.add_common("encoder", "encoder-weights", required=(), **network)
     stages.add_argument(
-        "--processes", type=whole(1), metavar="N", help="torchrun processes for networks (default: one per GPU)"
+        "--processes",
+        type=whole(1),
+        metavar="N",
+        help="torchrun processes for networks (default: one per GPU; one for generated data)",
     )
 
 

@@ -34,7 +34,8 @@ def make_plan(settings: Settings) -> Plan:
     _check_inputs(settings)
     plan = _generated_plan(settings) if settings.voc is None else _real_plan(settings, settings.voc)
     plan.gpus = _gpu_count(settings.device)
-    plan.processes = settings.processes or max(1, plan.gpus)
+    # Of the few generated images, steps of many processes would take all at once, and there would be too few steps.
+    plan.processes = settings.processes or (1 if settings.voc is None else max(1, plan.gpus))
     return plan
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import ROOT, run_script
 from PIL import Image
 
-from pipeline import recipes, steps
+from pipeline import planning, recipes, steps
 from pipeline.options import Settings
 from pipeline.planning import make_plan
 from pipeline.recipes import Extent
@@ -119,3 +119,11 @@ def test_ground_truth_of_other_classes_is_reported_before_the_start(tmp_path):
         InputError, match="does not fit the list or the classes: .*val_0000.png: label values 12 with 7 .*--class-names"
     ):
         make_plan(settings)
+
+
+@pytest.mark.parametrize("real, asked, expected", [(False, None, 1), (False, 4, 4), (True, None, 8), (True, 2, 2)])
+def test_generated_data_is_for_one_process_and_real_data_for_every_gpu(tmp_path, monkeypatch, real, asked, expected):
+    monkeypatch.setattr(planning, "_gpu_count", lambda device: 8)
+    write_data_set(tmp_path / "data", {"train": 4, "val": 2}, side=48)
+    settings = Settings(voc=tmp_path / "data" if real else None, out=tmp_path / "run", processes=asked)
+    assert make_plan(settings).processes == expected
