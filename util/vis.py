@@ -33,12 +33,16 @@ def overlay(
         void: colour what is void (255) as well.
     """
     colors = palette() if colors is None else colors
-    shown = (label > 0) & ((label < VOID) | void)
-    mixed = cv2.addWeighted(image, 1 - opacity, colorize(label, colors), opacity, 0)
-    result = np.where(shown[..., None], mixed, image)
-    for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:VOID]):
-        if value > 0:
-            draw_outline(result, label == value, (255, 255, 255))
+    result, present = image.copy(), np.zeros(256, bool)
+    step = max(1, (1 << 20) // label.shape[1])
+    for top in range(0, len(label), step):  # in pieces: numpy makes 8 bytes of every index
+        rows = slice(top, top + step)
+        present[label[rows]] = True
+        shown = (label[rows] > 0) & ((label[rows] < VOID) | void)
+        mixed = cv2.addWeighted(image[rows], 1 - opacity, colorize(label[rows], colors), opacity, 0)
+        np.copyto(result[rows], mixed, where=shown[..., None])
+    for value in np.flatnonzero(present[1:VOID]) + 1:
+        draw_outline(result, label == value, (255, 255, 255))
     return result
 
 
