@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
 from models.common.preprocessing import Normalization
@@ -28,9 +30,17 @@ def names_file(weights: str) -> bool:
 
 @contextlib.contextmanager
 def download_in_words(encoder: str, weights: str | None) -> Iterator[None]:
-    """Turns a failed download of an encoder's published weights into an InputError that says so."""
+    """Turns an unknown encoder, and a failed download of its published weights, into an InputError that says so."""
     try:
         yield
+    except KeyError as error:
+        if "Wrong encoder name" not in str(error):
+            raise
+        similar = difflib.get_close_matches(encoder, smp.encoders.get_encoder_names())
+        raise InputError(
+            f"--encoder {encoder}: not an encoder of segmentation-models-pytorch; "
+            + (f"similar names: {', '.join(similar)}" if similar else "such are mobilenet_v2, resnet50 and resnet101")
+        ) from None
     except Exception as error:
         network = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
         if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in network:

@@ -183,3 +183,12 @@ def test_a_failed_download_of_weights_says_so(monkeypatch, build, error):
     monkeypatch.setattr("segmentation_models_pytorch.decoders.deeplabv3.model.get_encoder", fail)
     with pytest.raises(InputError, match=f"could not be downloaded .{error}.*--encoder-weights FILE"):
         build()
+
+
+@pytest.mark.parametrize(
+    "encoder, hint", [("mobilenetv2", "similar names: mobilenet_v2"), ("%", "such are mobilenet_v2, resnet50")]
+)
+def test_an_unknown_encoder_is_named_with_those_that_are_like_it(encoder, hint):
+    for build in (PlainCAM, deeplabv3.build):
+        with pytest.raises(InputError, match=f"--encoder {encoder}: not an encoder of .*; {hint}"):
+            build(3, encoder=encoder)

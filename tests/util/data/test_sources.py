@@ -207,6 +207,7 @@ def test_images_without_a_class_are_in_no_list(tmp_path):
         ({}, "not in a format"),
         ({"a.json": "[]"}, "not in a format"),
         ({"notes.txt": "cat"}, "not in a format"),
+        ({"a.jpg": "", "b.JPG": ""}, "not in a format.*Images alone.*a folder per class"),
         ({"tags.csv": "id,label\na,cat\n"}, "no usable image.*no image 'a'"),
         ({"a.json": "{"}, "not valid JSON"),
         ({"metadata.jsonl": '{"label": "cat"}\n'}, "no file_name"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+from util.data.ids import SUFFIXES
 from util.data.sources import (
     coco,
     cvat,
@@ -83,6 +84,10 @@ def _find_out(path: Path, name: str | None) -> tuple[str, Path]:
         return name, given
     tables = sorted(place.name for place in inner if place.suffix.lower() in (".csv", ".tsv"))
     hint = f". Of {', '.join(tables)} give the one with the labels" if tables else ""
+    if inner and all(place.suffix.lower() in SUFFIXES for place in inner):
+        hint = (
+            ". Images alone do not say what they show: sort them into a folder per class, or give a table with --images"
+        )
     raise InputError(
         f"{given}: not in a format that is known here ({', '.join(FORMATS)}); give the folder or file that the tool "
         f"exported, or say --format NAME{hint}"
