@@ -1,4 +1,4 @@
-"""A GPU that is none: tensors that say they are on ``cuda:0`` and compute on the CPU, and a count of what would wait for it.
+"""A pretended GPU: tensors that say they are on ``cuda:0`` and compute on the CPU, and a count of what would wait for it.
 
 Code runs on it as on a GPU, with real values, and whatever would make the host wait is counted: numbers that are read,
 shapes that depend on values, copies to the host, and copies to the GPU that are not ``non_blocking``. A tensor of the CPU
