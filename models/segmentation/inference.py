@@ -192,8 +192,10 @@ def _resized(image: np.ndarray, factor: float) -> np.ndarray:
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     if (height, width) == image.shape[:2]:
         return np.require(image, requirements=["C", "W"])  # torch's tensors can be written to
-    # Anti-aliased, so that a large image made small looks as the training images did.
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    # A large image that is made small must look as a small one that stays as it is: Lanczos' filter keeps the detail that fits,
+    # and no other; a triangle blurs it, after which a class map differs. Enlarged images are those of training.
+    kind = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BILINEAR
+    return np.array(Image.fromarray(image).resize((width, height), kind))
 
 
 def _forbid(views: list[Tensor], allowed: Collection[int]) -> None:

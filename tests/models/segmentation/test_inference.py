@@ -117,6 +117,13 @@ def test_working_size_is_typical_long_side_times_typical_scale(tmp_path):
     assert working_size(tmp_path, ["a", "b", "c"], (0.5, 1.0), long_side=200) == round(200 * 0.5**0.5)
 
 
+def test_a_large_image_enters_the_network_as_its_small_version_does():
+    small = blobs(72, 96)
+    large = np.array(Image.fromarray(small).resize((768, 576), Image.Resampling.BICUBIC))
+    entered = inference._resized(large, 0.125)
+    assert entered.shape == small.shape and np.abs(entered.astype(int) - small).mean() < 0.2  # 1.8 by a triangle filter
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("size", [{}, {"working_size": 40}])
 def test_an_image_that_cannot_be_written_to_needs_no_warning(size):
