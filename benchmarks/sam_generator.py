@@ -8,6 +8,8 @@ compared with prompts of soft CAMs (--cams) instead of with the package: runs of
 """
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,7 @@ def parse_args():
 class Meter:
     """Counts and times the calls of a network's methods."""
 
+    clock: Callable[[], float]
     calls: int = 0
     seconds: float = 0.0
 
@@ -64,25 +67,26 @@ class Meter:
 
     def timed(self, method):
         def call(*arguments, **named):
-            begun = on_device()
+            begun = self.clock()
             found = method(*arguments, **named)
-            self.calls, self.seconds = self.calls + 1, self.seconds + on_device() - begun
+            self.calls, self.seconds = self.calls + 1, self.seconds + self.clock() - begun
             return found
 
         return call
 
 
 def against_grid(sam, options: Options, images: list, prompts: list) -> None:
-    """Print what a grid and prompts of CAMs cost."""
+    """Print what a grid and prompts of CAMs cost: seconds of this process's processors, or by the clock on a GPU."""
+    clock = on_device if sam.device.type == "cuda" else time.process_time
     decoding = {}
     count = len(images)
     for name, generator in (("grid", MaskGenerator(sam, options)), ("cam", PromptedGenerator(sam, options))):
-        encoder, decoder = Meter(), Meter()
+        encoder, decoder = Meter(clock), Meter(clock)
         encoder.watch(generator.network, "embed")
         decoder.watch(generator.network, "decode", "decode_prompts")
-        begun = on_device()
+        begun = clock()
         masks = list(generator.generate(images) if name == "grid" else generator.answer(images, prompts))
-        whole = on_device() - begun
+        whole = clock() - begun
         asked = options.points_per_side**2 * count if name == "grid" else sum(map(len, prompts))
         print(
             f"{name}: {asked / count:.1f} prompts, {sum(map(len, masks)) / count:.1f} masks, {encoder.calls / count:.2f} runs "

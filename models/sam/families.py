@@ -127,8 +127,12 @@ def model_source(name: str) -> str:
 @contextlib.contextmanager
 def hub_errors(name: str) -> Iterator[None]:
     """Turns what goes wrong between here and the Hugging Face hub into an InputError."""
+    from huggingface_hub import get_session
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+    hooks = get_session().event_hooks
+    if limit_waiting not in hooks["request"]:
+        get_session().event_hooks = {**hooks, "request": [*hooks["request"], limit_waiting]}
     try:
         yield
     except InputError:
@@ -150,6 +154,15 @@ def hub_errors(name: str) -> Iterator[None]:
             f"--model {name}: cannot be loaded ({_line(error)}); check the network and run again to resume, or give the "
             "folder of a downloaded model"
         ) from None
+
+
+def limit_waiting(request: Any) -> None:
+    """Set the time limits that a request to the hub lacks: huggingface_hub 2.4 waits for ever where it sets none."""
+    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+
+    given = request.extensions.get("timeout", {})
+    kinds = ("connect", "read", "write", "pool")
+    request.extensions["timeout"] = {kind: given.get(kind) or HF_HUB_DOWNLOAD_TIMEOUT for kind in kinds}
 
 
 def _line(error: BaseException) -> str:

@@ -139,9 +139,24 @@ def test_masks_know_their_class_and_a_second_run_does_nothing(place, call, kind)
     assert again.returncode == 0 and masks_in(place, f"out_{kind}") == before
 
 
+KILLED_AT_THE_SECOND = """
+import os, signal
+import generate_sam_masks
+from util.runtime.cli import run
+from util.runtime.ledger import Stage
+
+record, seen = Stage.record, []
+def dies(*parts):
+    seen.append(parts)
+    os.kill(os.getpid(), signal.SIGKILL) if len(seen) == 2 else record(*parts)
+Stage.record = dies
+run(generate_sam_masks.main)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cam", "tags"])
-def test_two_processes_and_a_resumed_run_give_the_same_bytes(place, call, kind):
+def test_two_processes_and_a_killed_run_give_the_same_bytes(place, call, kind):
     alone = call(prompted(place, f"one_{kind}", kind))
     assert alone.returncode == 0, alone.stderr
     command = [
@@ -158,9 +173,12 @@ def test_two_processes_and_a_resumed_run_give_the_same_bytes(place, call, kind):
     two = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert two.returncode == 0, two.stderr
     assert masks_in(place, f"two_{kind}") == masks_in(place, f"one_{kind}") != {}
-    (place / f"two_{kind}" / "b.json").unlink()  # as if the run had been killed before it
-    resumed = call(prompted(place, f"two_{kind}", kind))
-    assert resumed.returncode == 0 and masks_in(place, f"two_{kind}") == masks_in(place, f"one_{kind}")
+    killed = [sys.executable, "-c", KILLED_AT_THE_SECOND, *map(str, prompted(place, f"killed_{kind}", kind))]
+    done = subprocess.run(killed, capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert set(masks_in(place, f"killed_{kind}")) == {"a.json", "b.json"}  # the second is written, and not noted
+    resumed = call(prompted(place, f"killed_{kind}", kind))
+    assert resumed.returncode == 0 and masks_in(place, f"killed_{kind}") == masks_in(place, f"one_{kind}")
 
 
 def test_changed_cams_and_tags_are_asked_again(place, call):
@@ -264,7 +282,7 @@ def test_what_the_hub_refuses_is_said_with_the_way_out(name, error, message):
 
 
 class Hub:
-    """A local server in the place of the hub: refuses, stalls, or breaks off."""
+    """A local server in the place of the hub: refuses, never answers, or breaks off."""
 
     def __init__(self, behaviour):
         import threading
@@ -283,27 +301,34 @@ class Hub:
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                 else:
+                    if behaviour == "is slow":
+                        over.wait()
                     self.close_connection = True
                     self.connection.close()
 
             def log_message(self, *arguments):
                 pass
 
+        self.over = over = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("behaviour, message", [("refuses", "gated"), ("breaks off", "cannot be loaded|gated")])
-def test_a_hub_that_refuses_or_breaks_off(place, tmp_path, behaviour, message):
+@pytest.mark.parametrize(
+    "behaviour, message", [("refuses", "gated"), *((b, "cannot be loaded") for b in ("breaks off", "is slow"))]
+)
+def test_a_hub_that_refuses_is_slow_or_breaks_off(place, tmp_path, behaviour, message):
     import re
 
     hub = Hub(behaviour)
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DOWNLOAD_TIMEOUT": "5"}
+    environment["HF_HUB_ETAG_TIMEOUT"] = "2"
     command = [sys.executable, str(ROOT / "generate_sam_masks.py"), *map(str, arguments(place, "out_hub", "sam2"))]
     command[command.index("--model") + 1] = "sam3" if behaviour == "refuses" else "sam2.1-tiny"
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    hub.over.set()
     hub.server.shutdown()
     assert done.returncode == 2 and re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stderr

@@ -1,5 +1,7 @@
 """Prompts with a class: equal to SamPredictor and to transformers for the same points and boxes; CAM prompts by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,26 @@ def test_encoder_once_and_decoder_once_per_batch(sam, monkeypatch):
     asked = [Prompt("cat", np.array([[float(x), 20.0]]), np.array([1])) for x in range(0, 100, 10)]
     list(generator.answer([picture()], [asked]))
     assert encoded == [1] and len(decoded) == 3  # ten prompts, four at once
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_prompts_of_cams_take_one_encoding_and_few_passes(sam, monkeypatch, batch):
+    cams = [{1: np.maximum(bump(15, 20), bump(40, 60)), 2: bump(45, 15)}, {2: bump(30, 30)}, {1: np.zeros((60, 80))}]
+    asked = [cam_prompts(cam, NAMES, CamPromptOptions()) for cam in cams]
+    assert [len(prompts) for prompts in asked] == [5, 2, 0]
+    generator = PromptedGenerator(sam, Options(points_per_batch=batch))
+    encoded, decoded = [], []
+    embed, decode = generator.network.embed, generator.network.decode_prompts
+    monkeypatch.setattr(generator.network, "embed", lambda crops: encoded.append(len(crops)) or embed(crops))
+    monkeypatch.setattr(generator.network, "decode_prompts", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+    list(generator.answer([picture(60, 80)] * 3, asked))
+    assert encoded == [1, 1]  # none for the image without prompts
+    # Points and boxes have other numbers of tokens, and go through the decoder apart.
+    kinds = [
+        [sum(prompt.box is not None for prompt in prompts), sum(len(prompt.points) > 0 for prompt in prompts)]
+        for prompts in asked
+    ]
+    assert len(decoded) == sum(math.ceil(count / batch) for counts in kinds for count in counts)
 
 
 def test_out_of_memory_halves_the_prompts_and_changes_nothing(sam, monkeypatch):
