@@ -127,12 +127,10 @@ def model_source(name: str) -> str:
 @contextlib.contextmanager
 def hub_errors(name: str) -> Iterator[None]:
     """Turns what goes wrong between here and the Hugging Face hub into an InputError."""
-    from huggingface_hub import get_session
+    from huggingface_hub import set_client_factory
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    hooks = get_session().event_hooks
-    if limit_waiting not in hooks["request"]:
-        get_session().event_hooks = {**hooks, "request": [*hooks["request"], limit_waiting]}
+    set_client_factory(_client)
     try:
         yield
     except InputError:
@@ -156,13 +154,23 @@ def hub_errors(name: str) -> Iterator[None]:
         ) from None
 
 
+def _client() -> Any:
+    from huggingface_hub.utils._http import default_client_factory
+
+    client = default_client_factory()
+    client.event_hooks["request"].append(limit_waiting)
+    return client
+
+
 def limit_waiting(request: Any) -> None:
-    """Set the time limits that a request to the hub lacks: huggingface_hub 2.4 waits for ever where it sets none."""
+    """Limit the time that a request to the hub waits: huggingface_hub 2.4 waits for some for ever, for others six minutes."""
     from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
 
     given = request.extensions.get("timeout", {})
     kinds = ("connect", "read", "write", "pool")
-    request.extensions["timeout"] = {kind: given.get(kind) or HF_HUB_DOWNLOAD_TIMEOUT for kind in kinds}
+    request.extensions["timeout"] = {
+        kind: min(given.get(kind) or HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DOWNLOAD_TIMEOUT) for kind in kinds
+    }
 
 
 def _line(error: BaseException) -> str:
