@@ -96,7 +96,7 @@ def plain_step(network, image_id: str, path: Path, out: Path, with_overlay: bool
     """Read, segment and write one image."""
     image = Image.open(path).convert("RGB")
     factor = (network.long_side or max(image.size)) / max(image.size)
-    small = image.resize([round(side * factor) for side in image.size], Image.Resampling.BILINEAR)
+    small = image.resize([round(side * factor) for side in image.size], Image.Resampling.LANCZOS)  # made smaller
     pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float()
     logits = F.interpolate(network.net(pixels), size=image.size[::-1], mode="bilinear", align_corners=False)
     label = logits[0].argmax(0).numpy().astype(np.uint8)
