@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -96,8 +97,8 @@ def plain_step(network, image_id: str, path: Path, out: Path, with_overlay: bool
     """Read, segment and write one image."""
     image = Image.open(path).convert("RGB")
     factor = (network.long_side or max(image.size)) / max(image.size)
-    small = image.resize([round(side * factor) for side in image.size], Image.Resampling.LANCZOS)  # made smaller
-    pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)[None].float()
+    small = cv2.resize(np.asarray(image), [round(side * factor) for side in image.size], interpolation=cv2.INTER_AREA)
+    pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float()
     logits = F.interpolate(network.net(pixels), size=image.size[::-1], mode="bilinear", align_corners=False)
     label = logits[0].argmax(0).numpy().astype(np.uint8)
     out.mkdir(exist_ok=True)

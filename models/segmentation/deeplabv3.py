@@ -100,8 +100,8 @@ def checkpoint_content(
 
     Args:
         model: state dict.
-        config: ``encoder`` and ``output_stride``; ``working_size`` (pixels, see `Segmenter`) and ``atrous_rates`` where
-            they are known.
+        config: ``encoder`` and ``output_stride``; ``working_size``, ``image_size`` (pixels, see `Segmenter`) and
+            ``atrous_rates`` where they are known.
         classes, score, normalization: see `models.common.weights.described`.
     """
     return described(KIND, config, model, classes, normalization, score)
@@ -198,7 +198,8 @@ def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mappin
     try:
         classes = ClassTable(tuple(content["classes"]), tuple(tuple(color) for color in content["palette"]))
         config, state = content["config"], content["model"]
-        encoder, output_stride, size = config["encoder"], config["output_stride"], config.get("working_size")
+        encoder, output_stride = config["encoder"], config["output_stride"]
+        sizes = {name: config.get(name) for name in ("working_size", "image_size")}
     except (KeyError, TypeError) as error:
         raise InputError(f"{source}: incomplete, {error} is missing; train again") from None
     plain = {
@@ -211,7 +212,7 @@ def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mappin
         "encoder": isinstance(encoder, str) and re.fullmatch(r"[\w.-]+", encoder) is not None,
         "output_stride": isinstance(output_stride, int),
         "atrous_rates": _are_rates(config.get("atrous_rates")),
-        "working_size": size is None or (isinstance(size, int) and 0 < size < 1 << 16),
+        **{n: size is None or (isinstance(size, int) and 0 < size < 1 << 16) for n, size in sizes.items()},
         "model": isinstance(state, Mapping),
     }
     wrong = [name for name, fits in plain.items() if not fits]

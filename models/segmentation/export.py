@@ -101,7 +101,7 @@ def _metadata(network: Segmenter) -> dict:
     return {
         "classes": list(network.classes.names),
         "palette": [list(color) for color in network.classes.colors],
-        "config": {"working_size": network.long_side, "encoder": network.config.get("encoder")},
+        "config": {**network.config, "working_size": network.long_side},
         "mean": (pixel_net.mean.flatten() / 255).tolist(),
         "deviation": (pixel_net.deviation.flatten() / 255).tolist(),
         "score": network.score,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from util.data.voc import ClassTable
 STRIDE = 16  # the network's input has sides that are multiples of it
 LARGEST_INPUT = 1536  # side of the largest square that goes through the network as one piece, in pixels
 OVERLAP = 1 / 8  # of a tile's side, on each side
-SAMPLE = 1000  # images that `working_size` looks at
+SAMPLE = 1000  # images that `typical_side` looks at
 # Rows are worked on so many bytes at a time: what fits a CPU's cache, and what keeps a GPU busy.
 STRIP_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 
@@ -73,7 +74,7 @@ class Segmenter:
     Args:
         net: from pixel values to logits, such as a `PixelNetwork`.
         classes: background first.
-        config: what it was trained with; ``working_size`` sets `long_side`.
+        config: what it was trained with; ``working_size`` sets `long_side`, ``image_size`` is the long side of its images.
         score: of the held-out images while training (fractions), or None.
         device: where it computes.
 
@@ -104,7 +105,7 @@ class Segmenter:
         """
         height, width = image.shape[:2]
         result = np.empty((len(self.classes), height, width), np.float32)
-        views = self._views(image, self._factors(image, scales), flip)
+        views = self._views(image, self._factors(image, scales), flip, self._detail(image))
         for rows in self._strips(height, width):
             (result[:, rows],) = to_host(_probabilities(views, rows, (height, width)).permute(2, 0, 1))
         return result
@@ -127,11 +128,11 @@ class Segmenter:
             the classes of highest probability, and these probabilities.
         """
         height, width = image.shape[:2]
-        factors = self._factors(image, scales)
+        factors, detail = self._factors(image, scales), self._detail(image)
         # On the device, so that it is waited for once, and for two bytes of each pixel.
         found = torch.empty(2, height, width, dtype=torch.uint8, device=self.device)
         for tile in tiles(height, width, max(STRIDE, round(LARGEST_INPUT / max(factors))), OVERLAP, STRIDE):
-            views = self._views(image[tile.outer], factors, flip)
+            views = self._views(image[tile.outer], factors, flip, detail)
             if allowed is not None:
                 _forbid(views, allowed)
             size = (tile.outer[0].stop - tile.outer[0].start, tile.outer[1].stop - tile.outer[1].start)
@@ -153,11 +154,15 @@ class Segmenter:
         to_working = self.long_side / max(image.shape[:2]) if self.long_side else 1.0
         return [to_working * scale for scale in scales]
 
-    def _views(self, image: np.ndarray, factors: Sequence[float], flip: bool) -> list[Tensor]:
+    def _detail(self, image: np.ndarray) -> float:
+        """The factor that makes a larger image as detailed as those of training; 1 for others."""
+        return min(1.0, (self.config.get("image_size") or math.inf) / max(image.shape[:2]))
+
+    def _views(self, image: np.ndarray, factors: Sequence[float], flip: bool, detail: float = 1.0) -> list[Tensor]:
         """Logits 1xCxhxw of the image at every size, and mirrored."""
         views = []
         for factor in factors:
-            pixels = to_device(_resized(image, factor), self.device).permute(2, 0, 1)[None].float()
+            pixels = to_device(_resized(image, factor, detail), self.device).permute(2, 0, 1)[None].float()
             with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
                 logits = self.net(torch.cat([pixels, pixels.flip(-1)]) if flip else pixels).float()
             views += [logits[:1], logits[1:].flip(-1)] if flip else [logits]
@@ -170,32 +175,47 @@ class Segmenter:
         return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
-def working_size(images: str | os.PathLike, ids: Sequence[str], scale: tuple[float, float], long_side: int = 0) -> int:
+def typical_side(images: str | os.PathLike, ids: Sequence[str]) -> int:
+    """The median long side of images in pixels.
+
+    Args:
+        images: their folder; headers are read (those of ``SAMPLE`` images, if there are more).
+        ids: which of them.
+    """
+    some = ids[:: -(-len(ids) // SAMPLE)]
+    return round(float(np.median([max(image_size(find_image(images, image_id))) for image_id in some])))
+
+
+def working_size(side: int, scale: tuple[float, float]) -> int:
     """The size at which a network in training sees images: their typical long side times the typical scale.
 
     Args:
-        images: folder of the training images, whose headers are read (those of ``SAMPLE`` of them, if there are more).
-        ids: of the training images.
+        side: pixels.
         scale: smallest and largest factor of the augmentation; their geometric mean is the typical one, so that twice as
             large and half as large cancel out (compared with other means in docs/results.md).
-        long_side: that every image is brought to before it is scaled; 0: images keep their size.
 
     Returns:
         pixels of the long side.
     """
-    some = ids[:: -(-len(ids) // SAMPLE)]
-    typical = long_side or np.median([max(image_size(find_image(images, image_id))) for image_id in some])
-    return max(1, round(float(typical) * math.sqrt(scale[0] * scale[1])))
+    return max(1, round(side * math.sqrt(scale[0] * scale[1])))
 
 
-def _resized(image: np.ndarray, factor: float) -> np.ndarray:
+def _resized(image: np.ndarray, factor: float, detail: float = 1.0) -> np.ndarray:
+    """An image (uint8 HxWx3) as a network in training sees it.
+
+    Args:
+        factor: of its size.
+        detail: see `Segmenter._detail`. A large image first becomes one of this size, by Lanczos' filter, which keeps what
+            detail fits and no other; then both are made smaller as in training.
+    """
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    if (first := max(factor, detail)) < 1:
+        size = (max(1, round(side * first)) for side in image.shape[1::-1])
+        image = np.array(Image.fromarray(image).resize(tuple(size), Image.Resampling.LANCZOS))
     if (height, width) == image.shape[:2]:
         return np.require(image, requirements=["C", "W"])  # torch's tensors can be written to
-    # A large image that is made small must look as a small one that stays as it is: Lanczos' filter keeps the detail that fits,
-    # and no other; a triangle blurs it, after which a class map differs. Enlarged images are those of training.
-    kind = Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BILINEAR
-    return np.array(Image.fromarray(image).resize((width, height), kind))
+    kind = cv2.INTER_LINEAR if height > image.shape[0] else cv2.INTER_AREA
+    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=kind)
 
 
 def _forbid(views: list[Tensor], allowed: Collection[int]) -> None:

@@ -86,9 +86,9 @@ def _open_onnx(path: Path) -> Segmenter:
         classes = ClassTable(
             tuple(map(str, content["classes"])), tuple((int(r), int(g), int(b)) for r, g, b in content["palette"])
         )
-        size = content["config"].get("working_size")
-        fits = 2 <= len(classes) == len(classes.colors) <= MAX_CLASSES and (
-            size is None or (type(size) is int and size > 0)
+        sizes = [content["config"].get(name) for name in ("working_size", "image_size")]
+        fits = 2 <= len(classes) == len(classes.colors) <= MAX_CLASSES and all(
+            size is None or (type(size) is int and size > 0) for size in sizes
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: its metadata is damaged ({error}); make it again with export.py") from None

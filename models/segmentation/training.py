@@ -19,7 +19,7 @@ from models.common.task import Task
 from models.common.training import Trainer
 from models.segmentation.data import CropAugmentation, LabelledImages, check_pairs, read_pair
 from models.segmentation.deeplabv3 import build, checkpoint_content
-from models.segmentation.inference import PixelNetwork, Segmenter, working_size
+from models.segmentation.inference import PixelNetwork, Segmenter, typical_side, working_size
 from models.segmentation.losses import LOSSES
 from models.segmentation.recipe import SegmentationRecipe
 from util.data.classes import classes_of
@@ -187,7 +187,11 @@ class Job:
     data_digest: str
     failures: dict[str, str]
     held_out: HeldOut | None
-    working_size: int
+    image_size: int
+
+    @property
+    def working_size(self) -> int:
+        return working_size(self.recipe.long_side or self.image_size, self.recipe.scale)
 
     def options(self) -> dict[str, Any]:
         """Everything that the result depends on."""
@@ -213,6 +217,7 @@ class Job:
             "encoder": args.encoder,
             "output_stride": recipe.output_stride,
             "working_size": self.working_size,
+            "image_size": self.image_size,
         }
         held_out = self.held_out
         shown = held_out or HeldOut(self.data.ids, args.images, args.labels)
@@ -273,5 +278,5 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     if args.val_list is not None:
         val_images = args.val_images or args.images
         held_out = HeldOut(read_id_list(args.val_list, val_images), val_images, args.val_gt)
-    size = dist.broadcast(dist.is_main and working_size(args.images, ids, recipe.scale, recipe.long_side))
+    size = dist.broadcast(dist.is_main and typical_side(args.images, ids))
     return Job(args, dist, classes, recipe, data, data_digest, failures, held_out, size)

@@ -290,7 +290,7 @@ def test_changed_options_labels_or_encoder_are_not_mixed(folder, monkeypatch):
     label = read_label(folder / "labels" / "p3.png")
     label[0, 0] = 2
     write_label(folder / "labels" / "p3.png", label)
-    with pytest.raises(InputError, match="data_digest"):
+    with pytest.raises(InputError, match="other images, labels or ids"):
         train(folder, monkeypatch, steps=2)
     assert train(folder, monkeypatch, "--overwrite", steps=2) == 0
 

@@ -1,5 +1,6 @@
 """The size that images go through a network at, tiles, and label maps in strips of rows."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 
 from models.common.preprocessing import IMAGENET
 from models.segmentation import inference
-from models.segmentation.inference import PixelNetwork, Segmenter, working_size
+from models.segmentation.inference import PixelNetwork, Segmenter, typical_side, working_size
 from models.segmentation.tiling import tiles
 
 CPU = torch.device("cpu")
@@ -112,16 +113,20 @@ def test_only_allowed_classes_are_chosen(size):
 def test_working_size_is_typical_long_side_times_typical_scale(tmp_path):
     for name, size in (("a", (300, 400)), ("b", (500, 100)), ("c", (20, 600))):
         Image.new("RGB", size).save(tmp_path / f"{name}.png")
-    assert working_size(tmp_path, ["a", "b", "c"], (0.5, 2.0)) == 500
-    assert working_size(tmp_path, ["a", "b", "c"], (0.4, 0.8)) == round(500 * 0.32**0.5)
-    assert working_size(tmp_path, ["a", "b", "c"], (0.5, 1.0), long_side=200) == round(200 * 0.5**0.5)
+    assert typical_side(tmp_path, ["a", "b", "c"]) == 500
+    assert working_size(500, (0.5, 2.0)) == 500
+    assert working_size(500, (0.4, 0.8)) == round(500 * 0.32**0.5)
 
 
 def test_a_large_image_enters_the_network_as_its_small_version_does():
     small = blobs(72, 96)
     large = np.array(Image.fromarray(small).resize((768, 576), Image.Resampling.BICUBIC))
-    entered = inference._resized(large, 0.125)
-    assert entered.shape == small.shape and np.abs(entered.astype(int) - small).mean() < 0.2  # 1.8 by a triangle filter
+    for factor in (1.0, 0.7):  # of the small version's size
+        expected = small if factor == 1 else cv2.resize(small, (67, 50), interpolation=cv2.INTER_AREA)  # as in training
+        entered = inference._resized(large, factor / 8, detail=1 / 8)
+        assert entered.shape == expected.shape
+        assert np.abs(entered.astype(int) - expected).mean() < 0.2  # 1.8 by a triangle filter
+        assert (inference._resized(small, factor) == expected).all()
 
 
 @pytest.mark.filterwarnings("error")
