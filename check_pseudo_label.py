@@ -1,6 +1,6 @@
 """Are these label maps fit to train on?
 
-    python check_pseudo_label.py --labels runs/merge/grow --images JPEGImages \\
+    python check_pseudo_label.py --labels runs/merge/auto --images JPEGImages \\
         --list ImageSets/Segmentation/train.txt --image-labels cls_labels.npy --out runs/check
 
 Errors (missing, unreadable, of another size than the image, values of no class) give exit code 1. The rest are

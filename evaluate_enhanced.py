@@ -1,6 +1,6 @@
 """Score label maps, or a trained network, against ground truth.
 
-    python evaluate_enhanced.py --pred runs/merge/grow --baseline pseudo_labels/transcam \\
+    python evaluate_enhanced.py --pred runs/merge/auto --baseline pseudo_labels/transcam \\
         --gt SegmentationClassAug --list ImageSets/Segmentation/train.txt --out runs/scores
     python evaluate_enhanced.py --checkpoint runs/deeplab/best.pth --images JPEGImages \\
         --gt SegmentationClassAug --list ImageSets/Segmentation/val.txt --out runs/val

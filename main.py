@@ -1,6 +1,6 @@
 """Merge SAM masks into pseudo labels, score the result, compare strategies, draw images.
 
-    python main.py --mode all --method grow \\
+    python main.py --mode all --method auto \\
         --pseudo-path pseudo_labels/transcam --sam-path sam_masks --image-list ImageSets/Segmentation/train.txt \\
         --gt-dir SegmentationClassAug --images-path JPEGImages --out runs/merge
 

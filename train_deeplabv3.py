@@ -1,6 +1,6 @@
 """Train DeepLabV3+ on label maps: pseudo labels, enhanced labels or ground truth.
 
-    python train_deeplabv3.py --images JPEGImages --labels out/grow --list train.txt \\
+    python train_deeplabv3.py --images JPEGImages --labels runs/merge/auto --list train.txt \\
         --encoder resnet101 --encoder-weights imagenet --epochs 60 --out runs/deeplab
 
 With --val-list and --val-gt the best state on held-out images is kept as well.

@@ -14,12 +14,12 @@ from util.runtime.errors import InputError
 
 # Group -> strategies; each is the function `merge` of the file of its name.
 GROUPS = {
-    "ours": ("grow", "auto", "contrast", "cam_level", "prompted"),
+    "ours": ("auto", "grow", "contrast", "cam_level", "prompted"),
     "published": ("max_iou", "max_iou_imp", "max_iou_imp2", "fma_wsss", "s2c", "sam4udass", "seco"),
     "yours": ("merge_customize",),
 }
 
-RECOMMENDED = "grow"  # where no strategy is chosen
+RECOMMENDED = "auto"  # where no strategy is chosen
 
 
 def load(name: str) -> Callable:

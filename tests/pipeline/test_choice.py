@@ -142,7 +142,7 @@ def test_nothing_is_chosen_where_it_must_not(voc, capsys):
     assert plan_of(voc).tune is None and "no list has 20 images" in capsys.readouterr().out
     shutil.rmtree(voc / "SegmentationClassAug")
     plan = plan_of(voc)
-    assert plan.tune is None and plan.chosen() == "grow"
+    assert plan.tune is None and plan.chosen() == "auto"
     assert "--refine" in plan.extra("labels") and "par" in plan.extra("labels")
 
 

@@ -85,7 +85,7 @@ def test_from_the_archives_to_a_score_of_81_classes(tmp_path):
     assert np.shape(metrics["confusion"]) == (81, 82) and metrics["images"] == 5
     printed = re.search(r"^mIoU (\S+)   pixel accuracy", done.stdout, re.M)
     assert printed and float(printed[1]) == round(100 * metrics["miou"], 2)
-    assert any(read_label(path).any() for path in (out / "merge/grow").glob("*.png"))
+    assert any(read_label(path).any() for path in (out / "merge/auto").glob("*.png"))
     # The image without a class is scored, but no network sees it.
     nothing, lists = "COCO_train2014_000000000112", coco / "ImageSets/Segmentation"
     assert not read_label(coco / f"SegmentationClassAug/{nothing}.png").any()

@@ -13,6 +13,7 @@ from PIL import Image
 
 import main
 from merge import STRATEGIES
+from merge.auto import RULES
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
@@ -38,16 +39,16 @@ def test_all_writes_labels_scores_and_figures(data):
     assert done.returncode == 0, done.stderr
     assert "6 made, 0 up to date, 0 failed" in done.stdout and "mIoU" in done.stdout
     out = data / "out"
-    assert len(results(out / "grow")) == 6
-    assert len(list((out / "vis" / "grow").glob("*.png"))) == len(list((out / "vis" / "grow").glob("*.pdf"))) == 2
-    assert (out / "vis" / "grow.pdf").is_file() and (out / "grow.classes.pdf").is_file()
-    assert f"written: {out}/grow.confusion.pdf, grow.confusion.png, grow.classes.pdf, grow.classes.png" in done.stdout
-    metrics = json.loads((out / "grow.metrics.json").read_text())
+    assert len(results(out / "auto")) == 6
+    assert len(list((out / "vis" / "auto").glob("*.png"))) == len(list((out / "vis" / "auto").glob("*.pdf"))) == 2
+    assert (out / "vis" / "auto.pdf").is_file() and (out / "auto.classes.pdf").is_file()
+    assert f"written: {out}/auto.confusion.pdf, auto.confusion.png, auto.classes.pdf, auto.classes.png" in done.stdout
+    metrics = json.loads((out / "auto.metrics.json").read_text())
     assert metrics["images"] == 6 and 0 < metrics["miou"] < 1
-    rows = (out / "grow.per_image.csv").read_text().splitlines()
+    rows = (out / "auto.per_image.csv").read_text().splitlines()
     assert len(rows) == 7
-    run = json.loads((out / "grow" / "run.json").read_text())
-    assert run["options"]["parameters"]["coverage"] == 0.65 and "numpy" in run["versions"]
+    run = json.loads((out / "auto" / "run.json").read_text())
+    assert run["options"]["parameters"]["rule"] in RULES and "numpy" in run["versions"]
 
 
 def test_compare_ranks_every_strategy(data):
@@ -137,10 +138,10 @@ def test_what_is_up_to_date_is_kept_and_a_changed_option_is_not(data):
 def test_a_changed_input_or_a_damaged_output_is_made_again(data):
     merge = command(data, "--mode", "merge")
     run_script("main.py", *merge)
-    clean = results(data / "out" / "grow")
-    (data / "out" / "grow" / "img_03.png").write_bytes(b"damaged")
+    clean = results(data / "out" / "auto")
+    (data / "out" / "auto" / "img_03.png").write_bytes(b"damaged")
     assert "1 made, 5 up to date" in run_script("main.py", *merge).stdout
-    assert results(data / "out" / "grow") == clean
+    assert results(data / "out" / "auto") == clean
     rng = np.random.default_rng(99)
     write_masks(data / "masks" / "img_01.json", random_masks(rng), "img_01", "img_01.jpg")
     write_label(data / "labels" / "img_02.png", random_label(rng))
@@ -199,7 +200,7 @@ def test_worker_processes_give_the_same_bytes(tmp_path):
     write_set(tmp_path, count=20)
     run_script("main.py", *command(tmp_path, "--mode", "merge", out="one"))
     run_script("main.py", *command(tmp_path, "--mode", "merge", "--workers", "3", out="many"))
-    one, many = (results(tmp_path / name / "grow") for name in ("one", "many"))
+    one, many = (results(tmp_path / name / "auto") for name in ("one", "many"))
     assert len(one) == 20 and one == many
 
 
@@ -252,7 +253,7 @@ def test_bad_input_is_named_and_the_rest_is_done(data, case):
     done = run_script("main.py", *command(data, "--mode", "merge"))
     assert done.returncode == 1
     assert message in done.stderr and "img_02" in done.stderr and "Traceback" not in done.stderr
-    assert set(results(data / "out" / "grow")) == {f"img_{i:02}.png" for i in (0, 1, 3, 4, 5)}
+    assert set(results(data / "out" / "auto")) == {f"img_{i:02}.png" for i in (0, 1, 3, 4, 5)}
 
 
 def test_a_failing_strategy_is_reported_with_its_line(data, tmp_path, monkeypatch, capsys):
@@ -275,7 +276,7 @@ def broken_strategy(label, masks, *, tags=None, cam=None):
     [
         (["--sam-path", "nowhere"], "should be the folder of SAM masks"),
         (["--image-list", "nowhere.txt"], "no such file"),
-        (["--method", "magic"], "unknown; there are grow"),
+        (["--method", "magic"], "unknown; there are auto"),
         (["--param", "x=1"], "no such parameter"),
         (["--number-class", "300"], "8-bit"),
         (["--sensitivity", "threshold"], "go with --mode compare"),
@@ -294,8 +295,8 @@ def test_wrong_commands_are_answered_without_a_traceback(data, change, message):
 def test_a_second_run_into_the_same_folder_is_refused(data):
     from util.runtime.locking import lock_folder
 
-    (data / "out" / "grow").mkdir(parents=True)
-    with lock_folder(data / "out" / "grow"):
+    (data / "out" / "auto").mkdir(parents=True)
+    with lock_folder(data / "out" / "auto"):
         done = run_script("main.py", *command(data, "--mode", "merge"))
     assert done.returncode == 2 and "another run is writing here" in done.stderr
 
@@ -317,13 +318,13 @@ def test_a_full_disk_stops_the_run_and_it_resumes(small_disk, tmp_path):
     merge[merge.index("--out") + 1] = small_disk
     done = run_script("main.py", *merge)
     assert done.returncode == 2 and "free space there or fix the disk" in done.stderr and "Traceback" not in done.stderr
-    written = list((small_disk / "grow").glob("*.png"))
+    written = list((small_disk / "auto").glob("*.png"))
     assert written and all(read_label(path).shape == (40, 52) for path in written)
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     done = run_script("main.py", *merge)
     assert done.returncode == 0 and "60 made" not in done.stdout
     run_script("main.py", *command(tmp_path, "--mode", "merge", out="whole"))
-    assert results(small_disk / "grow") == results(tmp_path / "whole" / "grow")
+    assert results(small_disk / "auto") == results(tmp_path / "whole" / "auto")
 
 
 def test_an_unwritable_folder_is_named(small_disk, tmp_path):

@@ -71,7 +71,7 @@ def test_ends_with_both_tables_and_a_checkpoint_that_opens(finished):
 def test_the_ground_truth_serves_for_scores_alone(finished):
     out, _ = finished
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["chosen"] == "grow" and summary["chosen_how"] == "the recommended one"
+    assert summary["chosen"] == "auto" and summary["chosen_how"] == "the recommended one"
     assert json.loads((out / "cams/labels/run.json").read_text())["options"]["bg_threshold"] == 0.5
     sweep = json.loads((out / "cams/sweep.json").read_text())
     assert summary["best_threshold"] == {"threshold": sweep["best"], "miou": sweep["miou"]}

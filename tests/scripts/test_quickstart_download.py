@@ -143,7 +143,7 @@ def test_from_an_empty_disk_to_the_final_miou(published, tmp_path):
     assert server.asked == files
     tables = json.loads((tmp_path / "run/summary.json").read_text())
     assert tables["segmentation"]["enhanced"]["miou"] >= 0
-    assert re.search(r"^grow +\d+\.\d\d", rest, re.M)
+    assert re.search(r"^auto +\d+\.\d\d", rest, re.M)
     again = run_script(*command, env=environment)
     assert again.returncode == 0, again.stderr
     assert server.asked == files, "what is there is not asked for again"
