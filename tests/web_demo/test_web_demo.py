@@ -826,6 +826,24 @@ def test_sweep_gives_the_stages_scores(folders):
     assert gains == sorted(gains, reverse=True) and gains[0] > 0
 
 
+def test_auto_is_decided_by_all_images_as_in_the_merge_stage(demo, folders, monkeypatch):
+    from pipeline.automatic import decide
+    from util.runtime.distributed import Dist
+
+    arguments = [str(a) for a in lab_options(folders)]
+    room = lab.Lab(options.parse(arguments))
+    assert room.rule == decide(room.inputs, room.ids, workers=0, dist=Dist(0, 1, 0, None))
+    apply, seen = lab.apply, {}
+
+    def noted(scene, name, strategy, parameters):
+        seen[name] = parameters
+        return apply(scene, name, strategy, parameters)
+
+    monkeypatch.setattr(lab, "apply", noted)
+    app = demo(*arguments, page="lab")
+    assert not app.exception and seen["auto"] == {"rule": room.rule}
+
+
 def test_a_strategy_that_fails_is_reported_and_the_others_are_shown(demo, folders, monkeypatch):
     def broken(label, masks, *, tags=None, cam=None, depth=3):
         return label + masks.nothing

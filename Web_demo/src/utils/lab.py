@@ -8,6 +8,7 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 
 import merge
 import processor
+from pipeline.automatic import rule_of
 from util.data.cams import cam_file
 from util.data.classes import classes_of
 from util.data.ids import id_of, read_id_list
@@ -87,6 +89,11 @@ class Lab:
     def classes(self) -> ClassTable:
         """Of the data set."""
         return self.inputs.classes
+
+    @cached_property
+    def rule(self) -> str:
+        """The rule of ``auto`` for these images, as the merge stage decides it."""
+        return rule_of(self.inputs, self.ids)
 
     def read(self, image_id: str, with_image: bool = True) -> Scene:
         """Read what there is of an image.

@@ -48,6 +48,8 @@ def show(args: Namespace) -> None:
         return
     show_scene(scene, room.classes)
     name, parameters = tune(table)
+    if not parameters.get("auto", {}).get("rule", "given"):
+        parameters["auto"]["rule"] = room.rule
     results = run_strategies(scene, table, parameters)
     show_strategies(scene, room.classes, name, results)
     show_ranking(room, version, name, table[name], parameters[name])
