@@ -100,7 +100,7 @@ def warning(strategy: Mapping[str, Any], source: str) -> str | None:
             "on as --method asks"
         )
     if low <= 0 <= high:
-        return f"the gain of {name} on {source} may be chance: its {bounds} holds 0; more images with ground truth would tell"
+        return f"the gain of {name} on {source} may be chance: its {bounds} holds 0; more images with ground truth would show"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The plan of a run, from the command line and what lies in the data set's folder."""
+"""The plan of a run, from the command line and what is in the data set's folder."""
 
 from __future__ import annotations
 
@@ -263,6 +263,8 @@ def _keep_truth(plan: Plan, name: str) -> list[str]:
     scored = [image_id for image_id in ids if plan.gt is not None and is_there(label_path, plan.gt, image_id)]
     if plan.gt is not None and scored:
         check_first(plan.gt, scored, len(classes_of([plan.image_labels, plan.images], plan.class_names, ids=scored)))
+    if 0 < len(scored) < choice.FEWEST:
+        print(f"warning: {source}: {len(scored)} image(s) with ground truth; a score of so few says little")
     if len(scored) == len(ids):
         return ids
     if getattr(plan.settings, f"{name}_list") and not scored:
