@@ -135,7 +135,7 @@ def recognise(state: Mapping[str, Tensor], source: str) -> str:
             return f"sam2.1-{size}" if "no_obj_embed_spatial" in state else f"sam2-{size}"
     other = f"a SAM of another size ({vit or hiera} channels)" if vit or hiera else "no SAM"
     raise InputError(
-        f"{source}: found {other}. Files that are read: {READ}, as their authors publish them, for instance "
+        f"{source}: expected the weights of a SAM, found {other}. Give a file of {READ}, as their authors publish them, such as "
         + ", ".join(variant.file for variant in VARIANTS.values())
     )
 

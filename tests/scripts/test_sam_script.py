@@ -388,7 +388,7 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
     with pytest.raises(InputError, match="expected the checkpoint of a vit_b.*found a vit_h: use --model vit_h"):
         load_sam(path, "vit_b")
     torch.save({"layer.weight": torch.zeros(3)}, path)
-    with pytest.raises(InputError, match="found no SAM. Files that are read"):
+    with pytest.raises(InputError, match="found no SAM. Give a file of SAM"):
         load_sam(path, "vit_b")
     path.write_bytes(b"garbage")
     with pytest.raises(InputError, match="not a"):

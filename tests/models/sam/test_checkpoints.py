@@ -175,7 +175,7 @@ def test_files_of_the_authors_are_read(tmp_path, name):
         ({"image_encoder.patch_embed.seq.0.c.weight": 1, "mask_decoder.hf_token.weight": 1}, "Light HQ-SAM"),
         ({"image_encoder.patch_embed.proj.weight": 192}, r"a SAM of another size \(192 channels\)"),
         ({"image_encoder.trunk.patch_embed.proj.weight": 96}, r"a SAM of another size \(96 channels\)"),
-        ({"conv1.weight": 1}, "found no SAM. Files that are read: SAM, SAM-HQ, SAM 2 and 2.1, MobileSAM"),
+        ({"conv1.weight": 1}, "found no SAM. Give a file of SAM, SAM-HQ, SAM 2 and 2.1, MobileSAM"),
     ],
 )
 def test_other_files_are_refused_by_name(names, message):
