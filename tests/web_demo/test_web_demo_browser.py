@@ -30,6 +30,9 @@ from web_demo_data import (
     write_runs,
 )
 
+from util.data.images import read_image
+from util.data.labels import write_label
+
 pytest.importorskip("torch")
 pytest.importorskip("streamlit")
 playwright = pytest.importorskip("playwright.sync_api", reason="no browser tests: pip install playwright")
@@ -40,7 +43,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no browser tests: no chromium is found; apt-get install chromium"),
 ]
 
-COPIED = ("Web_demo", "merge", "models", "util", "processor.py")
+COPIED = ("Web_demo", "merge", "models", "pipeline", "processor.py", "util")
 PATIENCE = 600_000  # milliseconds; what is awaited takes about one second on a quiet machine
 
 
@@ -183,6 +186,9 @@ def download(page, button):
 def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photographs, tmp_path):
     (tmp_path / "list.txt").write_text("first\nsecond\n")
     (tmp_path / "gt").mkdir()
+    for name in ("first", "second"):
+        shape = read_image(photographs / f"{name}.jpg").shape[:2]
+        write_label(tmp_path / "gt" / f"{name}.png", np.zeros(shape, np.uint8))
     done = run_script(
         "evaluate_enhanced.py",
         "--checkpoint",
