@@ -8,6 +8,7 @@ about a second, which scripts that draw nothing need not wait.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from util.figures import fonts
-from util.runtime.files import atomic_write
+from util.runtime.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -109,8 +110,9 @@ def save(figure: Figure, stem: str | os.PathLike, formats: Sequence[str] = FORMA
     unstamped: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     with _written_in_any_script(figure):
         for path, suffix in zip(paths, formats):
-            with atomic_write(path) as temporary:
-                figure.savefig(temporary, format=suffix, metadata=unstamped[suffix])
+            buffer = io.BytesIO()  # on a full disk matplotlib's own writing of a PDF ends with another error
+            figure.savefig(buffer, format=suffix, metadata=unstamped[suffix])
+            write_bytes(path, buffer.getvalue())
     return paths
 
 
