@@ -1,7 +1,7 @@
 """auto: `grow` where labels are better than masks, `contrast` where masks are better than labels.
 
 The merge stage decides once for a data set, by what masks and labels show without ground truth: whether the masks tile the
-images without a predicted IoU (regions, not a SAM's), how many are good, how much they cover, and how far they lie inside or
+images without a predicted IoU (regions, not a SAM's), how many are good, how much they cover, and how far each is inside or
 outside the labels as a whole. The bounds lie between the kinds of masks and labels in docs/strategies.md.
 """
 
@@ -45,7 +45,7 @@ def merge(
         return grow.merge(label, masks, tags=tags, cam=cam)
     if rule in RULES:
         return contrast.merge(label, masks, tags=tags, cam=cam, keep=rule == "contrast")
-    raise InputError(f"--param rule={rule}: there is no such rule; choose one of {', '.join(RULES)}")
+    raise InputError(f"--param rule={rule}: no such rule; choose one of {', '.join(RULES)}")
 
 
 @dataclass(frozen=True)
@@ -111,5 +111,5 @@ def sentence(signals: Signals, rule: str) -> str:
     )
     return (
         f"auto: {RULES[rule]}; {good} of the masks have a predicted IoU and a stability score of at least {GOOD}, masks cover "
-        f"{covered} of the images, and those that touch a label lie to {agreeing} on one side of its border"
+        f"{covered} of the images, and {agreeing} of the area of masks that touch a label is on one side of its border"
     )

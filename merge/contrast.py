@@ -8,8 +8,9 @@ labels; `auto` decides when to.
 Where a class has no soft CAM, its label takes its place, 1 inside the class and 0 outside. It does not show how far an object
 that was found in part may reach; so there a mask that holds nearly all of the class is its own, too.
 
-Sources: the stretched means are FMA-WSSS's, see `fma_wsss`; the rule of coverage is `max_iou_imp2`'s. New here: the rest of the image counts as a mask, so that an image
-with a single good mask has its class; pixels under no mask keep their label; masks of poor quality are left out.
+Sources: the stretched means are FMA-WSSS's, see `fma_wsss`; the rule of coverage is `max_iou_imp2`'s. New here: the rest of
+the image counts as a mask, so that an image with a single good mask has its class; pixels under no mask keep their label;
+masks of poor quality are left out.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def merge(
     classes = named_classes(label, tags)
     if not len(masks) or not len(classes):
         return label.copy(order="F")
-    means = mean_activation(label, masks, classes, cam)
-    anchors = np.vstack([means, *_rest(label, masks, classes, cam)])
+    means, rest = mean_activation(label, masks, classes, cam), ~masks.union()
+    anchors = np.vstack([means, *_means_of_rest(label, rest, classes, cam or {})])
     lowest, highest = anchors.min(axis=0), anchors.max(axis=0)
     stretched = (means - lowest) / (highest - lowest + 1e-7)
     own = stretched > threshold
@@ -59,15 +60,16 @@ def merge(
     own |= ~own.any(axis=1, keepdims=True) & (overlaps > 0) & (overlaps >= coverage * np.array(sizes))
     evidence = np.where(own, stretched, -1)
     best, values = evidence.max(axis=1), classes[evidence.argmax(axis=1)]
-    below = np.where(masks.union(), 0, label).astype(np.uint8) if keep else np.zeros_like(label)
+    below = np.where(rest & keep, label, 0).astype(np.uint8)
     order = np.lexsort((values, best))
     return paint(below, masks, values, order[best[order] >= 0])
 
 
-def _rest(label: np.ndarray, masks: Masks, classes: np.ndarray, cam: dict[int, np.ndarray] | None) -> list[np.ndarray]:
-    """The mean activation (float64 C) of what is under no mask; an empty list where that is little."""
-    rest = ~masks.union()
+def _means_of_rest(
+    label: np.ndarray, rest: np.ndarray, classes: np.ndarray, cam: dict[int, np.ndarray]
+) -> list[np.ndarray]:
+    """The mean activations (float64 C) of what is under no mask (bool HxW); an empty list where that is little."""
     if rest.mean() <= LEAST_REST:
         return []
-    maps = cam or {}
-    return [np.array([maps.get(int(value), label == value)[rest].mean() for value in classes])]
+    maps = (cam.get(value, label == value) for value in classes.tolist())
+    return [np.array([values[rest].mean() for values in maps])]

@@ -1,16 +1,17 @@
-"""The rule of `merge.auto` for a data set, decided by all of its images before any is merged."""
+"""The rule of `merge.auto` for a data set, decided before any image is merged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from merge.auto import Signals, choose, measure, sentence
+from util.data.ids import spread
 from util.data.merge_inputs import Inputs
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.parallel import run_parallel
 
-SAMPLE = 1000  # images; more do not change what is found
+SAMPLE = 1000  # images that are looked at, spread over the list
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,9 @@ class _Measure:
         return measure(label, masks)
 
 
-def sample(ids: list[str]) -> list[str]:
-    """The images that are looked at: ``SAMPLE`` of them at most, spread over the list."""
-    return ids[:: max(1, -(-len(ids) // SAMPLE))]
-
-
 def rule_of(inputs: Inputs, ids: list[str]) -> str:
     """The rule that `decide` finds for these images, in this process."""
-    return choose(sum(map(_Measure(inputs), sample(ids)), Signals()))
+    return choose(sum(map(_Measure(inputs), spread(ids, SAMPLE)), Signals()))
 
 
 def decide(inputs: Inputs, ids: list[str], *, workers: int, dist: Dist) -> str:
@@ -44,7 +40,7 @@ def decide(inputs: Inputs, ids: list[str], *, workers: int, dist: Dist) -> str:
         InputError: if a folder of the inputs is missing.
     """
     inputs.check()
-    mine = run_parallel(_Measure(inputs), dist.shard(sample(ids)), workers=workers, description="auto")
+    mine = run_parallel(_Measure(inputs), dist.shard(spread(ids, SAMPLE)), workers=workers, description="auto")
     signals = sum(dist.gather(sum(mine, Signals())), Signals())
     rule = choose(signals)
     if dist.is_main:

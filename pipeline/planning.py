@@ -118,7 +118,7 @@ def _check_layout(settings: Settings, root: Path) -> None:
     check_folder(root, "the data set")
     if settings.images is None and not (root / "JPEGImages").is_dir():
         prepare = quoted(["python", "prepare_folder.py", "--source", root, "--out", "mydata"])
-        raise InputError(f"{root}: not in VOC's layout, there is no folder JPEGImages; to bring it there: {prepare}")
+        raise InputError(f"{root}: not in VOC's layout, the folder JPEGImages is missing; to bring it there: {prepare}")
 
 
 def _real_plan(settings: Settings, root: Path) -> Plan:

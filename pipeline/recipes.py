@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.options import Argument, Settings
-from util.data.ids import read_id_list
+from util.data.ids import read_id_list, spread
 from util.data.images import find_image, image_size
 from util.runtime.errors import InputError
 
@@ -43,7 +43,7 @@ def extent_of(ids: Path, images: Path) -> Extent:
     """Look at a training list and at the headers of its images; one that cannot be read is the scripts' to report."""
     listed = read_id_list(ids, images)
     longest = 0
-    for image_id in listed[:: -(-len(listed) // SAMPLE)]:
+    for image_id in spread(listed, SAMPLE):
         try:
             longest = max(longest, *image_size(find_image(images, image_id)))
         except InputError:
@@ -56,19 +56,8 @@ def generated(settings: Settings) -> Recipes:
     encoder: list[Argument] = ["--encoder", settings.encoder or SMALL_ENCODER, "--encoder-weights"]
     epochs, steps = max(1, round(15 * settings.effort)), max(2, round(400 * settings.effort))
     cam: list[Argument] = [
-        *(
-            "--method",
-            "cam",
-            *encoder,
-            settings.encoder_weights or "none",
-            "--epochs",
-            epochs,
-            "--crop-size",
-            128,
-            "--long-side",
-            112,
-            160,
-        ),
+        *("--method", "cam", *encoder, settings.encoder_weights or "none"),
+        *("--epochs", epochs, "--crop-size", 128, "--long-side", 112, 160),
         *("--jitter", 0.1, "--lr", 0.002, "--batch-size", min(8, settings.count)),
     ]
     # The classifier's encoder, where there is one, has seen images without a download, and no ground truth.

@@ -198,17 +198,9 @@ def write_report(plan: Plan, took: str) -> None:
     checkpoint, images, found = summary["checkpoint"], plan.images, plan.out / "predictions"
     print("\nnext: segment images, these or new ones,")
     print(quoted(["python", "predict.py", "--checkpoint", checkpoint, "--images", images, "--out", found]))
-    print(f"or look at the network{' and the strategies' if _lab_options(plan) else ''} in the demo:")
-    demo: list[Argument] = [
-        "streamlit",
-        "run",
-        "Web_demo/src/app.py",
-        "--",
-        "--checkpoint",
-        checkpoint,
-        *_lab_options(plan),
-    ]
-    print(quoted(demo), flush=True)
+    lab = _lab_options(plan)
+    print(f"or look at the network{' and the strategies' if lab else ''} in the demo:")
+    print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint, *lab]), flush=True)
 
 
 def _lab_options(plan: Plan) -> list[Argument]:

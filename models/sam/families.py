@@ -127,10 +127,12 @@ def model_source(name: str) -> str:
 @contextlib.contextmanager
 def hub_errors(name: str) -> Iterator[None]:
     """Turns what goes wrong between here and the Hugging Face hub into an InputError."""
-    from huggingface_hub import set_client_factory
+    from huggingface_hub import get_session
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    set_client_factory(_client)
+    hooks = get_session().event_hooks["request"]
+    if limit_waiting not in hooks:
+        hooks.append(limit_waiting)
     try:
         yield
     except InputError:
@@ -152,14 +154,6 @@ def hub_errors(name: str) -> Iterator[None]:
             f"--model {name}: cannot be loaded ({_line(error)}); check the network and run again to resume, or give the "
             "folder of a downloaded model"
         ) from None
-
-
-def _client() -> Any:
-    from huggingface_hub.utils._http import default_client_factory
-
-    client = default_client_factory()
-    client.event_hooks["request"].append(limit_waiting)
-    return client
 
 
 def limit_waiting(request: Any) -> None:

@@ -26,10 +26,8 @@ from util.runtime.files import atomic_write, make_folder, write_json
 OPSET = 17
 CHECKED_SIZES = ((1, 375, 500), (2, 250, 333), (1, 512, 512))  # batch, height, width
 TIMED_SIZE = (1, 375, 500)
-LARGEST_DIFFERENCE = (
-    1e-4  # of logits; where float32 itself is not that exact, ROUNDING times its difference from float64
-)
-ROUNDING = 4
+# Of logits; where float32 itself is not that exact, ROUNDING times its difference from float64.
+LARGEST_DIFFERENCE, ROUNDING = 1e-4, 4
 
 
 def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:

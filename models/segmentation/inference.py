@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from models.common.preprocessing import Normalization, pad_to_multiple
 from models.common.transfer import to_device, to_host
 from models.segmentation.tiling import Tile, tiles
+from util.data.ids import spread
 from util.data.images import find_image, image_size
 from util.data.voc import ClassTable
 
@@ -182,8 +183,8 @@ def typical_side(images: str | os.PathLike, ids: Sequence[str]) -> int:
         images: their folder; headers are read (those of ``SAMPLE`` images, if there are more).
         ids: which of them.
     """
-    some = ids[:: -(-len(ids) // SAMPLE)]
-    return round(float(np.median([max(image_size(find_image(images, image_id))) for image_id in some])))
+    sides = [max(image_size(find_image(images, image_id))) for image_id in spread(ids, SAMPLE)]
+    return round(float(np.median(sides)))
 
 
 def working_size(side: int, scale: tuple[float, float]) -> int:
@@ -210,8 +211,8 @@ def _resized(image: np.ndarray, factor: float, detail: float = 1.0) -> np.ndarra
     """
     height, width = (max(1, round(side * factor)) for side in image.shape[:2])
     if (first := max(factor, detail)) < 1:
-        size = (max(1, round(side * first)) for side in image.shape[1::-1])
-        image = np.array(Image.fromarray(image).resize(tuple(size), Image.Resampling.LANCZOS))
+        rows, columns = (max(1, round(side * first)) for side in image.shape[:2])
+        image = np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.LANCZOS))
     if (height, width) == image.shape[:2]:
         return np.require(image, requirements=["C", "W"])  # torch's tensors can be written to
     kind = cv2.INTER_LINEAR if height > image.shape[0] else cv2.INTER_AREA

@@ -125,5 +125,5 @@ def test_signals_of_images_add_up():
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(InputError, match="--param rule=shrink: there is no such rule; choose one of grow, contrast"):
+    with pytest.raises(InputError, match="--param rule=shrink: no such rule; choose one of grow, contrast"):
         auto.merge(label_of((CAT, 8)), masks_of(CAT), rule="shrink")

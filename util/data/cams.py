@@ -28,8 +28,8 @@ def read_cam(folder: str | os.PathLike, image_id: str) -> dict[int, np.ndarray]:
     """Read an image's soft CAMs.
 
     The files count classes from 0 without the background; the keys returned are label-map values (1 = first class).
-    TransCAM's are a dict class -> map, IRN's a dict with ``keys`` (the classes) and ``high_res`` or ``cam`` (a map of each), CLIP-ES's with ``attn_highres``.
-    Published files dip below 0 and are clipped.
+    TransCAM's are a dict class -> map, IRN's a dict with ``keys`` (the classes) and ``high_res`` or ``cam`` (a map of each),
+    CLIP-ES's with ``attn_highres``. Published files dip below 0 and are clipped.
 
     Returns:
         class -> float32 HxW in [0, 1].

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
@@ -242,3 +242,10 @@ def _without_flags(path: str | os.PathLike, lines: list[tuple[int, str]], files:
         f"{path}: every line ends in 0 or 1. This may be a column, or a part of names with a space "
         f"({lines[0][1]!r}); give a list of file names with their suffix, or without that column"
     )
+
+
+def spread(ids: Sequence[str], count: int) -> list[str]:
+    """At most ``count`` of the ids, spread evenly over them."""
+    if len(ids) <= count:
+        return list(ids)
+    return [ids[(2 * number + 1) * len(ids) // (2 * count)] for number in range(count)]

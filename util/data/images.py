@@ -18,22 +18,8 @@ from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
 # HEIC is not read, but found, so that it is named.
 IMAGE_SUFFIXES = (
-    *(
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".gif",
-        ".jp2",
-        ".ppm",
-        ".pgm",
-    ),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
+    *(".gif", ".jp2", ".ppm", ".pgm"),
     *(".heic", ".heif"),
 )
 MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, made an error

@@ -356,8 +356,8 @@ def report_text(report: Report, out: Path) -> str:
     lines += [f"note: {note}" for note in report.notes]
     if report.large:
         lines.append(
-            f"{report.large} of {report.images} images have a side above {LARGE} pixels; networks see about half of that, so --max-side {LARGE} "
-            "saves time and disk in all that follows"
+            f"{report.large} of {report.images} images have a side above {LARGE} pixels; networks see about half of that, so "
+            f"--max-side {LARGE} saves time and disk in all that follows"
         )
     empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
     if empty:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,11 +139,3 @@ def _ids(path: Path | None) -> tuple[str, ...]:
         return () if path is None or not path.is_file() else tuple(read_id_list(path))
     except InputError:
         return ()
-
-
-def spread(ids: Iterable[str], count: int) -> list[str]:
-    """At most ``count`` of the ids, spread evenly over them."""
-    ids = list(ids)
-    if len(ids) <= count:
-        return ids
-    return [ids[(2 * number + 1) * len(ids) // (2 * count)] for number in range(count)]

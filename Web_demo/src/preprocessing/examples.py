@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from util.data.ids import spread
 from util.data.images import find_image, read_image
 from util.data.labels import label_path, read_label
 from util.data.synthetic import CLASSES, picture_of
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from Web_demo.src.model.runs import HeldOut, spread
+from Web_demo.src.model.runs import HeldOut
 from Web_demo.src.preprocessing.uploads import InputImage, as_input
 
 COUNT = 6
