@@ -4,13 +4,16 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from helpers import ROOT, write_set
+from helpers import ROOT, call_script, write_set
 
 from util.data.labels import read_label, write_label
 from util.data.mask_files import read_masks
+from util.data.voc import VOID
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import networks
 from timing import take_turns
 
 
@@ -125,3 +128,42 @@ def test_every_dependency_has_a_lowest_and_a_highest_version(name):
         if line and not line.startswith("-r "):
             bounds = re.findall(r"(>=|<|==)\d", line)
             assert bounds == ["=="] or set(bounds) == {">=", "<"}, f"{name}: {line!r} leaves versions open"
+
+
+def test_networks_are_trained_once_and_compared_with_the_first_labels(tmp_path, monkeypatch, capsys):
+    """The training itself is left out: each network stands for the labels that it would have learned from."""
+    ids = write_set(tmp_path)
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    made = []
+
+    def make(network):
+        made.append(network.name)
+        for image_id in ids:
+            label = read_label(network.args.labels[network.labels] / f"{image_id}.png")
+            folder = network.args.out / network.name / "val" / "predictions" / "labels"
+            write_label(folder / f"{image_id}.png", np.where(label == VOID, 0, label))
+
+    monkeypatch.setattr(networks.Network, "make", make)
+
+    def table(*options):
+        given = ["--labels", f"cam={tmp_path / 'labels'}", f"truth={tmp_path / 'gt'}", "--ceiling", "truth"]
+        given += ["--encoders", f"small={tmp_path / 'weights.pth'}", "--seeds", 0, 1, "--images", tmp_path]
+        given += ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--val-list", tmp_path / "list.txt"]
+        done = call_script(
+            networks, monkeypatch, capsys, *given, "--scores", tmp_path / "scores", "--out", tmp_path / "runs", *options
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    text = table()
+    names = [f"small-{labels}-{seed}" for seed in (0, 1) for labels in ("cam", "truth")]
+    assert sorted(made) == sorted(names)
+    truth = next(line.split() for line in text.splitlines() if line.startswith("truth"))
+    assert truth[1:6] == ["100.00", "100.00", "100.00", "0.00", "100.00"] and truth[-2:] == ["100.0", "%"]
+    assert float(truth[7]) > 0, "the lower bound of the difference to the first labels"
+    assert table() == text and len(made) == 4
+    write_label(tmp_path / "labels" / f"{ids[0]}.png", read_label(tmp_path / "gt" / f"{ids[0]}.png") % 255)
+    table()
+    assert sorted(made[4:]) == ["small-cam-0", "small-cam-1"]
+    table("--steps", 9)
+    assert len(made) == 10
