@@ -10,20 +10,20 @@ even half. The file has the columns ``name``, ``pseudo_mIoU``, ``enhanced_mIoU``
 from __future__ import annotations
 
 import csv
-import hashlib
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from regimes import half_of
 
 from processor import score_settings
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.merge_inputs import Inputs
 from util.evaluation.published import published_of_images
-from util.runtime.cli import Parser
+from util.runtime.cli import Parser, run
 
 COLUMNS = ("enhanced_mIoU", "enhanced_mprecision", "enhanced_mrecall")
 
@@ -48,8 +48,8 @@ def main() -> None:
     (found,) = score_settings(inputs, [("max_iou_imp2", {})], ids, args.gt, workers=args.workers)
     ours = published_of_images(found)
     print(f"{'':<12} {'mean IoU, P, R':<19} {'deviations':<19} {'change of IoU':<14} 5, 25, 50, 75, 95 % of the images")
-    for half, name in enumerate(("even", "odd")):
-        part = [i for i in ours if int(hashlib.sha256(i.encode()).hexdigest(), 16) % 2 == half]
+    for name in ("even", "odd"):
+        part = [i for i in ours if half_of(i) == name]
         theirs = np.array([[float(published[i][column]) for column in COLUMNS] for i in part])
         before = np.array([float(published[i]["pseudo_mIoU"]) for i in part])
         mine = np.array([ours[i] for i in part])
@@ -61,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

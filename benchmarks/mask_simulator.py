@@ -28,7 +28,7 @@ from util.data.labels import label_path, read_label
 from util.data.mask_files import read_masks, write_masks
 from util.data.masks import Masks
 from util.data.voc import VOID
-from util.runtime.cli import Parser
+from util.runtime.cli import Parser, run
 
 SMALLEST = 0.002  # mask, as a share of the image
 LEAST_IOU, LEAST_STABILITY, SAME_BOX = 0.88, 0.95, 0.7  # segment-anything's defaults
@@ -183,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

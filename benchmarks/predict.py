@@ -1,11 +1,16 @@
-"""predict.py against the plain loop of reading, network and writing; and images of 12 megapixels: time and peak memory.
+"""predict.py against the plain loop of reading, network and writing; and images of 12 megapixels.
 
     python benchmarks/predict.py --checkpoint runs/deeplab/last.pth --images VOC2012/JPEGImages
-    python benchmarks/predict.py --count 2 --rounds 1 --large 400     # a trial, with random weights and drawn images
+    python benchmarks/predict.py --count 2 --rounds 1 --large 1 --megapixels 0.1     # a trial: random weights, drawn images
 
 Both segment the same images at the same size, in turns, and must agree on the label maps. The plain loop is what one would write
 by hand: Pillow, the network, F.interpolate, argmax, Pillow; without digests, ledger, confidence and summary. All times are
 of one processor; those of the two ways are the best round of each.
+
+Stand-ins for large photos: images are enlarged by cubic interpolation and saved as JPEG; their small versions are made from
+that by Lanczos reduction and saved as JPEG, as people's tools do. The label map of the large image, reduced, is compared
+with that of the small one by the IoU, a mean over the classes of an image. As a control the small version is saved once
+more: what that changes no handling of sizes can keep.
 """
 
 import sys
@@ -27,22 +32,25 @@ from timing import best_times, measure
 from models.segmentation.networks import open_network
 from models.segmentation.options import Prediction
 from models.segmentation.predict import predict_images
-from util.data.images import decode_image, list_image_ids
+from util.data.ids import read_id_list
+from util.data.images import find_image, list_image_ids, read_image
 from util.data.labels import read_label
 from util.data.synthetic import CLASSES, write_data_set
 from util.runtime import distributed
-from util.runtime.cli import Parser, run, whole
-from util.runtime.files import file_digest, read_bytes
+from util.runtime.cli import Parser, real, run, whole
+from util.runtime.files import file_digest
 
 OPACITY = 0.6  # of overlays, as predict.py's
+SMALL, AGREED = 0.19, 0.95  # megapixels, as VOC's images have; IoU of label maps that agree
 
 
 def parse_args():
     parser = Parser(__doc__)
-    parser.add_common("checkpoint", "images", "long-side")
+    parser.add_common("checkpoint", "images", "list", "long-side")
     parser.add_argument("--count", type=whole(1), default=20, metavar="N", help="images")
     parser.add_argument("--rounds", type=whole(1), default=3, metavar="N", help="the best of so many counts")
-    parser.add_argument("--large", type=whole(64), default=4000, metavar="PX", help="width of the large images")
+    parser.add_argument("--large", type=whole(1), default=3, metavar="N", help="images that are enlarged")
+    parser.add_argument("--megapixels", type=real(0, above=True), default=12.0, metavar="M", help="of the large images")
     return parser.parse_args()
 
 
@@ -57,13 +65,14 @@ def main() -> int:
         if args.images is None:
             write_data_set(root / "data", {"train": args.count}, side=500)
             args.images = root / "data" / "JPEGImages"
-        files = {i: next(args.images.glob(f"{i}.*")) for i in list_image_ids(args.images)[: args.count]}
+        ids = read_id_list(args.list, args.images) if args.list else list_image_ids(args.images)
+        files = {i: find_image(args.images, i) for i in ids[: args.count]}
         network = open_network(args.checkpoint)
         network.long_side = args.long_side or network.long_side
         print(f"{len(files)} images, {network.size_text()}, one thread", flush=True)
         for formats in (("label-map",), ("label-map", "overlay")):
             compare(network, files, formats, root, args)
-        measure_large(network, next(iter(files.values())), root, args)
+        measure_large(network, {i: files[i] for i in ids[: min(args.large, args.count)]}, root, args)
     return 0
 
 
@@ -110,40 +119,68 @@ def plain_step(network, image_id: str, path: Path, out: Path, with_overlay: bool
         Image.fromarray(np.where(label[..., None] > 0, mixed, image).astype(np.uint8)).save(out / f"{image_id}.jpg")
 
 
-def measure_large(network, source: Path, root: Path, args) -> None:
-    """Print time beyond decoding, and the peak, of predict.py on images of 4:3."""
-    folder = root / "large"
-    folder.mkdir()
-    size = (args.large, args.large * 3 // 4)
-    with Image.open(source) as image:
-        for number in range(3):
-            turned = image.convert("RGB").rotate(180 * number).resize(size, Image.Resampling.BICUBIC)
-            turned.save(folder / f"{number}.jpg", quality=90)
-    files = {path.stem: path for path in sorted(folder.iterdir())}
+def measure_large(network, sources: dict[str, Path], root: Path, args) -> None:
+    """Print time beyond decoding, the peak of memory, and how label maps agree with those of small versions."""
+    for folder in ("large", "small"):
+        (root / folder).mkdir()
+    files = {i: root / "large" / f"{i}.jpg" for i in sources}
+    for image_id, path in files.items():
+        saved(resized(read_image(sources[image_id]), args.megapixels), path)
     begun = time.process_time()
-    for path in files.values():
-        decode_image(read_bytes(path), path)
+    images = {i: read_image(path) for i, path in files.items()}
     decoding = (time.process_time() - begun) / len(files)
     for formats in (("label-map",), ("label-map", "overlay")):
         begun = time.process_time()
         with distributed.init("cpu") as dist:
             predict_images(network, "", files, root / f"large_{len(formats)}", dist, Prediction(formats=formats))
         seconds = (time.process_time() - begun) / len(files) - decoding
-        command = ("predict.py", "--checkpoint", args.checkpoint, "--images", folder, "--device", "cpu")
-        took = measure(
-            *command,
+        command = ("predict.py", "--checkpoint", args.checkpoint, "--images", root / "large", "--device", "cpu")
+        options = (
             "--long-side",
             network.long_side or 0,
-            "--format",
-            *formats,
             "--out",
             root / f"process_{len(formats)}",
+            "--format",
+            *formats,
         )
+        took = measure(*command, *options)
         print(
-            f"{size[0]}x{size[1]}, {' and '.join(formats)}: {seconds:.2f} s per image beyond decoding ({decoding:.2f} s), "
-            f"{took.peak / 2**20:.0f} MiB at the peak",
+            f"{args.megapixels:g} megapixels, {' and '.join(formats)}: {seconds:.2f} s per image beyond decoding "
+            f"({decoding:.2f} s), {took.peak / 2**20:.0f} MiB at the peak",
             flush=True,
         )
+    alike, control = [], []
+    for image_id, image in images.items():
+        small = saved(resized(image, SMALL), root / "small" / f"{image_id}.jpg")
+        expected, again = (network.segment(i).label for i in (small, saved(small, root / "small" / "again.jpg")))
+        found = Image.fromarray(read_label(root / "large_1" / "labels" / f"{image_id}.png"))
+        alike.append(mean_iou(expected, np.array(found.resize(small.shape[1::-1], Image.Resampling.NEAREST))))
+        control.append(mean_iou(expected, again))
+    print(f"IoU with the label map of the small version: {agreement(alike)}; control {agreement(control)}")
+
+
+def resized(image: np.ndarray, megapixels: float) -> np.ndarray:
+    """uint8 HxWx3 with so many pixels, by cubic interpolation where it grows and by Lanczos' where it shrinks."""
+    height, width = image.shape[:2]
+    factor = (megapixels * 1e6 / (height * width)) ** 0.5
+    kind = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.LANCZOS
+    return np.array(Image.fromarray(image).resize((round(width * factor), round(height * factor)), kind))
+
+
+def saved(image: np.ndarray, path: Path) -> np.ndarray:
+    """The image as it comes back from a JPEG file."""
+    Image.fromarray(image).save(path, quality=92)
+    return read_image(path)
+
+
+def mean_iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean IoU of two label maps over the classes in either."""
+    classes = np.union1d(one, other)
+    return float(np.mean([((one == c) & (other == c)).sum() / ((one == c) | (other == c)).sum() for c in classes]))
+
+
+def agreement(ious: list[float]) -> str:
+    return f"mean {np.mean(ious):.3f}, {sum(iou >= AGREED for iou in ious)} of {len(ious)} images at least {AGREED}"
 
 
 if __name__ == "__main__":

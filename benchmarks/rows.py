@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from generated import disk_use, make_masks
 from PIL import Image
 from pycocotools import mask as coco
 from sam_reference import OPTIONS, official, small_sam
+from scale import disk_use, make_masks
 from timing import ROOT, best_times, measure, output_of
 from torchmetrics.classification import MulticlassJaccardIndex
 

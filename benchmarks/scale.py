@@ -13,9 +13,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from generated import disk_use, evaluate_command, make_set, merge_command
+import numpy as np
 from timing import Measured, measure
 
+from util.data.labels import encode_label
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.runtime.cli import Parser, run
 from util.runtime.files import digest
 
@@ -32,19 +35,69 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder, prefix="scale") as name:
         root, height = Path(name), args.side * 3 // 4
-        make_set(root / "set", args.images, args.masks, args.distinct, height, args.side)
+        make_set(root, args.images, args.masks, args.distinct, (height, args.side))
         print(f"{args.images:,} images of {args.side}x{height} pixels, {args.images * args.masks:,} masks")
         for part in ("labels", "masks"):
-            show_disk(part, root / "set" / part)
-        merge = merge_command(root / "set", root / "out", args.workers, args.method)
+            show_disk(part, root / part)
+        same = ["--workers", args.workers, "--list", root / "list.txt"]
+        pred = root / "out" / args.method
+        merge = ["main.py", *same, "--mode", "merge", "--method", args.method, "--out", root / "out"]
+        merge += ["--pseudo-path", root / "labels", "--sam-path", root / "masks"]
         show_time("merge", measure(*merge), args.images)
         show_time("merge, all up to date", measure(*merge), args.images)
-        pred = root / "out" / args.method
         show_disk("enhanced labels", pred)
-        evaluation = evaluate_command(root / "set", pred, root / "scores", args.workers)
-        show_time("evaluation", measure(*evaluation), args.images)
+        folders = ["--pred", pred, "--gt", root / "gt", "--out", root / "scores"]
+        show_time("evaluation", measure("evaluate_enhanced.py", *same, *folders), args.images)
         check_results(pred, args.images, args.distinct)
     return 0
+
+
+def make_masks(label: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """bool KxHxW of ellipses of many sizes, cut at the label's borders every other time."""
+    height, width = label.shape
+    y, x = np.ogrid[:height, :width]
+    dense = np.zeros((count, height, width), bool)
+    for k in range(count):
+        size = rng.uniform(0.03, 0.4, 2)
+        cy, cx = rng.integers(height), rng.integers(width)
+        dense[k] = ((y - cy) / (size[0] * height)) ** 2 + ((x - cx) / (size[1] * width)) ** 2 <= 1
+        if k % 2:
+            dense[k] &= label == label[cy, cx]
+    return dense
+
+
+def make_set(root: Path, images: int, masks: int, distinct: int, shape: tuple[int, int]) -> None:
+    """Write labels/, gt/, masks/ and list.txt.
+
+    Labels hold two to five of VOC's classes in blobs; the ground truth is the label moved by some pixels; half of the masks
+    are pieces of the label. ``distinct`` images are drawn, and repeated under all the ids.
+    """
+    rng = np.random.default_rng(0)
+    for name in ("labels", "gt", "masks"):
+        (root / name).mkdir()
+    originals = []
+    for _ in range(min(distinct, images)):
+        label = np.zeros(shape, np.uint8)
+        values = rng.integers(1, 21, rng.integers(2, 6))
+        for value, blob in zip(values, make_masks(label, len(values), rng), strict=True):
+            label[blob] = value
+        gt = np.roll(label, (3, 5), axis=(0, 1))
+        write_masks(root / "original.json", Masks.from_dense(make_masks(label, masks, rng)), "ORIGINAL", "ORIGINAL.jpg")
+        originals.append((encode_label(label), encode_label(gt), (root / "original.json").read_bytes()))
+    ids = [f"{number:012}" for number in range(images)]
+    for number, image_id in enumerate(ids):
+        label, gt, code = originals[number % len(originals)]
+        (root / "labels" / f"{image_id}.png").write_bytes(label)
+        (root / "gt" / f"{image_id}.png").write_bytes(gt)
+        # The id is at the head; masks hold no capital words.
+        (root / "masks" / f"{image_id}.json").write_bytes(code.replace(b"ORIGINAL", image_id.encode(), 2))
+    (root / "list.txt").write_text("\n".join(ids) + "\n")
+
+
+def disk_use(folder: Path) -> tuple[int, int, int]:
+    """(files, bytes, bytes in blocks of 4 KiB) of a folder and those in it."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return len(sizes), sum(sizes), sum(-(-size // 4096) * 4096 for size in sizes)
 
 
 def show_time(what: str, took: Measured, images: int) -> None:

@@ -25,7 +25,7 @@ from util.data.image_labels import read_image_labels
 from util.data.mask_files import read_masks, write_masks
 from util.data.masks import Masks
 from util.data.voc import load_classes
-from util.runtime.cli import Parser
+from util.runtime.cli import Parser, run
 
 
 def prompted(masks: Masks, cam: dict[int, np.ndarray], names: tuple[str, ...]) -> Masks:
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
