@@ -21,6 +21,7 @@ from merge import STRATEGIES
 from util.data.images import find_image, read_image
 from util.data.labels import encode_label, label_path, read_label
 from util.data.merge_inputs import Inputs
+from util.evaluation.evaluate import in_order
 from util.evaluation.metrics import Cells, Evaluation, count_pairs, filled_cells
 from util.figures.panels import Panel, class_legend, draw_panels
 from util.figures.style import described
@@ -247,21 +248,12 @@ def score_settings(
     """
     inputs.check()
     check_folder(gt, "ground truth")
-    found: dict[str, list[Cells]] = {}
-    failures: dict[str, str] = {}
     work = _ScoreSettings(inputs, tuple(settings), Path(gt))
     description = f"score {len(settings)} settings"
-    for image_id, cells, message in run_parallel(work, ids, workers=workers, description=description):
-        if cells is not None:
-            found[image_id] = cells
-        else:
-            failures[image_id] = message
-            print(f"{image_id}: {message}", file=sys.stderr)
-    if not found:
-        raise InputError(f"none of the {len(ids)} images could be scored; the first: {failures[ids[0]]}")
-    done = [image_id for image_id in ids if image_id in found]
+    scored = run_parallel(work, ids, workers=workers, description=description)
+    found, failures = in_order(scored, ids, inputs.pseudo_path)
     return [
-        Evaluation(inputs.classes, {image_id: found[image_id][n] for image_id in done}, failures, only)
+        Evaluation(inputs.classes, {image_id: cells[n] for image_id, cells in found.items()}, failures, only)
         for n in range(len(settings))
     ]
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from merge.merge_base import foreground_classes
+from merge.morphology import connected
 from util.data.masks import Masks
 from util.data.voc import VOID
 
@@ -50,7 +51,7 @@ def merge(
     for part, value in zip(relief, classes, strict=True):
         part /= max(share * _level(part), 1e-6)
         own = label == value
-        found = _connected(part > 1, own)
+        found = connected(own, part > 1, neighbours=8)
         if np.count_nonzero(found) > growth * np.count_nonzero(own):
             part[:] = np.where(own, 1 + 1e-6, 0)
         else:
@@ -76,14 +77,6 @@ def _claim(found: np.ndarray, void: np.ndarray, masks: Masks, threshold: float) 
     for value, union in zip(classes, claimed, strict=True):
         result[union & (claims == 1)] = value
     return np.asfortranarray(np.where(claims > 1, found, result).astype(np.uint8))
-
-
-def _connected(region: np.ndarray, marker: np.ndarray) -> np.ndarray:
-    """bool HxW: the connected parts of a region that hold a pixel of the marker."""
-    _, parts = cv2.connectedComponents(np.ascontiguousarray(region, np.uint8), connectivity=8)
-    kept = np.zeros(int(parts.max()) + 1, bool)
-    kept[parts[marker & region]] = True
-    return kept[parts]
 
 
 def _plateaus(masks: Masks, values: np.ndarray) -> np.ndarray:

@@ -28,15 +28,15 @@ def cut_at_necks(marker: np.ndarray, region: np.ndarray, radius: float) -> np.nd
     """
     if radius >= 1:
         thick = _distance(region) > radius
-        apart = thick & ~_connected(marker, thick | marker)
+        apart = thick & ~connected(marker, thick | marker)
         if apart.any():
             region = marker | region & (_distance(~apart) > radius)
-    return _connected(marker, region)
+    return connected(marker, region)
 
 
-def _connected(marker: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """bool HxW: the connected parts (4 neighbours) of a region that hold a pixel of the marker."""
-    _, parts = cv2.connectedComponents(np.ascontiguousarray(region, np.uint8), connectivity=4)
+def connected(marker: np.ndarray, region: np.ndarray, neighbours: int = 4) -> np.ndarray:
+    """bool HxW: the connected parts (4 or 8 neighbours) of a region that hold a pixel of the marker."""
+    _, parts = cv2.connectedComponents(np.ascontiguousarray(region, np.uint8), connectivity=neighbours)
     kept = np.zeros(int(parts.max()) + 1, bool)
     kept[parts[marker]] = True
     kept[0] = False

@@ -62,7 +62,7 @@ def check_pairs(
         first, message = next(iter(failures.items()))
         raise InputError(f"none of the {len(ids)} listed images can be used; the first, {first}: {message}")
     if not any(results[image_id].foreground for image_id in good):
-        report_no_foreground(labels, len(good), any(results[image_id].void for image_id in good))
+        report_no_foreground(labels, f"{len(good)} label maps", any(results[image_id].void for image_id in good))
     return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id].digest)))
 
 

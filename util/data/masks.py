@@ -26,15 +26,10 @@ class Atoms:
     Attributes:
         index: int32 HxW, the atom of each pixel.
         membership: bool AxK, which masks an atom is in; an atom in no mask has a row of False.
-        areas: int64 A, pixels.
     """
 
     index: np.ndarray
     membership: np.ndarray
-    areas: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.areas)
 
 
 @dataclass(frozen=True)
@@ -330,14 +325,7 @@ class Masks:
             runs = slice(self.offsets[k], self.offsets[k + 1])
             run = np.searchsorted(self.starts[runs], positions[first], "right") - 1
             membership[:, k] = (run >= 0) & (positions[first] < np.append(self.ends[runs], 0)[run])
-        areas = np.bincount(atom, weights=lengths, minlength=len(first)).astype(np.int64)
-        return Atoms(self._shape(np.repeat(atom.astype(np.int32), lengths)), membership, areas)
-
-    @cached_property
-    def intersections(self) -> np.ndarray:
-        """int64 KxK: pixels that two masks share; the diagonal holds the areas."""
-        member = self.atoms.membership.astype(np.float64)
-        return np.rint(member.T @ (member * self.atoms.areas[:, None])).astype(np.int64)
+        return Atoms(self._shape(np.repeat(atom.astype(np.int32), lengths)), membership)
 
     def counts(self) -> list[str]:
         """COCO's compressed run-length codes, one per mask."""

@@ -59,16 +59,7 @@ def interval(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_difference(
-    after: Evaluation, before: Evaluation, *, samples: int = SAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of the difference of set-level mIoU over the ids that both have; see `bootstrap_miou`."""
-    shared = [image_id for image_id in after.cells if image_id in before.cells]
-    drawn = bootstrap_miou({"after": after.of(shared), "before": before.of(shared)}, samples=samples, seed=seed)
-    return interval(drawn["after"], drawn["before"])
-
-
-def halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+def random_halves(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
     """The ids in two halves, at random under a seed; each keeps the order of the list."""
     order = np.random.default_rng(seed).permutation(len(ids))
     first = {ids[i] for i in order[: len(ids) // 2]}
@@ -87,7 +78,7 @@ def choose_and_report(candidates: Sequence[Evaluation], ids: Sequence[str], seed
         for either half the index of the setting with the highest mIoU there (the first of equals), and the evaluation
         of all images in which each is as the setting chosen on the *other* half left it.
     """
-    parts = halves(ids, seed)
+    parts = random_halves(ids, seed)
     chosen = [int(np.argmax([candidate.of(part).scores["miou"] for candidate in candidates])) for part in parts]
     cells = {i: candidates[chosen[1]].cells[i] for i in parts[0]} | {
         i: candidates[chosen[0]].cells[i] for i in parts[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from util.evaluation.bootstrap import bootstrap_miou, choose_and_report, halves, interval
+from util.evaluation.bootstrap import bootstrap_miou, choose_and_report, interval, random_halves
 from util.evaluation.figures import draw_change, draw_comparison, draw_sensitivity
 from util.evaluation.metrics import Evaluation, difference
 from util.evaluation.report import (
@@ -156,7 +156,7 @@ def split_half(
         parameters chosen there, mIoU there and on the other half; ``halves``: the ids.
     """
     ids = list(before.cells)
-    parts = halves(ids, seed)
+    parts = random_halves(ids, seed)
     pooled: dict[str, Evaluation] = {}
     chosen: dict[str, dict] = {}
     for method, settings in searched.items():

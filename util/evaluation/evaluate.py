@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from util.data.labels import label_path, read_label
 from util.data.voc import VOID, ClassTable
+from util.evaluation.label_check import report_no_foreground
 from util.evaluation.metrics import Cells, Evaluation, class_scores, count_pairs, filled_cells
+from util.evaluation.report import write_rows
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, write_bytes, write_json
+from util.runtime.files import check_folder, write_json
 from util.runtime.parallel import run_parallel
+
+Counts = TypeVar("Counts")
 
 
 @dataclass(frozen=True)
@@ -51,41 +53,44 @@ def evaluate_labels(
     """
     check_folder(pred, "label maps")
     check_folder(gt, "ground truth")
-    found: dict[str, Cells] = {}
-    failures: dict[str, str] = {}
     work = _CountImage(Path(pred), Path(gt), len(classes))
-    for image_id, cells, message in run_parallel(work, list(ids), workers=workers, description="score", chunk=32):
-        if cells is not None:
-            found[image_id] = cells
-        else:
-            failures[image_id] = message
-    for image_id in ids:
-        if image_id in failures:
-            print(f"{image_id}: {failures[image_id]}", file=sys.stderr)
-    if not found:
-        raise InputError(
-            f"{pred}: none of the {len(ids)} images of the list could be scored; the first: {failures[ids[0]]}"
-        )
+    counted = run_parallel(work, list(ids), workers=workers, description="score", chunk=32)
+    found, failures = in_order(counted, ids, pred)
     check_truth(found, len(classes), gt)
     if failures:
         print(f"scores are over {len(found)} of {len(ids)} images, {len(failures)} failed", file=sys.stderr)
-    ordered = {image_id: found[image_id] for image_id in ids if image_id in found}
-    return Evaluation(classes, ordered, failures, only)
+    return Evaluation(classes, found, failures, only)
+
+
+def in_order(
+    counted: Iterable[tuple[str, Counts | None, str]], ids: Sequence[str], where: object
+) -> tuple[dict[str, Counts], dict[str, str]]:
+    """What workers counted of each image, and the messages of those that failed, which are printed; both in the list's order.
+
+    Args:
+        counted: id, counts or None, and what is wrong.
+        where: the images are, for the message.
+
+    Raises:
+        InputError: if all failed.
+    """
+    results = {image_id: (counts, message) for image_id, counts, message in counted}
+    found = {i: counts for i in ids if (counts := results[i][0]) is not None}
+    failures = {i: results[i][1] for i in ids if results[i][0] is None}
+    for image_id, message in failures.items():
+        print(f"{image_id}: {message}", file=sys.stderr)
+    if not found:
+        raise InputError(
+            f"{where}: none of the {len(ids)} images of the list could be scored; the first: {failures[ids[0]]}"
+        )
+    return found, failures
 
 
 def check_truth(cells: Mapping[str, Cells], num_classes: int, gt: Path) -> None:
     """Raise InputError if the ground truth of all images is of 0 and 255; warn if it is background alone."""
-    if not cells or any(
-        (index > num_classes).any() for index, _ in cells.values()
-    ):  # the first row is the background's
-        return
-    found = f"{gt}: no pixel of a foreground class in the ground truth of the {len(cells)} images"
-    if any((read_label(label_path(gt, image_id)) == VOID).any() for image_id in cells):
-        raise InputError(
-            f"{found}, only 0 (background) and 255 (void, left out). Where 255 marks the object, save it as the number of "
-            "its class; else check --gt"
-        )
-    print(f"warning: {found}, only 0 (background); check --gt", file=sys.stderr)
+    if all((index <= num_classes).all() for index, _ in cells.values()):  # in the first row, which is the background's
+        void = any((read_label(label_path(gt, image_id)) == VOID).any() for image_id in cells)
+        report_no_foreground(gt, f"ground truth of the {len(cells)} images", void)
 
 
 def write_evaluation(
@@ -103,10 +108,8 @@ def write_evaluation(
     """
     columns = columns or {}
     write_json(metrics_path, {**evaluation.scores, **(more or {}), "failed": evaluation.failures})
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     further = [f"{name}_{score}" for name in columns for score in ("iou", "precision", "recall")]
-    writer.writerow(["id", "miou", "pixel_accuracy", "pixels", *evaluation.classes.names, *further])
+    rows = [["id", "miou", "pixel_accuracy", "pixels", *evaluation.classes.names, *further]]
     for image_id in evaluation.cells:
         counts = evaluation.image_counts(image_id)
         pixels = int(counts.sum())
@@ -115,5 +118,5 @@ def write_evaluation(
         numbers = [evaluation.image_miou(image_id), accuracy]
         cells = ["" if np.isnan(value) else f"{value:.6f}" for value in [*numbers, *iou]]
         last = [f"{value:.3f}" for found in columns.values() for value in found[image_id]]
-        writer.writerow([image_id, *cells[:2], pixels, *cells[2:], *last])
-    write_bytes(per_image_path, buffer.getvalue().encode())
+        rows.append([image_id, *cells[:2], str(pixels), *cells[2:], *last])
+    write_rows(per_image_path, rows)

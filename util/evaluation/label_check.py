@@ -92,16 +92,16 @@ def check_foreground(labels: Path, ids: Sequence[str]) -> None:
             return
         count, void = count + 1, void or VOID in values
     if count:
-        report_no_foreground(labels, count, void)
+        report_no_foreground(labels, f"{count} label maps", void)
 
 
-def report_no_foreground(labels: Path, count: int, void: bool) -> None:
-    """Raise InputError over ``count`` label maps without a class if some have void; else warn."""
-    found = f"{labels}: no pixel of a foreground class in the {count} label maps"
+def report_no_foreground(labels: Path, what: str, void: bool) -> None:
+    """Raise InputError over label maps without a class if some have void; else warn."""
+    found = f"{labels}: no pixel of a foreground class in the {what}"
     if void:
         raise InputError(
             f"{found}, only 0 (background) and 255 (void). Where 255 marks the object, save it as the number of its class; "
-            "else make the label maps again"
+            "else give another folder, or make the label maps again"
         )
     print(f"warning: {found}, only 0 (background); check the folder", file=sys.stderr)
 

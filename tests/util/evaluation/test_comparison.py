@@ -47,11 +47,11 @@ def test_bootstrap_agrees_with_drawing_sets_by_hand():
 
 def test_the_interval_holds_the_difference_and_excludes_zero_only_for_a_real_one():
     good, same, poor = population(0.8, 0), population(0.8, 5), population(0.7, 1)
-    low, high = bootstrap.bootstrap_difference(good, poor)
+    drawn = bootstrap.bootstrap_miou({"good": good, "same": same, "poor": poor})
+    low, high = bootstrap.interval(drawn["good"], drawn["poor"])
     assert 0 < low < good.scores["miou"] - poor.scores["miou"] < high
-    low, high = bootstrap.bootstrap_difference(good, same)
+    low, high = bootstrap.interval(drawn["good"], drawn["same"])
     assert low < 0 < high
-    assert bootstrap.bootstrap_difference(good, good) == (0.0, 0.0)
 
 
 def test_a_paired_bootstrap_refuses_other_images():
@@ -68,14 +68,14 @@ def test_void_counts_as_wrong_or_is_left_out():
 
 def test_halves_are_a_partition_and_depend_on_the_seed_alone():
     ids = [f"i{n}" for n in range(11)]
-    one, two = bootstrap.halves(ids, 4)
+    one, two = bootstrap.random_halves(ids, 4)
     assert sorted(one + two) == sorted(ids) and len(one) == 5 and not set(one) & set(two)
-    assert bootstrap.halves(ids, 4) == (one, two) and bootstrap.halves(ids, 5) != (one, two)
+    assert bootstrap.random_halves(ids, 4) == (one, two) and bootstrap.random_halves(ids, 5) != (one, two)
 
 
 def test_each_half_is_reported_with_what_the_other_half_chose():
     ids = [f"i{n}" for n in range(10)]
-    first, second = bootstrap.halves(ids, 0)
+    first, second = bootstrap.random_halves(ids, 0)
     right, wrong = {(0, 0): 100, (8, 8): 100}, {(0, 0): 100, (8, 0): 100}
     only_first = evaluation({i: right if i in first else wrong for i in ids})
     only_second = evaluation({i: right if i in second else wrong for i in ids})
