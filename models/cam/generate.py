@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from models.cam.classifier import load_classifier
 from models.common import refine
 from models.common.memory import memory_named
 from models.common.precision import DTYPES, choose_precision
+from models.common.transfer import to_device, to_host
 from util.data.cams import cam_file, read_cam, write_cam
 from util.data.classes import find_classes
 from util.data.ids import read_id_list
@@ -34,7 +35,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, make_folder, read_bytes, write_json
 from util.runtime.ledger import Stage
 from util.runtime.locking import lock_folder
-from util.runtime.overlap import Behind
+from util.runtime.overlap import Behind, read_ahead
 from util.runtime.parallel import batches_of, start_worker
 from util.runtime.progress import Progress
 from util.runtime.provenance import Code
@@ -162,57 +163,97 @@ def stage_of(
 def refine_cams(args: argparse.Namespace, dist: Dist, ids: list[str], source: Path, out: Path) -> int:
     """OUT/cams and images -> OUT/cams_par; the exit code."""
 
-    def work(image_id: str) -> Path:
+    def key_parts(image_id: str) -> list[bytes]:
+        return [read_bytes(cam_file(source, image_id)), read_bytes(find_image(args.images, image_id))]
+
+    def read(image_id: str) -> tuple[dict[int, np.ndarray], np.ndarray | None]:
         cam = read_cam(source, image_id)
-        if cam:
-            image = torch.from_numpy(read_image(find_image(args.images, image_id))).to(dist.device)
-            maps = torch.stack([torch.from_numpy(value) for value in cam.values()]).to(dist.device)
-            refined = inference.stretch(refine.refine_maps(image, maps)).cpu().numpy()
-            cam = dict(zip(cam, refined, strict=True))
+        return cam, read_image(find_image(args.images, image_id)) if cam else None
+
+    def make(cam: dict[int, np.ndarray], image: np.ndarray | None) -> dict[int, np.ndarray]:
+        if image is None:
+            return cam
+        maps = to_device(np.stack(list(cam.values())), dist.device)
+        refined = inference.stretch(refine.refine_maps(to_device(image, dist.device), maps))
+        return dict(zip(cam, to_host(refined)[0], strict=True))
+
+    def write(image_id: str, cam: dict[int, np.ndarray]) -> Path:
         write_cam(out, image_id, cam)
         return out / f"{image_id}.npy"
 
-    with stage_of(args, dist, out, {}, [refine, inference], {"cams": str(source)}) as stage:
-        return each_image(args, dist, stage, ids, work, source, "refinement", with_images=True)
+    with (
+        stage_of(args, dist, out, {}, [refine, inference], {"cams": str(source)}) as stage,
+        memory_named("refining the CAMs of an image", "give --device cpu, or leave --refine out"),
+    ):
+        return each_image(dist, stage, ids, "refinement", key_parts, read, make, write)
 
 
 def make_labels(args: argparse.Namespace, dist: Dist, ids: list[str], source: Path, classes: ClassTable) -> int:
     """Soft CAMs -> OUT/labels; the exit code."""
     out = args.out / "labels"
 
-    def work(image_id: str) -> Path:
+    def key_parts(image_id: str) -> list[bytes]:
+        return [read_bytes(cam_file(source, image_id))]
+
+    def read(image_id: str) -> tuple[np.ndarray]:
         shape = image_size(find_image(args.images, image_id))
-        label = labels.label_from_cams(read_cam(source, image_id), args.bg_threshold, shape)
+        return (labels.label_from_cams(read_cam(source, image_id), args.bg_threshold, shape),)
+
+    def write(image_id: str, label: np.ndarray) -> Path:
         write_label(out / f"{image_id}.png", label, classes.palette)
         return out / f"{image_id}.png"
 
     options = {"bg_threshold": args.bg_threshold, "classes": classes.names, "source": source.name}
     with stage_of(args, dist, out, options, [labels], {"cams": str(source)}) as stage:
-        return each_image(args, dist, stage, ids, work, source, "labels")
+        return each_image(dist, stage, ids, "labels", key_parts, read, lambda label: label, write)
 
 
 def each_image(
-    args: argparse.Namespace,
     dist: Dist,
     stage: Stage,
     ids: list[str],
-    work: Callable[[str], Path],
-    source: Path,
     description: str,
-    with_images: bool = False,
+    key_parts: Callable[[str], list[bytes]],
+    read: Callable[[str], tuple],
+    make: Callable[..., Any],
+    write: Callable[[str, Any], Path],
 ) -> int:
-    """Run ``work(id) -> file written`` for every image whose soft CAM, or whose image, is new; the exit code."""
-    for image_id in Progress(dist.shard(ids), desc=description, unit="image", disable=not dist.is_main):
+    """Make the file of every image that is new or out of date; the exit code.
+
+    Args:
+        key_parts: of an id: what its file depends on.
+        read: of an id: what `make` is called with, in threads ahead of it.
+        make: what is to be written, in this thread.
+        write: of an id and what was made: the file written, in a thread behind.
+    """
+
+    def new_key(image_id: str) -> str | None:
+        key = stage.key(*key_parts(image_id))
+        return None if stage.is_current(image_id, key) else key
+
+    found = {image_id: key for image_id, key in each_result(stage, new_key, dist.shard(ids)) if key is not None}
+    keys = dist.share(found)
+
+    def finish(image_id: str, made: Any) -> None:
+        stage.record(image_id, keys[image_id], [write(image_id, made)])
+
+    bar = Progress(total=len(keys), desc=description, unit="image", disable=not dist.is_main)
+    with bar, Behind(2) as behind:
+        for image_id, parts in each_result(stage, read, keys):
+            behind(finish, image_id, make(*parts))
+            bar.update()
+    return stage.finish_together(dist)
+
+
+def each_result(stage: Stage, read: Callable[[str], Any], ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported and left out."""
+    for image_id, future in read_ahead(read, ids):
         try:
-            parts = [read_bytes(cam_file(source, image_id))]
-            if with_images:
-                parts.append(read_bytes(find_image(args.images, image_id)))
-            key = stage.key(*parts)
-            if not stage.is_current(image_id, key):
-                stage.record(image_id, key, [work(image_id)])
+            found = future.result()
         except InputError as error:
             stage.fail(image_id, str(error))
-    return stage.finish_together(dist)
+        else:
+            yield image_id, found
 
 
 def sweep(args: argparse.Namespace, ids: list[str], source: Path, classes: ClassTable) -> int:

@@ -18,6 +18,7 @@ import predict
 import train_deeplabv3
 from models.cam import classifier, inference
 from models.cam.plain_cam import PlainCAM
+from models.common import refine
 from models.common.training import Trainer
 from models.sam import checkpoints, generator
 from models.segmentation.inference import Segmenter
@@ -72,14 +73,21 @@ def test_masks(folder, monkeypatch, capsys, place):
         ends_with_advice(done, "--points-per-batch", "--encode-batch")
 
 
-def test_cams(folder, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "module, place, words",
+    [
+        (inference, "multi_scale_cams", ["CAMs of 3 images at once", "--batch-size", "--sizes"]),
+        (refine, "refine_maps", ["refining", "--refine"]),
+    ],
+)
+def test_cams(folder, monkeypatch, capsys, module, place, words):
     net = PlainCAM(3, "mobilenet_v2")
     checkpoint.save(folder / "net.pth", classifier.classifier_content(net, CLASSES, None))
-    monkeypatch.setattr(inference, "multi_scale_cams", no_memory)
+    monkeypatch.setattr(module, place, no_memory)
     options = ["--checkpoint", folder / "net.pth", "--images", folder / "images", "--list", folder / "list.txt"]
     options += ["--image-labels", folder / "tags.csv", "--out", folder / "out", "--workers", 0, "--device", "cpu"]
-    done = call_script(generate_cams, monkeypatch, capsys, *options, "--batch-size", 3)
-    ends_with_advice(done, "CAMs of 3 images at once", "--batch-size", "--sizes")
+    options += ["--sizes", 64, "--batch-size", 3, "--refine", "par"]
+    ends_with_advice(call_script(generate_cams, monkeypatch, capsys, *options), *words)
 
 
 def test_predictions(folder, monkeypatch, capsys):
