@@ -70,11 +70,12 @@ class Keeper:
             **self.task.content(trainer.model, measured[-1] if measured else None),
             "options": self.options,
         }
-        # last.pth comes last: what is written before it, a run that is killed in between writes again.
-        if best:
-            checkpoint.save(self.out / "best.pth", content)
+        # What is written before last.pth, a run that is killed in between writes again. best.pth, whose content last.pth
+        # has, too, is made again from it: the GPU waits for the disk once.
         write_json(self.out / "history.json", history)
-        checkpoint.save(self.out / "last.pth", {**content, "training": trainer.state()})
+        checkpoint.save(self.out / "last.pth", {**content, "training": {**trainer.state(), "is_best": best}})
+        if best:
+            checkpoint.save(self.out / "best.pth", content, durable=False)
         if history and history[-1]["step"] == trainer.progress.step:
             self.task.show(trainer.model, history[-1], self.writer)
 
@@ -101,6 +102,8 @@ def train_into(
     last = args.out / "last.pth"
     with lock_folder(make_folder(args.out)) if dist.is_main else contextlib.nullcontext():
         resumed = checkpoint.load_to_resume(last, options, args.overwrite)
+        if resumed is not None and dist.is_main and checkpoint.restore_best(args.out / "best.pth", resumed):
+            say(dist, f"{args.out / 'best.pth'}: made again from {last}, which holds the same step")
         torch.manual_seed(args.seed)
         trainer = make_trainer(resumed)
         if resumed is not None:

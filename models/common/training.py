@@ -8,6 +8,7 @@ B x processes: losses are averaged over what all count, and batch norm is synchr
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import os
 import time
@@ -133,11 +134,14 @@ class Trainer:
         if self.dist.world == 1:
             return net
         devices = [self.dist.device] if self.dist.device.type == "cuda" else None
+        wrapper = nn.parallel.DistributedDataParallel
+        # Buffers need no broadcast: statistics are synchronised, or rank 0's are broadcast where they count. torch 2.13
+        # has another name for that.
+        renamed = "forward_sync_buffers" in inspect.signature(wrapper).parameters
+        buffers: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
         # The graph is the same at every step: parameters that it never reaches (EfficientNet's last layers) are then no
-        # error. Buffers need no broadcast: statistics are synchronised, or rank 0's are broadcast where they count.
-        return nn.parallel.DistributedDataParallel(
-            net, devices, gradient_as_bucket_view=True, static_graph=True, broadcast_buffers=False
-        )
+        # error.
+        return wrapper(net, devices, gradient_as_bucket_view=True, static_graph=True, **buffers)
 
     @property
     def model(self) -> nn.Module:

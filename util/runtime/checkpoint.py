@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import os
 import pickle
@@ -20,12 +21,13 @@ WEIGHTS_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 SCHEMA = 2  # of the checkpoints of a training; those of 1 have no such entry
 
 
-def save(path: str | os.PathLike, state: dict[str, Any]) -> None:
+def save(path: str | os.PathLike, state: dict[str, Any], *, durable: bool = True) -> None:
     """Write a checkpoint atomically: a reader sees the old one or the whole new one.
 
     Args:
         path: usually ``*.pth``; the folder is made when missing.
         state: tensors, numbers, strings, None, and dicts and lists of these, so that `load` can read it.
+        durable: wait until it is on the disk. Otherwise a power failure soon after may leave a damaged file.
 
     Raises:
         InputError: if the disk is full or cannot be written; the previous checkpoint stays as it was.
@@ -35,8 +37,9 @@ def save(path: str | os.PathLike, state: dict[str, Any]) -> None:
     try:
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
     except OSError as error:
         raise disk_error(error, path) from None
     except RuntimeError as error:
@@ -200,7 +203,8 @@ def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict
     """The content of a training's last checkpoint, or None where a training starts anew.
 
     Args:
-        path: ``OUT/last.pth``; it and ``best.pth`` beside it are checked byte by byte.
+        path: ``OUT/last.pth``; it and ``best.pth`` beside it are checked byte by byte, but not a ``best.pth`` that
+            `restore_best` can make again.
         options: everything that the result depends on, as the run that is to continue has it.
         overwrite: start anew, whatever is there.
 
@@ -209,9 +213,7 @@ def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict
     """
     if overwrite or not path.exists():
         return None
-    for file in (path, path.with_name("best.pth")):
-        if file.exists():
-            check(file)
+    check(path)
     content = load(path)
     remedy = "another --out, or --overwrite to start anew"
     if content.get("schema") != SCHEMA:
@@ -230,4 +232,33 @@ def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict
             f"{path}: this run was started with other options, data or code ({'; '.join(found)}). Give the "
             f"same again, {remedy}"
         )
+    best = path.with_name("best.pth")
+    if best.exists() and not _is_best(content):
+        check(best)
     return content
+
+
+def _is_best(last: dict[str, Any]) -> bool:
+    return bool(last.get("training", {}).get("is_best"))
+
+
+def restore_best(best: Path, last: dict[str, Any]) -> bool:
+    """Make ``best.pth`` again where ``last.pth`` holds the same step, unless it is whole and of that step.
+
+    It is written after ``last.pth`` and not waited for, so a kill or a power failure may leave an older or a damaged one.
+
+    Args:
+        best: ``OUT/best.pth``.
+        last: the content of ``OUT/last.pth``.
+
+    Returns:
+        whether it was made.
+    """
+    if not _is_best(last):
+        return False
+    with contextlib.suppress(InputError):
+        check(best)
+        if load(best).get("score") == last.get("score"):
+            return False
+    save(best, {name: value for name, value in last.items() if name != "training"})
+    return True

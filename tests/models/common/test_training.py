@@ -21,6 +21,7 @@ from util.runtime.cli import INTERRUPTED
 torch = pytest.importorskip("torch")
 
 from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.data import DataLoader, Dataset
 
 from models.cam.plain_cam import PlainCAMOutput, feature_affinity, random_walk
@@ -29,10 +30,34 @@ from models.common import precision, run
 from models.common.order import StepOrder
 from models.common.recipe import Recipe
 from models.common.training import Trainer, _start_worker
-from util.runtime.distributed import Dist
+from util.runtime.distributed import Dist, cleanup
 from util.runtime.errors import InputError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
+
+
+class Constant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+
+class Empty(Dataset):
+    ids = ["a", "b"]
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, item):
+        return item[0], torch.zeros(3, 4, 4, dtype=torch.uint8)
+
+
+class ConstantTask:
+    def parameter_groups(self, net):
+        return [{"params": list(net.parameters()), "lr": 0.1}]
+
+    def train_mode(self, net):
+        net.train()
 
 
 # --- several processes --------------------------------------------------------------------------------------------
@@ -196,6 +221,29 @@ def test_a_barrier_of_gpus_names_its_gpu(monkeypatch):
     assert asked == [[1], None]
 
 
+class OlderWrapper:
+    """As DistributedDataParallel is before torch 2.13."""
+
+    def __init__(
+        self, module, device_ids=None, gradient_as_bucket_view=False, static_graph=False, broadcast_buffers=True
+    ):
+        self.broadcast_buffers = broadcast_buffers
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.filterwarnings("error")
+def test_no_step_of_several_processes_sends_buffers_whatever_torch_calls_that(monkeypatch, older):
+    if older:
+        monkeypatch.setattr(nn.parallel, "DistributedDataParallel", OlderWrapper)
+    torch.distributed.init_process_group("fake", rank=0, world_size=2, store=FakeStore())
+    try:
+        recipe = Recipe(steps=2, batch_size=2, lr=0.1)
+        trainer = Trainer(Constant(), ConstantTask(), Empty(), recipe, Dist(0, 2, 0, CPU), workers=0)
+        assert trainer._running.broadcast_buffers is False
+    finally:
+        cleanup()
+
+
 # --- precision ----------------------------------------------------------------------------------------------------
 
 
@@ -254,30 +302,6 @@ def test_a_resumed_run_has_the_same_weights_to_start_from_wherever_they_are(tmp_
         run.resume_options(
             argparse.Namespace(encoder_weights=f"{tmp_path}/none.pth"), recipe, Dist(0, 1, 0, CPU), run.__file__
         )
-
-
-class Constant(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-
-
-class Empty(Dataset):
-    ids = ["a", "b"]
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, item):
-        return item[0], torch.zeros(3, 4, 4, dtype=torch.uint8)
-
-
-class ConstantTask:
-    def parameter_groups(self, net):
-        return [{"params": list(net.parameters()), "lr": 0.1}]
-
-    def train_mode(self, net):
-        net.train()
 
 
 @pytest.mark.parametrize(
