@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from util.data.mask_files import read_masks
 from util.data.masks import Masks
 from util.data.voc import VOID
 from util.runtime.errors import InputError
-from util.runtime.files import read_json, write_bytes, write_json
+from util.runtime.files import read_json, write_csv, write_json
 from util.runtime.parallel import run_parallel
 
 VALUES = 256  # of a label map
@@ -85,11 +83,8 @@ def write_changes(plan: Plan, ids: Path) -> None:
         change for change in run_parallel(work, read_id_list(ids), workers=workers, description="changes") if change
     ]
     found.sort(key=lambda change: (-change.share, change.image_id))
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["id", "changed_share"])
-    rows.writerows([change.image_id, f"{change.share:.6f}"] for change in found)
-    write_bytes(plan.out / "changes.csv", text.getvalue().encode())
+    rows = ([change.image_id, f"{change.share:.6f}"] for change in found)
+    write_csv(plan.out / "changes.csv", [["id", "changed_share"], *rows])
     before, after = (np.array([getattr(change, name) for change in found]) for name in ("before", "after"))
     table = classes_of([plan.cam_labels, plan.image_labels], plan.class_names, ids=[each.image_id for each in found])
     names = {**dict(enumerate(table.names)), VOID: "void"}

@@ -52,11 +52,11 @@ class PlainCAMOutput(NamedTuple):
         return random_walk(self.conv_cam, self.affinity)
 
 
-def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Tensor:
+def feature_affinity(features: list[Tensor]) -> Tensor:
     """How alike two places of an image look to the encoder.
 
     Every stage's features are brought to the grid of the last, freed of their mean over the image and scaled to
-    length 1; the affinity is the mean of the stages' cosines, negative ones cut off, to the given power.
+    length 1; the affinity is the mean of the stages' cosines, negative ones cut off, to the power `AFFINITY_POWER`.
 
     Args:
         features: BxCxHxW of several stages, the coarsest last (hxw).
@@ -70,7 +70,7 @@ def feature_affinity(features: list[Tensor], power: int = AFFINITY_POWER) -> Ten
         stages = [F.normalize(stage - stage.mean(dim=(2, 3), keepdim=True), dim=1) for stage in stages]
         places = torch.cat(stages, dim=1).flatten(2)
         cosines = torch.einsum("bci,bcj->bij", places, places) / len(stages)
-        affinity = cosines.clamp(min=0) ** power
+        affinity = cosines.clamp(min=0) ** AFFINITY_POWER
         # An image of one colour has no features left after its mean: every place is then alike.
         affinity = affinity + 1e-12
         return affinity / affinity.sum(dim=2, keepdim=True)

@@ -19,31 +19,22 @@ POSITION_WEIGHT = 0.01
 LONGEST = 250  # pixels of the long side that `refine_maps` works at: half of VOC's
 
 
-def pixel_adaptive_refinement(
-    images: Tensor,
-    maps: Tensor,
-    iterations: int = ITERATIONS,
-    dilations: tuple[int, ...] = DILATIONS,
-) -> Tensor:
+def pixel_adaptive_refinement(images: Tensor, maps: Tensor) -> Tensor:
     """Refine maps by the image beneath them.
 
     Args:
         images: float Bx3xHxW, colours in any linear scale: differences are measured in the local deviation.
         maps: float BxKxHxW, for instance class activation maps or probabilities.
-        iterations: how often the maps are smoothed.
-        dilations: distances in pixels of the eight neighbours that a pixel is smoothed with.
 
     Returns:
         BxKxHxW like ``maps``: at every pixel a weighted mean of the input, so within its range.
     """
     if images.shape[0] != maps.shape[0] or images.shape[2:] != maps.shape[2:]:
         raise ValueError(f"images {tuple(images.shape)} and maps {tuple(maps.shape)} differ in batch or size")
-    if not iterations:
-        return maps
-    offsets = [(step * y, step * x) for step in dilations for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    offsets = [(step * y, step * x) for step in DILATIONS for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
     weights = _neighbour_weights(images, offsets)
-    margin = max(dilations)
-    for _ in range(iterations):
+    margin = max(DILATIONS)
+    for _ in range(ITERATIONS):
         padded = _pad(maps, margin)
         smoothed = torch.zeros_like(maps)
         for index, offset in enumerate(offsets):
@@ -52,7 +43,7 @@ def pixel_adaptive_refinement(
     return maps
 
 
-def refine_maps(image: Tensor, maps: Tensor, iterations: int = ITERATIONS) -> Tensor:
+def refine_maps(image: Tensor, maps: Tensor) -> Tensor:
     """`pixel_adaptive_refinement` of one image, at half its size: twice the reach, at a quarter of the time.
 
     Larger images are refined at the size that VOC's are: the reach is in pixels, so a photo of 12 megapixels would hardly be
@@ -73,7 +64,7 @@ def refine_maps(image: Tensor, maps: Tensor, iterations: int = ITERATIONS) -> Te
     small = [max(1, round(side * factor)) for side in shape]
     small_image = F.interpolate(image.permute(2, 0, 1)[None].float(), size=small, mode="area")
     small_maps = F.interpolate(maps[None], size=small, mode="area")
-    refined = pixel_adaptive_refinement(small_image, small_maps, iterations)
+    refined = pixel_adaptive_refinement(small_image, small_maps)
     return F.interpolate(refined, size=shape, mode="bilinear", align_corners=False)[0]
 
 

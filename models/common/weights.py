@@ -209,6 +209,5 @@ def _shape(value: object) -> list[int] | str:
     return list(value.shape) if hasattr(value, "shape") else type(value).__name__
 
 
-def _some(names: list[str], most: int = 4) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

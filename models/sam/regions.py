@@ -12,25 +12,18 @@ from skimage.segmentation import felzenszwalb
 
 from util.data.masks import Masks
 
-SCALES = (100, 200, 400, 800)
+SCALES = (800, 400, 200, 100)  # of the graph segmentation; higher gives larger regions
+SIGMA = 0.8  # of the Gaussian smoothing before it, pixels
+SMALLEST = 0.002  # region, as a part of the image
+DUPLICATE_IOU = 0.9  # of two regions with a higher IoU, the one of the coarser scale stays
 LONG_SIDE = 640
 
 
-def region_masks(
-    image: np.ndarray,
-    scales: tuple[float, ...] = SCALES,
-    sigma: float = 0.8,
-    min_area: float = 0.002,
-    duplicate_iou: float = 0.9,
-) -> Masks:
+def region_masks(image: np.ndarray) -> Masks:
     """Regions of an image at several scales, large ones first, near duplicates once.
 
     Args:
         image: uint8 HxWx3 RGB. More than `LONG_SIDE` pixels a side are segmented at that size.
-        scales: of the graph segmentation; higher gives larger regions.
-        sigma: of the Gaussian smoothing before it, pixels.
-        min_area: smallest region, as a part of the image.
-        duplicate_iou: of two regions with a higher IoU, the one of the coarser scale stays.
 
     Returns:
         masks without a predicted IoU, since nothing predicts one. Their ``stability_score`` is measured: the highest
@@ -42,8 +35,8 @@ def region_masks(
     if factor < 1:
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    smallest = max(1, round(min_area * small.shape[0] * small.shape[1]))
-    levels = [_segment(small, scale, sigma, smallest) for scale in sorted(scales, reverse=True)]
+    smallest = max(1, round(SMALLEST * small.shape[0] * small.shape[1]))
+    levels = [_segment(small, scale, smallest) for scale in SCALES]
 
     chosen: list[tuple[int, int, float]] = []  # level, region, stability
     ious = [_level_iou(upper, lower) for upper, lower in zip(levels, levels[1:])]
@@ -54,7 +47,7 @@ def region_masks(
         stability = np.maximum(with_coarser, with_finer)
         fresh = np.ones(count, bool)
         for other in range(number):
-            fresh &= _level_iou(levels[other], level).max(0) <= duplicate_iou
+            fresh &= _level_iou(levels[other], level).max(0) <= DUPLICATE_IOU
         chosen += [(number, int(region), float(stability[region])) for region in np.flatnonzero(fresh)]
 
     if factor < 1:
@@ -74,11 +67,11 @@ def region_masks(
     return masks.select(np.argsort(-masks.areas, kind="stable"))
 
 
-def _segment(image: np.ndarray, scale: float, sigma: float, smallest: int) -> np.ndarray:
+def _segment(image: np.ndarray, scale: float, smallest: int) -> np.ndarray:
     """int32 HxW, regions counted from 0."""
     if min(image.shape[:2]) < 2:  # the library needs neighbours both ways
         return np.zeros(image.shape[:2], np.int32)
-    return felzenszwalb(image, scale=scale, sigma=sigma, min_size=smallest, channel_axis=2).astype(np.int32)
+    return felzenszwalb(image, scale=scale, sigma=SIGMA, min_size=smallest, channel_axis=2).astype(np.int32)
 
 
 def _runs(level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,7 @@ from models.segmentation.options import Prediction
 from util.data.annotations import coco_annotations, coco_categories, labelme_content
 from util.data.labels import read_label, write_label
 from util.data.voc import VOID, ClassTable
-from util.runtime.files import atomic_write, relative_name, write_bytes
+from util.runtime.files import atomic_write, relative_name, write_bytes, write_csv
 from util.runtime.progress import Progress
 from util.vis import overlay, save_image
 
@@ -67,14 +65,12 @@ def write_outputs(
 
 def write_summary(path: Path, entries: Mapping[str, dict], classes: ClassTable) -> None:
     """Write the share of the pixels and the mean confidence of every class in every image, as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image", "class", "share", "confidence"])
+    rows = [["image", "class", "share", "confidence"]]
     for image_id, entry in entries.items():
         for value, share, confidence in entry["classes"]:
             name = "void" if value == VOID else classes.names[value]
-            writer.writerow([image_id, name, f"{share:.6f}", f"{confidence:.4f}"])
-    write_bytes(path, buffer.getvalue().encode())
+            rows.append([image_id, name, f"{share:.6f}", f"{confidence:.4f}"])
+    write_csv(path, rows)
 
 
 def write_coco(

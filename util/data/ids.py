@@ -21,12 +21,13 @@ from typing import NamedTuple
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, read_text
 
-# What a list or a table may write after an id. Some of these images cannot be opened; the message then names the id.
-SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"),
-    *(".jp2", ".ppm", ".pgm"),
-    *(".npy", ".npz", ".xml", ".json"),
+# HEIC is not read, but found, so that it is named.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
+    *(".gif", ".jp2", ".ppm", ".pgm"),
+    *(".heic", ".heif"),
 )
+SUFFIXES = (*IMAGE_SUFFIXES, ".npy", ".npz", ".xml", ".json")  # what a list or a table may write after an id
 _SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)
 _NAME = re.compile(rf"(?:(.*)[/\\])?([^/\\]*?)({_SUFFIX})?", re.IGNORECASE | re.DOTALL)
 _NAME_AND_COLUMNS = re.compile(rf"(.+?(?:{_SUFFIX}))\s+\S.*", re.IGNORECASE)

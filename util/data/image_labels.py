@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from util.data.npy import PICKLES, load_npy_dict, save_npy_dict
 from util.data.tag_table import Tags, read_tag_table
 from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import list_files, read_bytes, read_json, write_bytes
+from util.runtime.files import list_files, read_bytes, read_json, write_csv
 
 Item = TypeVar("Item")
 
@@ -158,7 +156,4 @@ def write_image_labels(path: str | os.PathLike, labels: dict[str, Tags], classes
             rows[image_id][[tag - 1 for tag in tags]] = 1
         save_npy_dict(path, rows)
     else:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerows([image_id, *(classes.names[tag] for tag in tags)] for image_id, tags in labels.items())
-        write_bytes(path, buffer.getvalue().encode())
+        write_csv(path, ([image_id, *(classes.names[tag] for tag in tags)] for image_id, tags in labels.items()))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from util.data.images import IMAGE_SUFFIXES
+from util.data.ids import IMAGE_SUFFIXES
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, is_hidden
 

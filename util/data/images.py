@@ -12,16 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from util.data.ids import IdBook
+from util.data.ids import IMAGE_SUFFIXES, IdBook
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
-# HEIC is not read, but found, so that it is named.
-IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
-    *(".gif", ".jp2", ".ppm", ".pgm"),
-    *(".heic", ".heif"),
-)
 MAX_PIXELS = 178_956_970  # Pillow's own limit for decompression bombs, made an error
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # it would warn of half as many already
 

@@ -14,7 +14,7 @@ from util.data.voc import load_classes
 from util.data.voc_archives import SBD, VOC, members
 from util.evaluation.label_check import check_labels, report_text
 from util.runtime.cli import print_next
-from util.runtime.errors import InputError, disk_error
+from util.runtime.errors import InputError
 from util.runtime.files import check_id, write_bytes, write_json
 from util.runtime.ledger import Stage
 
@@ -38,7 +38,7 @@ def run(args: Namespace) -> int:
         if sbd:
             lists["trainaug"] = convert_sbd(stage, sbd[0], lists)
             text = "\n".join(lists["trainaug"]) + "\n"
-            _write(args.out / "ImageSets" / "Segmentation" / "trainaug.txt", text.encode(), args.out)
+            write_bytes(args.out / "ImageSets" / "Segmentation" / "trainaug.txt", text.encode())
         ids = sorted({image_id for part in lists.values() for image_id in part})
         write_tags(args.out, ids)
         code = max(stage.finish(), check(args.out, lists, ids, args.workers, args.partial))
@@ -59,15 +59,8 @@ def unpack_voc(stage: Stage, voc: Path) -> None:
             targets.append(stage.out / "SegmentationClassAug" / Path(name).name)
         data = member.read()
         for target in targets:
-            _write(target, data, stage.out)
+            write_bytes(target, data)
         stage.record(name, key, targets)
-
-
-def _write(target: Path, data: bytes, out: Path) -> None:
-    try:
-        write_bytes(target, data)
-    except OSError as error:
-        raise disk_error(error, out) from None
 
 
 def read_lists(out: Path) -> dict[str, list[str]]:
@@ -112,7 +105,7 @@ def convert_sbd(stage: Stage, sbd: Path, lists: dict[str, list[str]]) -> list[st
         except InputError as error:
             stage.fail(image_id, str(error))
             continue
-        _write(stage.out / name, data, stage.out)
+        write_bytes(stage.out / name, data)
         stage.record(name, key, [stage.out / name])
     if not listed:
         raise InputError(f"{sbd}: no train.txt and val.txt in it; download {SBD.address} again")

@@ -18,9 +18,8 @@ from util.evaluation.report import (
     per_cent,
     rows_to_text,
     text_rows,
-    write_rows,
 )
-from util.runtime.files import write_json
+from util.runtime.files import write_csv, write_json
 
 SUMMARY_COLUMNS = 13  # of `comparison_rows`; what follows is the IoU of each class
 SUMMARY_NOTE = (
@@ -126,8 +125,8 @@ def write_comparison(comparison: dict, out: Path, data: str) -> tuple[str, list[
     scores = {"input": comparison["input"], **{name: comparison["methods"][name] for name in best}}
     files = [out / "compare.json", out / "compare.csv", out / "compare_classes.csv"]
     write_json(files[0], comparison)
-    write_rows(files[1], csv_rows(rows))
-    write_rows(files[2], list(activation_rows(scores)))
+    write_csv(files[1], csv_rows(rows))
+    write_csv(files[2], list(activation_rows(scores)))
     files += draw_comparison(out / "compare", comparison, data)
     files += draw_change(out / "compare_classes", comparison["input"], scores[best[0]], ("input labels", best[0]), data)
     summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in text_rows(rows)])
@@ -187,7 +186,7 @@ def write_split_half(result: dict, out: Path, data: str) -> tuple[str, list[Path
     best = ranking(result)
     files = [out / "split_half.json", out / "split_half.csv"]
     write_json(files[0], result)
-    write_rows(files[1], csv_rows(rows))
+    write_csv(files[1], csv_rows(rows))
     files += draw_comparison(out / "split_half", result, f"{data}, parameters of the other half")
     picks = [["method", "settings", "chosen on", "mIoU there", "on the other", "input there", "parameters"]]
     for name in best:
@@ -248,6 +247,6 @@ def write_sensitivity(
         rows.append([str(point["value"]), per_cent(point["miou"]), *bounds, *cells])
     files = [Path(f"{stem}.json"), Path(f"{stem}.csv")]
     write_json(files[0], {"method": method, "parameter": name, **result})
-    write_rows(files[1], csv_rows(rows))
+    write_csv(files[1], csv_rows(rows))
     files += draw_sensitivity(stem, method, name, result, levels, data)
     return rows_to_text(text_rows(rows)), files

@@ -14,9 +14,8 @@ from util.data.labels import label_path, read_label
 from util.data.voc import VOID, ClassTable
 from util.evaluation.label_check import report_no_foreground
 from util.evaluation.metrics import Cells, Evaluation, class_scores, count_pairs, filled_cells
-from util.evaluation.report import write_rows
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, write_json
+from util.runtime.files import check_folder, write_csv, write_json
 from util.runtime.parallel import run_parallel
 
 Counts = TypeVar("Counts")
@@ -119,4 +118,4 @@ def write_evaluation(
         cells = ["" if np.isnan(value) else f"{value:.6f}" for value in [*numbers, *iou]]
         last = [f"{value:.3f}" for found in columns.values() for value in found[image_id]]
         rows.append([image_id, *cells[:2], str(pixels), *cells[2:], *last])
-    write_rows(per_image_path, rows)
+    write_csv(per_image_path, rows)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-
-from util.runtime.files import write_bytes
 
 
 def score_table(scores: dict, baseline: dict | None = None) -> str:
@@ -108,10 +103,3 @@ ACTIVATION_NOTE = (
     "partial: pixels of the class that have another label (1 - recall); false: pixels with its label that are of another "
     "class (1 - precision)"
 )
-
-
-def write_rows(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    """Write rows as CSV, atomically."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    write_bytes(path, buffer.getvalue().encode())

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from util.data.images import IMAGE_SUFFIXES, find_image, image_size, is_turned, list_image_ids, read_image
+from util.data.ids import IMAGE_SUFFIXES
+from util.data.images import find_image, image_size, is_turned, list_image_ids, read_image
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, list_files
 

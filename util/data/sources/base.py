@@ -14,8 +14,7 @@ import numpy as np
 import yaml
 
 from util.data.class_files import Color
-from util.data.ids import id_of
-from util.data.images import IMAGE_SUFFIXES
+from util.data.ids import IMAGE_SUFFIXES, id_of
 from util.data.mask_formats import polygon_runs
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, read_text
