@@ -31,12 +31,12 @@ Examples:
 """
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
 from models.sam.options import FILE_MODELS, PACKAGE_MODELS, CamPromptOptions, Options, names_file, read_prompt
 from util.data.masks import LEAST_SCORE
 from util.runtime.cli import NETWORK, Parser, real, run, whole
+from util.runtime.options import add_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     output.add_argument("--gzip", action="store_true", help="write <id>.json.gz; existing files are converted")
     output.add_argument("--preview", type=whole(0), default=0, metavar="N", help="draw the masks of the first N images")
     add_prompt_options(parser)
-    add_fields(parser.group("mask generator, as segment-anything's"), Options())
+    add_options(parser, "mask generator, as segment-anything's", Options)
     args = parser.parse_args()
     args.prompt = read_prompt(args.prompt)
     check(parser, args)
@@ -90,16 +90,7 @@ def add_prompt_options(parser: Parser) -> None:
         metavar="X",
         help="tags: keep masks with a higher score; main.py --method prompted has the same default, --param score=X",
     )
-    add_fields(group, CamPromptOptions())
-
-
-def add_fields(group: argparse._ArgumentGroup, defaults: object) -> None:
-    """An option for each field of a dataclass."""
-    for each in fields(defaults):  # type: ignore[arg-type]
-        default = getattr(defaults, each.name)
-        kind = int if isinstance(default, int) else real()
-        shown = f"{each.metadata['help']} (default: {default:.4g})"
-        group.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default, metavar="N", help=shown)
+    add_options(parser, "prompts", CamPromptOptions)
 
 
 def settle_model(parser: Parser, args: argparse.Namespace) -> None:
@@ -136,10 +127,8 @@ def check(parser: Parser, args: argparse.Namespace) -> None:
         parser.error(
             f"--prompt tags: {args.model or args.checkpoint} takes no words; use --model sam3, or --prompt cam"
         )
-    if min(args.points_per_side, args.points_per_batch, args.crop_n_points_downscale_factor, args.peaks) < 1:
-        parser.error("--points-per-side, --points-per-batch, --crop-n-points-downscale-factor and --peaks: at least 1")
-    if args.crop_n_layers < 0 or args.min_mask_region_area < 0 or not 0 <= args.crop_overlap_ratio < 1:
-        parser.error("--crop-n-layers and --min-mask-region-area: at least 0; --crop-overlap-ratio: 0 to 1")
+    if not 0 <= args.crop_overlap_ratio < 1:
+        parser.error(f"--crop-overlap-ratio {args.crop_overlap_ratio:g}: 0 to 1, and below 1")
     if args.points_per_side < args.crop_n_points_downscale_factor**args.crop_n_layers:
         parser.error("the last crop layer would have no points; raise --points-per-side")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
+from util.runtime.options import from_args
 from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 from util.vis import draw_masks, mask_count, mask_notes
@@ -82,7 +83,7 @@ def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
     use_tf32(asked, dist)
     precision = choose_precision("--precision", asked, dist)
     batch = args.encode_batch or (4 if dist.device.type == "cuda" else 1)
-    settings = dataclass_of(options.Options, args)
+    settings = from_args(options.Options, args)
     name = "fp32" if precision == "off" else precision  # masks of an earlier --precision fp32 stay current
     depends: dict[str, Any] = {"precision": name, "exact": args.exact, **asdict(settings)}
     kinds = [kind for kind, _ in args.prompt]
@@ -100,11 +101,6 @@ def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
         depends[f"prompt {kind}"] = more
     source = found[0] if len(found) == 1 else sources.Several(found)
     return Setup(source, batch, depends, [generator, checkpoints, prompted, prompts, prompt_files, text])
-
-
-def dataclass_of(kind: Any, args: argparse.Namespace) -> Any:
-    """An instance of a dataclass of options from the command line's."""
-    return kind(**{each.name: getattr(args, each.name) for each in fields(kind)})
 
 
 def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
@@ -149,7 +145,7 @@ def prompt_source(
     answerer = prompted.PromptedGenerator(network, settings, precision, args.exact)
     if kind == "cam":
         check_folder(args.cam_path, "soft CAMs")
-        cam_options = dataclass_of(options.CamPromptOptions, args)
+        cam_options = from_args(options.CamPromptOptions, args)
         return sources.Cams(answerer, args.cam_path, classes, tags, cam_options), [classes.names, asdict(cam_options)]
     assert file is not None
     return sources.Listed(answerer, prompt_files.read_prompts(file, kind, classes)), None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from util.runtime.cli import real, whole
 from util.runtime.errors import InputError
+from util.runtime.options import option
 
 PACKAGE_MODELS = ("vit_h", "vit_l", "vit_b")
 FILE_MODELS = (  # whose authors' checkpoint files are read
@@ -20,8 +22,8 @@ WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+_whole, _number = partial(option, metavar="N", type=whole(0)), partial(option, metavar="N", type=real())
+_at_least_1 = partial(option, metavar="N", type=whole(1))
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,19 @@ class Options:
     Thresholds of 0 or less let all masks pass.
     """
 
-    points_per_side: int = _option(32, "points per side of the grid of prompts")
-    points_per_batch: int = _option(64, "prompts at once; halved when a GPU runs out of memory")
-    pred_iou_thresh: float = _option(0.88, "keep masks with a higher predicted IoU")
-    stability_score_thresh: float = _option(0.95, "keep masks with at least this stability score")
-    stability_score_offset: float = _option(1.0, "shift of the cutoff that the stability score tries")
-    box_nms_thresh: float = _option(0.7, "box IoU above which masks count as duplicates; the better one stays")
-    crop_n_layers: int = _option(0, "layers of crops; layer i has (2**i)**2")
-    crop_nms_thresh: float = _option(0.7, "box IoU above which masks of two crops count as duplicates")
-    crop_overlap_ratio: float = _option(512 / 1500, "overlap of the first layer's crops, as a share of the short side")
-    crop_n_points_downscale_factor: int = _option(1, "layer i has points-per-side / factor**i points per side")
-    min_mask_region_area: int = _option(0, "remove islands and holes of fewer pixels; 0: none")
+    points_per_side: int = _at_least_1(32, "points per side of the grid of prompts")
+    points_per_batch: int = _at_least_1(64, "prompts at once; halved when a GPU runs out of memory")
+    pred_iou_thresh: float = _number(0.88, "keep masks with a higher predicted IoU")
+    stability_score_thresh: float = _number(0.95, "keep masks with at least this stability score")
+    stability_score_offset: float = _number(1.0, "shift of the cutoff that the stability score tries")
+    box_nms_thresh: float = _number(0.7, "box IoU above which masks count as duplicates; the better one stays")
+    crop_n_layers: int = _whole(0, "layers of crops; layer i has (2**i)**2")
+    crop_nms_thresh: float = _number(0.7, "box IoU above which masks of two crops count as duplicates")
+    crop_overlap_ratio: float = _number(
+        512 / 1500, "overlap of the first layer's crops, as a share of the short side (default: 0.3413)"
+    )
+    crop_n_points_downscale_factor: int = _at_least_1(1, "layer i has points-per-side / factor**i points per side")
+    min_mask_region_area: int = _whole(0, "remove islands and holes of fewer pixels; 0: none")
 
     def points_in_layer(self, layer: int) -> int:
         """Points per side of the grid on each crop of a layer."""
@@ -52,10 +56,10 @@ class Options:
 class CamPromptOptions:
     """How soft CAMs become prompts."""
 
-    peak_value: float = _option(0.5, "lowest CAM value of a point, 0 to 1")
-    peak_distance: float = _option(0.1, "smallest distance of two points of a class, as a share of the long side")
-    peaks: int = _option(8, "most points per class")
-    box_value: float = _option(
+    peak_value: float = _number(0.5, "lowest CAM value of a point, 0 to 1")
+    peak_distance: float = _number(0.1, "smallest distance of two points of a class, as a share of the long side")
+    peaks: int = _at_least_1(8, "most points per class")
+    box_value: float = _number(
         0.4, "CAM value above which pixels belong to the component whose box is asked for, 0 to 1"
     )
 
