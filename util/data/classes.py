@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from util.data.layout import CLASS_FILE
 from util.data.voc import MAX_CLASSES, ClassTable, class_table, load_classes
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 
-CLASS_FILE = "class_names.txt"
 Place = str | os.PathLike | None
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.data.archives import check_counts, fetch, find
-from util.data.classes import CLASS_FILE
 from util.data.coco import CocoImage, CocoInstances, label_of, parse_instances, tags_of
 from util.data.coco_archives import ANNOTATIONS, ARCHIVES, MAX_IMAGE, SPLITS, TRAIN, VAL, Members, read_instances
 from util.data.image_labels import Tags, write_image_labels
 from util.data.labels import encode_label
+from util.data.layout import CLASS_FILE, IMAGES, LABELS, TAGS, write_lines, write_lists
 from util.data.voc import ClassTable
 from util.evaluation.label_check import check_labels, report_text
 from util.runtime.cli import print_next
@@ -24,7 +24,6 @@ from util.runtime.progress import Progress
 
 # What the published archives give.
 COUNTS = {"train": 82_783, "val": 40_504, "classes": 81}
-IMAGES, LABELS, LISTS = "JPEGImages", "SegmentationClassAug", Path("ImageSets") / "Segmentation"
 
 
 def run(args: Namespace) -> int:
@@ -116,10 +115,9 @@ def write_labels(stage: Stage, instances: CocoInstances, split: str, workers: in
 
 def write_texts(out: Path, lists: dict[str, list[str]], tags: dict[str, Tags], classes: ClassTable) -> None:
     """Lists, class names and image-level labels."""
-    for name, ids in lists.items():
-        write_bytes(out / LISTS / f"{name}.txt", ("\n".join(ids) + "\n").encode())
-    write_bytes(out / CLASS_FILE, ("\n".join(classes.names) + "\n").encode())
-    write_image_labels(out / "cls_labels.npy", tags, classes)
+    write_lists(out, lists)
+    write_lines(out / CLASS_FILE, classes.names)
+    write_image_labels(out / TAGS, tags, classes)
 
 
 def check(args: Namespace, lists: dict[str, list[str]], tags: dict[str, Tags], classes: ClassTable) -> int:

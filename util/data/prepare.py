@@ -14,12 +14,12 @@ import numpy as np
 from PIL import Image
 
 from util.data.class_files import is_background
-from util.data.classes import CLASS_FILE
 from util.data.contact_sheet import draw_contact_sheet
 from util.data.ids import id_of
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.images import decode_image
 from util.data.labels import encode_label
+from util.data.layout import CLASS_FILE, IMAGES, LABELS, TAGS, write_lines, write_lists
 from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
@@ -40,8 +40,6 @@ from util.runtime.locking import lock_folder
 from util.runtime.progress import Progress
 from util.runtime.provenance import write_run_json
 
-LISTS = Path("ImageSets") / "Segmentation"
-IMAGES, LABELS = "JPEGImages", "SegmentationClassAug"
 LARGE = 1000  # pixels of the long side; networks see about half of that
 
 
@@ -275,11 +273,10 @@ def _write_lists(
     train, val = stratified({i: images[i].tags for i in open_ids}, groups.values(), share, seed)
     lists["train"] += train
     lists["val"] += val
-    for name, ids in lists.items():
-        write_bytes(out / LISTS / f"{name}.txt", "".join(f"{image_id}\n" for image_id in sorted(ids)).encode())
-    write_image_labels(out / "cls_labels.npy", {i: images[i].tags for i in sorted(images)}, table)
-    lines = [f"{name} #{r:02x}{g:02x}{b:02x}\n" for name, (r, g, b) in zip(table.names, table.colors, strict=True)]
-    write_bytes(out / CLASS_FILE, "".join(lines).encode())
+    write_lists(out, {name: sorted(ids) for name, ids in lists.items()})
+    write_image_labels(out / TAGS, {i: images[i].tags for i in sorted(images)}, table)
+    lines = [f"{name} #{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in zip(table.names, table.colors, strict=True)]
+    write_lines(out / CLASS_FILE, lines)
     report.lists = {name: len(ids) for name, ids in lists.items()}
     for value, name in enumerate(table.names[1:], 1):
         counts = {key: sum(value in images[i].tags for i in ids) for key, ids in lists.items()}
@@ -315,7 +312,7 @@ def run_command(args: Namespace) -> int:
         report, table = prepare(
             source, args.out, classes, share=args.val_share, seed=args.seed, copy=args.copy, max_side=args.max_side
         )
-        tags = read_image_labels(args.out / "cls_labels.npy", table)
+        tags = read_image_labels(args.out / TAGS, table)
         shown = {image_id: values for image_id, values in tags.items() if values}
         sheet = args.out / "contact_sheet.png"
         draw_contact_sheet(sheet, args.out / IMAGES, args.out / LABELS, shown, table, args.sheet, args.seed)

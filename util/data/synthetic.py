@@ -26,6 +26,7 @@ from PIL import Image
 
 from util.data.image_labels import write_image_labels
 from util.data.labels import write_label
+from util.data.layout import CLASS_FILE, IMAGES, LABELS, TAGS, write_lines, write_lists
 from util.data.voc import class_table
 from util.runtime.errors import InputError
 from util.runtime.files import write_bytes
@@ -288,7 +289,7 @@ class _DrawFiles:
         if entry and "tags" in entry and entry_is_current(entry, key, self.out):
             return image_id, None, tuple(entry["tags"])
         image, label = picture_of(image_id, self.seed, self.side)
-        paths = [self.out / "JPEGImages" / f"{image_id}.jpg", self.out / "SegmentationClassAug" / f"{image_id}.png"]
+        paths = [self.out / IMAGES / f"{image_id}.jpg", self.out / LABELS / f"{image_id}.png"]
         buffer = io.BytesIO()
         # Small images: at the usual quality the codec would smear colours over the objects' borders.
         Image.fromarray(image).save(buffer, "JPEG", quality=95, subsampling=0)
@@ -362,10 +363,9 @@ def write_data_set(
             if entry:
                 stage.note(entry)
         tags = {image_id: tags[image_id] for image_id in ids}
-        for name, part in lists.items():
-            write_bytes(out / "ImageSets" / "Segmentation" / f"{name}.txt", ("\n".join(part) + "\n").encode())
-        write_image_labels(out / "cls_labels.npy", tags, CLASSES)
+        write_lists(out, lists)
+        write_image_labels(out / TAGS, tags, CLASSES)
         write_image_labels(out / "cls_labels.csv", tags, CLASSES)
-        write_bytes(out / "class_names.txt", ("\n".join(CLASSES.names) + "\n").encode())
+        write_lines(out / CLASS_FILE, CLASSES.names)
         stage.finish()
     return tags

@@ -9,6 +9,7 @@ from util.data.archives import check_counts, fetch, find
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.labels import encode_label
+from util.data.layout import IMAGES, LABELS, LISTS, TAGS, write_lists
 from util.data.sbd import decode_sbd
 from util.data.voc import load_classes
 from util.data.voc_archives import SBD, VOC, members
@@ -37,8 +38,7 @@ def run(args: Namespace) -> int:
         lists = read_lists(args.out)
         if sbd:
             lists["trainaug"] = convert_sbd(stage, sbd[0], lists)
-            text = "\n".join(lists["trainaug"]) + "\n"
-            write_bytes(args.out / "ImageSets" / "Segmentation" / "trainaug.txt", text.encode())
+            write_lists(args.out, {"trainaug": lists["trainaug"]})
         ids = sorted({image_id for part in lists.values() for image_id in part})
         write_tags(args.out, ids)
         code = max(stage.finish(), check(args.out, lists, ids, args.workers, args.partial))
@@ -56,7 +56,7 @@ def unpack_voc(stage: Stage, voc: Path) -> None:
             continue
         targets = [stage.out / name]
         if name.startswith("SegmentationClass/"):
-            targets.append(stage.out / "SegmentationClassAug" / Path(name).name)
+            targets.append(stage.out / LABELS / Path(name).name)
         data = member.read()
         for target in targets:
             write_bytes(target, data)
@@ -69,7 +69,7 @@ def read_lists(out: Path) -> dict[str, list[str]]:
     Raises:
         InputError: if the archive did not hold them.
     """
-    folder = out / "ImageSets" / "Segmentation"
+    folder = out / LISTS
     missing = [name for name in ("train", "val") if not (folder / f"{name}.txt").exists()]
     if missing:
         raise InputError(f"{folder}: no {missing[0]}.txt; {VOC.file} does not hold it, download {VOC.address} again")
@@ -96,7 +96,7 @@ def convert_sbd(stage: Stage, sbd: Path, lists: dict[str, list[str]]) -> list[st
         converted.add(image_id)
         if image_id in own:
             continue
-        name = f"SegmentationClassAug/{image_id}.png"
+        name = f"{LABELS}/{image_id}.png"
         key = stage.key(member.identity, "sbd")
         if stage.is_current(name, key):
             continue
@@ -128,7 +128,7 @@ def write_tags(out: Path, ids: list[str]) -> None:
             f"{out / 'Annotations'}: no annotation for {len(untagged)} of {len(ids)} listed images, the first: "
             f"{untagged[0]}; {VOC.file} may be cut short, download {VOC.address} again"
         )
-    write_image_labels(out / "cls_labels.npy", {image_id: tags[image_id] for image_id in ids}, classes)
+    write_image_labels(out / TAGS, {image_id: tags[image_id] for image_id in ids}, classes)
 
 
 def check(out: Path, lists: dict[str, list[str]], ids: list[str], workers: int, is_partial: bool) -> int:
@@ -137,8 +137,8 @@ def check(out: Path, lists: dict[str, list[str]], ids: list[str], workers: int, 
     counts = {name: sum(1 for _ in (out / name).glob(suffix)) for name, suffix in _SUFFIXES.items()}
     counts |= {f"{name}.txt": len(part) for name, part in lists.items()}
     expected = {**COUNTS, **{f"{name}.txt": count for name, count in LIST_COUNTS.items()}}
-    tags = read_image_labels(out / "cls_labels.npy", classes)
-    report = check_labels(out / "SegmentationClassAug", ids, classes, out / "JPEGImages", tags, workers=workers)
+    tags = read_image_labels(out / TAGS, classes)
+    report = check_labels(out / LABELS, ids, classes, out / IMAGES, tags, workers=workers)
     write_json(out / "check.json", {"counts": counts, "labels": report})
     print(report_text(report))
     return max(check_counts(counts, expected, is_partial), 1 if report["errors"] else 0)
