@@ -7,7 +7,6 @@ Weights are random, images generated: neither changes the speed. Every side is w
 and none is always first. A ratio above 1 says that ours is the better. Choose rows with --only.
 """
 
-import re
 import sys
 import tempfile
 from argparse import Namespace
@@ -18,16 +17,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch
-from rows import HEAD, Row
-from sam_reference import Agreement, official, passing_options, small_sam
+from rows import HEAD, Row, training_steps
+from sam_generator import take_sides
+from sam_reference import passing_options, small_sam
 from segment_anything import sam_model_registry
-from timing import on_device, output_of, take_turns, with_peaks
+from timing import on_device, take_turns, with_peaks
 
 from models.cam.generate import make_cams
 from models.cam.plain_cam import PlainCAM
 from models.common.preprocessing import IMAGENET
 from models.common.run import resolve
-from models.sam.generator import MaskGenerator
 from models.segmentation import deeplabv3
 from models.segmentation.data import CropAugmentation, LabelledImages
 from models.segmentation.inference import PixelNetwork, Segmenter
@@ -90,26 +89,15 @@ def masks(args: Namespace, dist: Dist, root: Path, ids: list[str]) -> Iterator[R
         torch.manual_seed(0)
         sam = (small_sam() if args.short else sam_model_registry[model]()).to(dist.device).eval()
         options = passing_options(sam, images[0], 0.3, points_per_side=4 if args.short else 32)
-        found: dict[str, list] = {}
-        jobs = {
-            "theirs": lambda sam=sam, options=options, found=found: found.update(
-                theirs=[official(sam, i, options) for i in images]
-            )
-        }
+        sides = take_sides(sam, options, images, ("fp32", "bf16"), args.rounds)
+        package = sides["package"]
         for precision in ("fp32", "bf16"):
-            generator = MaskGenerator(sam, options, precision=precision)
-            jobs[precision] = lambda name=precision, generator=generator, found=found: found.update(
-                {name: list(generator.generate(images))}
-            )
-        seconds, peaks = measured(args, jobs)
-        for precision in ("fp32", "bf16"):
-            agreement = Agreement()
-            for ours, theirs in zip(found[precision], found["theirs"], strict=True):
-                agreement.add(ours, theirs)
-            same = "the same masks" if agreement.is_same() else f"{agreement.found} masks of {agreement.expected}"
-            note = f"{same}, {mebibytes(peaks[precision])}, theirs {peaks['theirs'] >> 20}"
-            theirs, ours = (seconds[name] / len(images) for name in ("theirs", precision))
-            yield Row(f"SAM {model} {precision}", "SamAutomaticMaskGenerator", theirs, ours, "s per image", note=note)
+            ours = sides[f"ours {precision}"]
+            same, agreement = ours.against(package)
+            counts = f"{same}, {agreement.found} of {agreement.expected}"
+            note = f"{counts}, {mebibytes(ours.peak)}, theirs {package.peak >> 20}"
+            what = f"SAM {model} {precision}"
+            yield Row(what, "SamAutomaticMaskGenerator", package.seconds, ours.seconds, "s per image", note=note)
 
 
 def training(args: Namespace, dist: Dist, root: Path, ids: list[str]) -> Iterator[Row]:
@@ -119,13 +107,8 @@ def training(args: Namespace, dist: Dist, root: Path, ids: list[str]) -> Iterato
     )
     encoder = "resnet18" if args.short else "resnet101"
     options = ["--device", args.device, "--encoder", encoder, "--amp", "auto", *size]
-    text = output_of("benchmarks/deeplabv3_training.py", *options)
-    found = {
-        name: re.search(rf"^{name} +median ([\d.]+) s .* peak (\d+) MiB", text, re.M).groups()
-        for name in ("plain", "ours")
-    }
-    note = f"peak {found['ours'][1]} MiB, theirs {found['plain'][1]}"
-    theirs, ours = (float(found[name][0]) for name in ("plain", "ours"))
+    (theirs, their_peak), (ours, peak) = training_steps(*options)
+    note = f"peak {peak} MiB, theirs {their_peak}"
     yield Row(f"training {encoder}", "torchvision's reference loop", theirs, ours, "s per step", note=note)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 from pycocotools import mask as coco
-from sam_reference import OPTIONS, official, small_sam
+from sam_generator import take_sides
+from sam_reference import OPTIONS, small_sam
 from scale import disk_use, make_masks
 from timing import ROOT, best_times, measure, output_of
 from torchmetrics.classification import MulticlassJaccardIndex
@@ -19,7 +20,6 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from models.cam.inference import ScaledImages, multi_scale_cams
 from models.cam.plain_cam import PlainCAM
 from models.common.precision import has_kernels
-from models.sam.generator import MaskGenerator
 from models.sam.regions import region_masks
 from processor import merge_labels
 from util.data.images import find_image, read_image
@@ -278,11 +278,9 @@ def generator(args, data: Data, root: Path) -> Iterator[Row]:
     against = "SamAutomaticMaskGenerator"
     if args.short:
         torch.set_num_threads(args.threads)
-        sam, image = small_sam(), read_image(find_image(data.images, data.ids[0]))
-        ours = MaskGenerator(sam, OPTIONS)
-        jobs = {"theirs": lambda: official(sam, image, OPTIONS), "ours": lambda: next(ours.generate([image]))}
-        times = best_times(jobs, args.rounds)
-        yield Row("mask generation", against, times["theirs"], times["ours"], "s per image", note="a toy network")
+        sides = take_sides(small_sam(), OPTIONS, [read_image(find_image(data.images, data.ids[0]))], ["fp32"])
+        theirs, ours = (sides[name].seconds for name in ("package", "ours fp32"))
+        yield Row("mask generation", against, theirs, ours, "s per image", note="a toy network")
         return
     aims = {"fp32": 1.3, **({"bf16": 2} if computes_in_bfloat16() else {})}
     options = ["--images", data.images, "--list", data.list, "--threads", args.threads, "--points-per-side", 16]
@@ -307,10 +305,16 @@ def training(args, data: Data, root: Path) -> Iterator[Row]:
     options = ["--batch-size", 2, "--crop-size", 64, "--steps", 2] if args.short else []
     options += ["--encoder-weights", data.encoder_weights] if data.encoder_weights else []
     for amp in ("off",) if args.short or not computes_in_bfloat16() else ("off", "bf16"):
-        text = output_of("benchmarks/deeplabv3_training.py", *options, "--amp", amp, "--threads", args.threads)
-        plain, ours = (float(re.search(rf"^{name} +median ([\d.]+) s", text, re.M)[1]) for name in ("plain", "ours"))
+        (plain, _), (ours, _) = training_steps(*options, "--amp", amp, "--threads", args.threads)
         what, aim = "training" + (" bf16" if amp == "bf16" else ""), None if args.short else 1.8
         yield Row(what, "plain fp32 loop", plain, ours, "s per step", aim=aim, note="mobilenet_v2")
+
+
+def training_steps(*options) -> list[tuple[float, int]]:
+    """Of the plain loop and of ours, see deeplabv3_training.py: seconds per step, and MiB of a GPU's memory at the peak."""
+    text = output_of("benchmarks/deeplabv3_training.py", *options)
+    found = re.findall(r"^(?:plain|ours) +median ([\d.]+) s .* peak (\d+) MiB", text, re.M)
+    return [(float(seconds), int(peak)) for seconds, peak in found]
 
 
 def cam_inference(args, data: Data, root: Path) -> Iterator[Row]:

@@ -9,7 +9,7 @@ compared with prompts of soft CAMs (--cams) instead of with the package: runs of
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch
 from sam_reference import Agreement, official, passing_options
 from segment_anything import sam_model_registry
-from timing import on_device, take_turns
+from timing import on_device, take_turns, with_peaks
 
 from models.sam.checkpoints import load_sam
 from models.sam.generator import MaskGenerator, Options
@@ -51,6 +51,36 @@ def parse_args():
     if args.prompt and not args.cams:
         parser.error("--prompt cam needs --cams")
     return args
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a generator took and gave: seconds per image, bytes of a GPU's memory at the peak, masks of each image."""
+
+    seconds: float
+    peak: int
+    masks: list
+
+    def against(self, package: "Side") -> tuple[str, Agreement]:
+        """Whether our masks are the package's, in words and in numbers."""
+        agreement = Agreement()
+        for ours, theirs in zip(self.masks, package.masks, strict=True):
+            agreement.add(ours, theirs)
+        return "the same masks" if agreement.is_same() else "other masks", agreement
+
+
+def take_sides(sam, options: Options, images: list, precisions: Iterable[str], rounds: int = 1) -> dict[str, Side]:
+    """``package`` and ``ours PRECISION``, by turns; the best of the rounds."""
+    found: dict[str, list] = {}
+    peaks: dict[str, int] = {}
+    jobs = {"package": lambda: found.update(package=[official(sam, image, options) for image in images])}
+    for precision in precisions:
+        name, generator = f"ours {precision}", MaskGenerator(sam, options, precision=precision)
+        jobs[name] = lambda name=name, generator=generator: found.update({name: list(generator.generate(images))})
+    # On a GPU the first round holds its start. On a CPU there is none, and a round takes minutes.
+    warm_up = 1 if sam.device.type == "cuda" else 0
+    times = take_turns(with_peaks(jobs, peaks), rounds, warm_up=warm_up, clock=on_device)
+    return {name: Side(min(times[name]) / len(images), peaks[name], found[name]) for name in jobs}
 
 
 @dataclass
@@ -118,25 +148,12 @@ def main() -> int:
         prompts = [cam_prompts(read_cam(args.cams, image_id), names, cam_options) for image_id in ids]
         against_grid(sam, options, images, prompts)
         return 0
-    found: dict[str, list] = {}
-    jobs = {"package": lambda: found.update(package=[official(sam, image, options) for image in images])}
-    for precision in args.amp:
-        generator = MaskGenerator(sam, options, precision=precision)
-        jobs[f"ours {precision}"] = lambda name=f"ours {precision}", generator=generator: found.update(
-            {name: [next(generator.generate([image])) for image in images]}
-        )
-    # On a GPU the first round holds its start. On a CPU there is none, and a round takes minutes.
-    warm_up = 1 if torch.device(args.device).type == "cuda" else 0
-    times = take_turns(jobs, 1, warm_up=warm_up, clock=on_device)
-    seconds = {name: values[0] / len(images) for name, values in times.items()}
-    for name, masks in found.items():
-        print(f"{name}: {seconds[name]:.1f} s per image, {sum(map(len, masks))} masks")
+    sides = take_sides(sam, options, images, args.amp)
+    for name, side in sides.items():
+        print(f"{name}: {side.seconds:.1f} s per image, {sum(map(len, side.masks))} masks")
         if name != "package":
-            agreement = Agreement()
-            for ours, theirs in zip(masks, found["package"], strict=True):
-                agreement.add(ours, theirs)
-            same = "the same masks" if agreement.is_same() else "other masks"
-            print(f"{name}: {seconds['package'] / seconds[name]:.2f}x the package's speed, {same}: {agreement}")
+            same, agreement = side.against(sides["package"])
+            print(f"{name}: {sides['package'].seconds / side.seconds:.2f}x the package's speed, {same}: {agreement}")
     return 0
 
 
