@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WARM_UP_START = 0.1
+LOSSES = 50  # points of a curve of the loss where nothing is measured before the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,9 @@ class Recipe:
         if step == self.steps or not self.measure_every:
             return step == self.steps
         return int(step / self.measure_every + 1e-9) > int((step - 1) / self.measure_every + 1e-9)
+
+    def enters_loss_after(self, step: int) -> bool:
+        """Whether the history gets the loss alone once this many steps were taken: where only the end is measured."""
+        if 0 < self.measure_every < self.steps or step == self.steps:
+            return False
+        return step % max(1, round(self.steps / LOSSES)) == 0

@@ -64,7 +64,7 @@ class Keeper:
         """Save the state, also as ``best.pth`` if it is the best; after a measurement, show where the training is."""
         if self.writer is None:
             return
-        trainer, history = self.trainer, self.trainer.progress.history
+        trainer, progress, history = self.trainer, self.trainer.progress, self.trainer.progress.history
         measured = [entry for entry in history if self.task.metric in entry]
         content = {
             **self.task.content(trainer.model, measured[-1] if measured else None),
@@ -76,7 +76,7 @@ class Keeper:
         checkpoint.save(self.out / "last.pth", {**content, "training": {**trainer.state(), "is_best": best}})
         if best:
             checkpoint.save(self.out / "best.pth", content, durable=False)
-        if history and history[-1]["step"] == trainer.progress.step:
+        if history and progress.measured == progress.step:
             self.task.show(trainer.model, history[-1], self.writer)
 
 

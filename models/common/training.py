@@ -201,6 +201,9 @@ class Trainer:
                     bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
                 bar.update()
                 self._log_step(log)
+                if recipe.enters_loss_after(progress.step):
+                    self._read()
+                    self._enter({})
                 if self.interrupts.asked if self.dist.world == 1 else self.interrupts.agreed:
                     self._save(save)
                     raise KeyboardInterrupt
@@ -302,7 +305,11 @@ class Trainer:
             log("share of time waiting for data", waiting, progress.step)
 
     def _is_measured(self) -> bool:
-        return bool(self.progress.history) and self.progress.history[-1]["step"] == self.progress.step
+        return self.progress.measured == self.progress.step
+
+    def _enter(self, scores: dict[str, Any]) -> None:
+        epoch = round(self.progress.step / self.epoch_steps, 2)
+        self.progress.enter(epoch, self.optimizer.param_groups[0]["lr"], scores)
 
     def _measure(self, save: Callable[[bool], None], log: Callable[[str, float, int], None]) -> None:
         """Measure the network on held-out images, enter it into the history, and save."""
@@ -315,11 +322,8 @@ class Trainer:
         model.eval()
         scores = self.task.measure(model)
         self.task.train_mode(self.net)
-        epoch = round(progress.step / self.epoch_steps, 2)
-        rate = self.optimizer.param_groups[0]["lr"]
-        progress.history.append(
-            {"step": progress.step, "epoch": epoch, "loss": progress.mean_loss(), "lr": rate, **scores}
-        )
+        self._enter(scores)
+        progress.measured = progress.step
         for name, value in scores.items():
             if isinstance(value, float):
                 log(f"held out {name}", value, progress.step)

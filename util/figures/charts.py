@@ -237,6 +237,8 @@ def _draw_shares(axes: Axes, shares: np.ndarray) -> None:
 def draw_curves(stem: Stem, histories: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> list[Path]:
     """Loss, learning rate and held-out score over the steps of one or several trainings.
 
+    What was measured only once, as a score at the end is, has no panel: a dot is not a curve.
+
     Args:
         stem: path of the files without suffix.
         histories: name -> entries of its ``history.json``.
@@ -247,14 +249,18 @@ def draw_curves(stem: Stem, histories: Mapping[str, Sequence[Mapping[str, Any]]]
         "miou": ("held-out mIoU, %", 100),
         "map": ("held-out mAP, %", 100),
     }
-    shown = [key for key in kinds if any(entry.get(key) is not None for part in histories.values() for entry in part)]
+
+    def points(key: str, history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
+        return [(entry["step"], kinds[key][1] * entry[key]) for entry in history if entry.get(key) is not None]
+
+    longest = {key: max(len(points(key, history)) for history in histories.values()) for key in kinds}
+    shown = [key for key in kinds if longest[key] > 1] or ["loss"]
     width = STYLE.double if len(shown) > 1 else STYLE.single
     with new_figure(width, 2.1 if len(histories) == 1 else 2.4) as figure:
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for axes, key in zip(panels, shown):
             for (name, history), color in zip(histories.items(), STYLE.lines):
-                found = [(entry["step"], kinds[key][1] * entry[key]) for entry in history if entry.get(key) is not None]
-                axes.plot(*zip(*found), "o-", color=color, markersize=3, label=name)
+                axes.plot(*zip(*points(key, history)), "o-", color=color, markersize=3, label=name)
             axes.set_xlabel("step")
             axes.set_ylabel(kinds[key][0])
             axes.locator_params(axis="x", nbins=4, integer=True)

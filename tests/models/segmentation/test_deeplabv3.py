@@ -248,6 +248,8 @@ def test_interrupted_and_killed_runs_end_with_the_same_weights(folder, monkeypat
     monkeypatch.setattr(Trainer, "step", step)
     assert train(folder, monkeypatch, "--save-minutes", 0, "--ema", 0.9, out="stopped", steps=20) == 0
     one, other = (checkpoint.load(folder / name / "last.pth") for name in ("straight", "stopped"))
+    histories = [content["training"]["progress"]["history"] for content in (one, other)]
+    assert histories[0] == histories[1] and [entry["step"] for entry in histories[0]] == list(range(1, 21))
     for part in ("model", "training"):
         flat = {"model": lambda c: c["model"], "training": lambda c: c["training"]["net"]}[part]
         for name, value in flat(one).items():

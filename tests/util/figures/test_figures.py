@@ -157,9 +157,18 @@ def test_curves(tmp_path, figures, names):
 
 
 def test_curves_without_held_out_images(tmp_path, figures):
-    files = charts.draw_curves(tmp_path / "curves", {"a": [{"step": 10, "loss": 0.5, "lr": 0.01}]}, TITLE)
+    history = [{"step": step, "loss": 5 / step, "lr": 0.01} for step in (10, 20)]
+    files = charts.draw_curves(tmp_path / "curves", {"a": history}, TITLE)
     check(figures[0], files, STYLE.double)
     assert len(figures[0].axes) == 2
+
+
+def test_a_score_at_the_end_alone_is_no_curve(tmp_path, figures):
+    history = [{"step": 10, "loss": 0.5, "lr": 0.01}, {"step": 20, "loss": 0.4, "lr": 0.0, "miou": 0.5}]
+    charts.draw_curves(tmp_path / "curves", {"a": history}, TITLE)
+    assert [axes.get_ylabel() for axes in figures[0].axes] == ["loss", "learning rate"]
+    charts.draw_curves(tmp_path / "curves", {"a": history[:1]}, TITLE)
+    assert [axes.get_ylabel() for axes in figures[1].axes] == ["loss"], "a training of one step"
 
 
 @CLASSES
