@@ -4,7 +4,7 @@
     python predict.py --checkpoint net.onnx --images a.jpg 'shots/*/*.png' --format labelme coco-json --out predictions
     torchrun --nproc-per-node=4 predict.py --checkpoint ...        shared out over processes
 
-Writes OUT/labels/<id>.png (label maps), OUT/overlays/<id>.jpg, OUT/summary.csv (share and mean confidence of every class in
+Writes OUT/labels/<id>.png (label maps), OUT/overlays/<id>.jpg with OUT/legend.png, OUT/summary.csv (share and mean confidence of every class in
 every image) and, if wanted, OUT/confidence/<id>.png, OUT/labelme/<id>.json and OUT/annotations.json (COCO). Subfolders are
 kept. Images are seen at the size that the network was trained at; those beyond memory are cut into tiles.
 Re-run the command to resume; up-to-date results are reused.

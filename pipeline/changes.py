@@ -86,6 +86,8 @@ def write_changes(plan: Plan, ids: Path) -> None:
     rows = ([change.image_id, f"{change.share:.6f}"] for change in found)
     write_csv(plan.out / "changes.csv", [["id", "changed_share"], *rows])
     before, after = (np.array([getattr(change, name) for change in found]) for name in ("before", "after"))
+    # Each image counts alike, or photos of 12 megapixels would hide the others.
+    shares = [(side / side.sum(1, keepdims=True)).mean(0) for side in (before, after)]
     table = classes_of([plan.cam_labels, plan.image_labels], plan.class_names, ids=[each.image_id for each in found])
     names = {**dict(enumerate(table.names)), VOID: "void"}
     present = [value for value in names if before[:, value].any() or after[:, value].any()]
@@ -100,8 +102,8 @@ def write_changes(plan: Plan, ids: Path) -> None:
             "most_changed": [[change.image_id, change.share] for change in found[:SHOWN]],
             "classes": {
                 names[value]: {
-                    "share_before": float(before[:, value].sum() / before.sum()),
-                    "share_after": float(after[:, value].sum() / after.sum()),
+                    "share_before": float(shares[0][value]),
+                    "share_after": float(shares[1][value]),
                     "images_before": int((before[:, value] > 0).sum()),
                     "images_after": int((after[:, value] > 0).sum()),
                 }
@@ -130,7 +132,7 @@ def table(plan: Plan) -> str:
     method = plan.shown()
     title = f"Pseudo labels of {plan.train}: {found['images']} images, no ground truth"
     if plan.cam_labels is None:
-        lines = [f"{title}; share of the pixels, %", f"{'':<24}{method:>12} {'images':>8}"]
+        lines = [f"{title}; mean share of an image, %", f"{'':<24}{method:>12} {'images':>8}"]
         for name, row in found["classes"].items():
             lines.append(f"{name:<24}{100 * row['share_after']:12.2f} {row['images_after']:8}")
         lines.append(
@@ -147,7 +149,7 @@ def table(plan: Plan) -> str:
 def _changed_lines(found: dict, method: str) -> list[str]:
     """The classes before and after the merge, the area that it changed, and the agreement of labels and masks."""
     lines = [
-        f"{'':<24}{'share of the pixels, %':>25}   {'images that show it':>25}",
+        f"{'':<24}{'mean share of an image, %':>25}   {'images that show it':>25}",
         f"{'':<24}" + "   ".join([f"{'CAM labels':>12} {method:>12}"] * 2),
     ]
     for name, row in found["classes"].items():

@@ -11,13 +11,13 @@ from util.evaluation.evaluate import evaluate_labels
 from util.evaluation.label_check import check_labels, report_text
 from util.evaluation.report import score_table
 from util.runtime.cli import class_indices
-from util.runtime.files import make_folder, write_json
+from util.runtime.files import write_json
 from util.runtime.locking import lock_if
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command asks for; the exit code, 1 for labels that training would fail on."""
-    with lock_if(args.out is not None, args.out and make_folder(args.out)):
+    with lock_if(args.out is not None, args.out):
         return check(args)
 
 

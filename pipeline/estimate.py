@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from merge import STRATEGIES
 from pipeline.plan import Plan
-from pipeline.stages import Stage, sam_options
+from pipeline.stages import HELD_OUT_SHOWN, Stage, sam_options
 from util.data.ids import read_id_list
 from util.runtime.cli import default_workers
 
@@ -71,7 +71,7 @@ def rough_seconds(plan: Plan, stage: str) -> float:
         return 0.0
     options = [str(word) for word in plan.extra(stage)]
     ids = plan.val if stage == "score" and plan.val and plan.val.exists() else plan.train
-    images = len(read_id_list(ids))
+    images = len(read_id_list(ids)) if stage != "score" or plan.has_scores else HELD_OUT_SHOWN
     seconds = images * CORE_SECONDS[stage]
     if stage in EPOCHS:
         seconds *= float(_value(options, "--epochs") or EPOCHS[stage])

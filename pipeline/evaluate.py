@@ -21,7 +21,6 @@ from util.evaluation.report import score_table
 from util.figures.style import data_name
 from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, init
-from util.runtime.files import make_folder
 from util.runtime.locking import lock_folder, lock_if
 from util.runtime.parallel import run_parallel
 from util.runtime.provenance import source_of, write_run_json
@@ -32,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
     ids = read_id_list(args.list, args.gt)
     places = (args.pred, args.gt, args.baseline, args.images)
     if args.checkpoint is None:
-        with lock_folder(make_folder(args.out)):
+        with lock_folder(args.out):
             check_foreground(args.pred, ids)
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
-    with init(args.device) as dist, lock_if(dist.is_main, make_folder(args.out)):
+    with init(args.device) as dist, lock_if(dist.is_main, args.out):
         asked = find_classes(places, args.class_names, args.num_classes)
         check_first(args.gt, ids, None if asked is None else len(asked))
         classes, failures = predict(args, ids, dist, asked)

@@ -25,7 +25,7 @@ from util.figures.style import data_name, described
 from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, join
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, make_folder
+from util.runtime.files import check_folder
 from util.runtime.locking import lock_if
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what the command asks for; the exit code. With several processes all of them take part."""
     with join() as dist:
         job = Job(args, dist)
-        with lock_if(dist.is_main, make_folder(args.out)):
+        with lock_if(dist.is_main, args.out):
             return job.run()
 
 

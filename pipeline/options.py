@@ -31,6 +31,7 @@ class Settings:
     workers: int = default_workers()
     seed: int = 0
     overwrite: bool = False
+    retrain: bool = False
     skip: list[str] = field(default_factory=list)
     only: list[str] | None = None
     extra: dict[str, list[str]] = field(default_factory=dict)
@@ -88,6 +89,7 @@ def parse(description: str | None, arguments: list[str] | None = None) -> Settin
     parser = _parser(description)
     parsed = vars(parser.parse_args(arguments))
     parsed["extra"] = _parse_extra(parser, parsed["extra"])
+    parsed["out"] = parsed["out"] or default_out(parsed["voc"], parsed["quick"])
     settings = Settings(**parsed)
     _check_masks(parser, settings)
     given = [name for name in _REAL if parsed[name]]
@@ -98,6 +100,13 @@ def parse(description: str | None, arguments: list[str] | None = None) -> Settin
     if settings.archives and not settings.download:
         parser.error("--archives is where --download puts the archives; give --download as well")
     return settings
+
+
+def default_out(voc: Path | None, quick: bool) -> Path:
+    """Where results go without ``--out``: one folder per data set, and another one for quick results."""
+    if voc is None:
+        return Settings.out
+    return Path("runs") / f"{voc.resolve().name or 'data'}{'-quick' if quick else ''}"
 
 
 def _check_masks(parser: Parser, settings: Settings) -> None:
@@ -129,10 +138,14 @@ def _check_masks(parser: Parser, settings: Settings) -> None:
 
 def _parser(description: str | None) -> Parser:
     parser = Parser(description)
-    parser.add_common("out", "device", "workers", "seed", "overwrite")
+    out = {
+        "help": "folder for the results (default: quickstart; with --voc DIR runs/<name of DIR>, with --quick ...-quick)"
+    }
+    parser.add_common("out", "device", "workers", "seed", "overwrite", "retrain", out=out)
     _add_stage_options(parser)
     _add_data_options(parser)
-    parser.set_defaults(**{option.name: _default(option) for option in fields(Settings) if option.name != "extra"})
+    defaults = {option.name: _default(option) for option in fields(Settings) if option.name != "extra"}
+    parser.set_defaults(**{**defaults, "out": None})
     return parser
 
 

@@ -28,7 +28,8 @@ class Plan:
         options: stage -> options of its scripts.
         cam_labels, soft_cams: folders that later stages read; None where masks of the class names become the labels.
         masks: folder that later stages read.
-        held_out: ids that no network is trained on, and that have no ground truth: the classifier is scored on them.
+        held_out: ids that no network is trained on, and that have no ground truth: the classifier is scored on them, and some
+            of them are segmented in the end.
         processes: of torchrun, for what runs a network.
         gpus: that networks run on.
     """
@@ -58,6 +59,13 @@ class Plan:
     def is_real(self) -> bool:
         """Whether it runs on a person's data and not on drawn images."""
         return self.settings.voc is not None
+
+    def data_name(self, part: str) -> list[Argument]:
+        """``--data-name`` for the titles of figures; the lists of a run are in its own folder, which names no data."""
+        return [
+            "--data-name",
+            f"{self.settings.voc.resolve().name if self.settings.voc else 'generated images'} {part}",
+        ]
 
     @property
     def names(self) -> list[Argument]:
@@ -122,6 +130,16 @@ class Plan:
         if self.cam_labels is not None and self.chosen() == choice.INPUT:
             return self.cam_labels
         return self.merged
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether DeepLabV3+ can be scored on held-out images."""
+        return self.val is not None and self.gt is not None
+
+    @property
+    def held_out_sheet(self) -> Path:
+        """Where held-out images without ground truth are shown."""
+        return self.out / "held_out.png"
 
     @property
     def has_baseline(self) -> bool:

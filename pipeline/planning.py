@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from merge import STRATEGIES
-from models.sam.options import PACKAGE_MODELS
 from pipeline import choice, recipes
+from pipeline.inputs import check_inputs
 from pipeline.lists import is_there, list_path, write_list
 from pipeline.options import Settings
 from pipeline.plan import Plan
-from pipeline.steps import TYPED
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
 from util.evaluation.label_check import check_first
-from util.runtime.cli import as_typed, quoted
+from util.runtime.cli import quoted
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder
 
@@ -31,58 +29,12 @@ def make_plan(settings: Settings) -> Plan:
     Raises:
         InputError: for what a late stage would stumble over, before the first one starts.
     """
-    _check_inputs(settings)
+    check_inputs(settings)
     plan = _generated_plan(settings) if settings.voc is None else _real_plan(settings, settings.voc)
     plan.gpus = _gpu_count(settings.device)
     # Of the few generated images, steps of many processes would take all at once, and there would be too few steps.
     plan.processes = settings.processes or (1 if settings.voc is None else max(1, plan.gpus))
     return plan
-
-
-def _check_inputs(settings: Settings) -> None:
-    for folder, what in (
-        (settings.masks, "SAM masks"),
-        (settings.labels, "pseudo labels"),
-        (settings.images, "images"),
-    ):
-        if folder is not None:
-            check_folder(folder, what)
-    for name in ("sam_checkpoint", "class_names", "train_list", "label_list", "val_list", "tune_list"):
-        path = getattr(settings, name)
-        if path is not None and not path.is_file():
-            raise InputError(f"--{name.replace('_', '-')} {path}: no such file; check the path")
-    if settings.encoder_weights:
-        _check_weights(["--encoder-weights", settings.encoder_weights], "{}")
-    for stage, words in settings.extra.items():
-        _check_weights(words, f'--with "{stage}={{}}"')
-    if settings.method is not None and settings.method not in STRATEGIES:
-        raise InputError(f"--method {settings.method}: no such strategy; choose one of {', '.join(STRATEGIES)}")
-    for kind, file in settings.prompts:
-        if file is not None and not file.is_file():
-            raise InputError(f"--prompt {kind} {file}: no such file; check the path")
-    if settings.sam_model and settings.sam_model not in (*PACKAGE_MODELS, "regions"):
-        _check_sam(settings.sam_model, any(kind == "tags" for kind, _ in settings.prompts))
-
-
-def _check_sam(name: str, by_words: bool) -> None:
-    """Raise InputError if a SAM is unknown, or takes no words and is to; the hub is asked later, for the masks."""
-    from models.sam.families import MODELS, model_source
-    from models.sam.text import check_words
-
-    try:
-        source = model_source(name)
-        if by_words and (name in MODELS or Path(source).is_dir()):
-            check_words(name)
-    except InputError as error:
-        raise InputError(as_typed(str(error), TYPED["generate_sam_masks.py"])) from None
-
-
-def _check_weights(words: Sequence[str], shown: str) -> None:
-    """Raise InputError for a file of weights that is not there, which a late stage would find after hours."""
-    for name, value in zip(words, words[1:]):
-        is_file = Path(value).suffix in (".pth", ".pt", ".bin", ".safetensors") or len(Path(value).parts) > 1
-        if name in ("--weights", "--encoder-weights", "--checkpoint") and is_file and not Path(value).is_file():
-            raise InputError(f"{shown.format(f'{name} {value}')}: no such file; check the path")
 
 
 def _generated_plan(settings: Settings) -> Plan:
@@ -177,7 +129,7 @@ def _real_plan(settings: Settings, root: Path) -> Plan:
             "changed"
         )
     _set_choice(plan, listed)
-    if plan.val is None and held_out is not None and plan.soft_cams is not None:
+    if plan.val is None and held_out is not None:
         plan.held_out = _disjoint(plan, held_out)
     return plan
 

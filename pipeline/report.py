@@ -12,7 +12,6 @@ from util.data.classes import classes_of
 from util.data.images import read_image
 from util.evaluation.report import interval_text
 from util.figures.charts import draw_curves
-from util.figures.style import data_name
 from util.runtime.cli import quoted
 from util.runtime.files import read_json, write_bytes, write_json
 from util.vis import save_image, stack_rows
@@ -37,7 +36,7 @@ def summary_of(plan: Plan) -> dict:
         }
     else:
         summary["changes"] = read_json(needs(plan.out / "changes.json", "compare", "what the merge changed"))
-    if plan.held_out is not None and (plan.out / "cam" / "history.json").exists():
+    if plan.held_out is not None and plan.soft_cams is not None and (plan.out / "cam" / "history.json").exists():
         summary["held_out"] = read_json(plan.out / "cam" / "history.json")[-1]
     if plan.val is not None:
         scored = {
@@ -178,7 +177,7 @@ def draw_trainings(plan: Plan) -> None:
     paths = {name: plan.out / "deeplab" / folder / "history.json" for folder, name in shown.items()}
     histories = {name: read_json(path) for name, path in paths.items() if path.exists()}
     if histories:
-        title = f"DeepLabV3+ trained on labels of {data_name(plan.train)}"
+        title = f"DeepLabV3+ trained on labels of {plan.data_name('train')[-1]}"
         draw_curves(plan.out / "curves", histories, title)
 
 
@@ -221,6 +220,8 @@ def _places(plan: Plan) -> dict[str, Path]:
     places["all of them"] = out / "merge" / "vis" / plan.shown()
     if plan.label is not None and plan.cam_labels is not None:
         places["strategies compared"] = out / "merge" / "compare.pdf"
+    if plan.held_out_sheet.exists() and not plan.has_scores:
+        places["held-out images"] = plan.held_out_sheet
     if plan.val is not None:
         places["what DeepLabV3+ sees"] = out / "scores" / "enhanced" / "predictions" / "pictures"
     if plan.cam_labels is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from pipeline import downloads, recipes
+from pipeline.checks import check_run
 from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
 from pipeline.options import Settings
 from pipeline.plan import Plan, needs
@@ -12,7 +13,6 @@ from pipeline.planning import make_plan
 from pipeline.report import NO_CAM_LABELS, write_report
 from pipeline.stages import STAGES, Stage, sam_options, stages_to_run
 from util.runtime.cli import EXIT_FAILED_IMAGES
-from util.runtime.files import make_folder
 from util.runtime.locking import lock_folder
 from util.runtime.provenance import write_run_json
 
@@ -27,9 +27,10 @@ def run(settings: Settings) -> int:
         downloads.announce(settings)
     if settings.dry_run:
         return _show(make_plan(settings))
-    with lock_folder(make_folder(settings.out)):
+    with lock_folder(settings.out):
         plan = make_plan(settings)
         todo = stages_to_run(plan)
+        check_run(plan, todo)
         options = {name: value for name, value in asdict(settings).items() if name not in ("overwrite", "dry_run")}
         announce(plan, todo)
         write_run_json(settings.out / "run.json", options)
@@ -77,13 +78,14 @@ def _run_stage(stage: Stage, plan: Plan) -> int:
 
 
 def _last_possible(plan: Plan) -> Stage:
-    """The stage that a whole run ends with: the scores, or the networks where nothing can be scored."""
-    return STAGES[-1] if plan.val is not None and plan.gt is not None else STAGES[-2]
+    """The stage that a whole run ends with: held-out images, or the networks where there are none."""
+    return STAGES[-1] if plan.has_scores or plan.held_out is not None else STAGES[-2]
 
 
 def _show(plan: Plan) -> int:
     """Print the stages that would run, with their commands."""
     todo = stages_to_run(plan)
+    check_run(plan, todo)
     announce(plan, todo)
     time = Clock(plan, todo)
     for number, stage in enumerate(todo):

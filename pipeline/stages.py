@@ -13,6 +13,11 @@ from pipeline.downloads import prepare_voc
 from pipeline.lists import usable_list, work_list
 from pipeline.plan import Argument, Plan, needs
 from pipeline.steps import Action, Command, Step
+from util.data.classes import classes_of
+from util.data.contact_sheet import draw_contact_sheet
+from util.data.ids import read_id_list, spread
+from util.data.image_labels import read_image_labels
+from util.data.images import find_image
 from util.data.synthetic import write_data_set
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
@@ -61,7 +66,18 @@ def _cam(plan: Plan) -> Iterator[Step]:
 
 def _training(plan: Plan, stage: str) -> list[Argument]:
     """Options that both training scripts take."""
-    return [*_network(plan), "--seed", plan.settings.seed, *plan.overwrite, "--save-minutes", 1, *plan.extra(stage)]
+    retrain: list[Argument] = ["--retrain"] if plan.settings.retrain else []
+    return [
+        *_network(plan),
+        *plan.data_name("train"),
+        "--seed",
+        plan.settings.seed,
+        *plan.overwrite,
+        *retrain,
+        "--save-minutes",
+        1,
+        *plan.extra(stage),
+    ]
 
 
 def _network(plan: Plan) -> list[Argument]:
@@ -147,7 +163,8 @@ def _compare(plan: Plan) -> Iterator[Step]:
     shown: list[Argument] = ["--images-path", plan.images, "--seed", plan.settings.seed]
 
     def command(mode: str, ids: Path, *more: Argument, out: Path = out) -> Command:
-        return Command("main.py", ["--mode", mode, *common, "--image-list", ids, *more], out)
+        part = plan.data_name("choice" if out.name == "merge_tune" else "train")
+        return Command("main.py", ["--mode", mode, *common, "--image-list", ids, *part, *more], out)
 
     if plan.tune and plan.gt:
         tune = usable_list(plan, plan.tune, "tune")
@@ -198,6 +215,9 @@ def _deeplab(plan: Plan) -> Iterator[Step]:
 
 
 def _score(plan: Plan) -> Iterator[Step]:
+    if not plan.has_scores:
+        yield from _segment_held_out(plan)
+        return
     for name in plan.trainings():
         checkpoint = plan.out / "deeplab" / name / "last.pth"
         if not plan.settings.dry_run:
@@ -205,11 +225,30 @@ def _score(plan: Plan) -> Iterator[Step]:
         arguments: list[Argument] = [
             *("--checkpoint", checkpoint, "--images", plan.images, "--gt", str(plan.gt), "--list", str(plan.val)),
             *("--device", plan.settings.device, "--workers", plan.settings.workers, *plan.overwrite),
-            *plan.extra("score"),
+            *(*plan.data_name("val"), *plan.extra("score")),
         ]
         yield Command("evaluate_enhanced.py", arguments, plan.out / "scores" / name, plan.processes)
 
 
+def _segment_held_out(plan: Plan) -> Iterator[Step]:
+    """Held-out images without ground truth: some are segmented and shown."""
+    assert plan.held_out is not None
+    ids = spread(read_id_list(plan.held_out, plan.images), HELD_OUT_SHOWN)
+    files = [find_image(plan.images, image_id) for image_id in ids]
+    checkpoint, out = plan.out / "deeplab" / "enhanced" / "last.pth", plan.out / "held_out"
+    arguments: list[Argument] = ["--checkpoint", checkpoint, "--images", *files, "--device", plan.settings.device]
+    yield Command("predict.py", [*arguments, *plan.overwrite, *plan.extra("score")], out)
+
+    def draw() -> None:
+        classes = classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids)
+        tags = read_image_labels(plan.image_labels, classes)
+        shown = {image_id: tags.get(image_id, ()) for image_id in ids}
+        draw_contact_sheet(plan.held_out_sheet, plan.images, out / "labels", shown, classes, len(ids), 0)
+
+    yield Action(f"draw them to {plan.held_out_sheet}", draw)
+
+
+HELD_OUT_SHOWN = 24  # images
 _LISTS = ("lists/train.txt", "compare", "a list of the ids with labels and masks")
 STAGES = (
     Stage("data", "get the images", _data, ("data",), (), 4),
@@ -222,7 +261,10 @@ STAGES = (
     Stage("compare", "masks and labels become enhanced labels", _compare, ("lists", "merge", "merge_tune"), (), 4),
     Stage("check", "are the enhanced labels fit to train on?", _check, ("check",), (_LISTS,), 1),
     Stage("deeplab", "train DeepLabV3+", _deeplab, ("deeplab",), (_LISTS,), 133),
-    Stage("score", "score it on held-out images", _score, ("scores",), (), 12),
+    Stage(
+        *("score", "score it on held-out images, or segment some without ground truth", _score, ("scores", "held_out")),
+        *((("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+"),), 12),
+    ),
 )
 
 
@@ -243,7 +285,7 @@ def stages_to_run(plan: Plan) -> list[Stage]:
         "data": given["data"],
         "cam": settings.from_tags,
         "labels": settings.from_tags,
-        "score": plan.val is None or plan.gt is None,
+        "score": not plan.has_scores and plan.held_out is None,
     }
     wanted = settings.only or [stage.name for stage in STAGES if not given.get(stage.name)]
     todo = [

@@ -32,7 +32,7 @@ from util.runtime import distributed
 from util.runtime.cli import class_indices
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, file_digest, make_folder, read_bytes, write_json
+from util.runtime.files import check_folder, file_digest, read_bytes, write_json
 from util.runtime.ledger import Stage
 from util.runtime.locking import lock_folder
 from util.runtime.overlap import Behind, read_ahead
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Make what is missing or out of date below ``args.out``; the exit code is 1 if an image failed."""
     with (
         distributed.init(args.device) as dist,
-        lock_folder(make_folder(args.out)) if dist.is_main else nullcontext(),
+        lock_folder(args.out) if dist.is_main else nullcontext(),
     ):
         # What the data says must be what the checkpoint was trained on; where it says nothing, the checkpoint's names count.
         asked = find_classes((args.image_labels, args.gt, args.images), args.class_names, args.num_classes)

@@ -22,13 +22,23 @@ from util.figures.charts import draw_curves
 from util.figures.style import data_name, described
 from util.runtime import checkpoint
 from util.runtime.distributed import Dist
-from util.runtime.files import digest, file_digest, make_folder, write_json
+from util.runtime.files import digest, file_digest, write_json
 from util.runtime.locking import lock_folder
 from util.runtime.provenance import code_digest, write_run_json
 
 R = TypeVar("R", bound=Recipe)
 # Options that the result does not depend on, or that others stand for: the files that paths lead to have digests.
-_IGNORED = {"out", "device", "workers", "overwrite", "save_minutes", "weights", "encoder_weights"}
+_IGNORED = {
+    "out",
+    "device",
+    "workers",
+    "data_name",
+    "overwrite",
+    "retrain",
+    "save_minutes",
+    "weights",
+    "encoder_weights",
+}
 
 
 class Keeper:
@@ -90,7 +100,7 @@ def train_into(
     """Train, or resume a training, with its results and its curves in ``args.out``.
 
     Args:
-        args: with ``out``, ``overwrite``, ``list`` and ``val_list``.
+        args: with ``out``, ``overwrite``, ``retrain``, ``list`` and ``val_list``.
         options: everything that the result depends on, see `resume_options`.
         make_trainer: called with the checkpoint to resume from, or None.
         save_seconds: between two saves.
@@ -100,8 +110,10 @@ def train_into(
             damaged, or the disk is full.
     """
     last = args.out / "last.pth"
-    with lock_folder(make_folder(args.out)) if dist.is_main else contextlib.nullcontext():
-        resumed = checkpoint.load_to_resume(last, options, args.overwrite)
+    with lock_folder(args.out) if dist.is_main else contextlib.nullcontext():
+        resumed = checkpoint.load_to_resume(last, options, args.overwrite, args.retrain)
+        if resumed is None and args.retrain and last.exists():
+            say(dist, f"{last}: trained anew, with other options, data or code than before")
         if resumed is not None and dist.is_main and checkpoint.restore_best(args.out / "best.pth", resumed):
             say(dist, f"{args.out / 'best.pth'}: made again from {last}, which holds the same step")
         torch.manual_seed(args.seed)
@@ -121,7 +133,7 @@ def train_into(
 def _draw_history(args: argparse.Namespace, trainer: Trainer) -> None:
     """Draw the curves of the training to ``curves.pdf`` and ``curves.png``."""
     count = len(trainer.data)  # type: ignore[arg-type]
-    title = f"Trained on {described(data_name(args.list), count)}"
+    title = f"Trained on {described(args.data_name or data_name(args.list), count)}"
     if args.val_list is not None:
         title += f"\nHeld out: {data_name(args.val_list)}"
     draw_curves(args.out / "curves", {args.out.name: trainer.progress.history}, title)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 from torch import Tensor, nn
 
+from models.common.hub import retries_in_one_line
 from models.common.preprocessing import Normalization
 from util.data.voc import ClassTable
 from util.runtime import checkpoint
@@ -28,19 +30,48 @@ def names_file(weights: str) -> bool:
     return bool(path.suffix) or len(path.parts) > 1 or path.is_file()
 
 
+def check_encoder(encoder: str, weights: str) -> None:
+    """Check names before anything is built or downloaded.
+
+    Args:
+        weights: as ``--encoder-weights``: a file, which is not looked at, the name of published weights, or none.
+
+    Raises:
+        InputError: if the encoder, or its published weights, do not exist.
+    """
+    known = smp.encoders.encoders
+    if encoder not in known:  # those of timm have weights without names
+        name = encoder.removeprefix("tu-").removeprefix("timm-")
+        if name == encoder or not any(map(timm.is_model, (name, f"tf_{name}"))):
+            raise unknown_encoder(encoder, [*known, *(f"tu-{other}" for other in timm.list_models())])
+        return
+    published = known[encoder]["pretrained_settings"] or {}
+    if weights != "none" and not names_file(weights) and weights not in published:
+        raise InputError(
+            f"--encoder-weights {weights}: neither a file nor published weights of {encoder}; give one of "
+            f"{', '.join([*published, 'none'])}, or a file"
+        )
+
+
+def unknown_encoder(encoder: str, known: Iterable[str]) -> InputError:
+    """What to say of an encoder that does not exist, with names that are like it."""
+    similar = difflib.get_close_matches(encoder, known)
+    return InputError(
+        f"--encoder {encoder}: not an encoder of segmentation-models-pytorch; "
+        + (f"similar names: {', '.join(similar)}" if similar else "such are mobilenet_v2, resnet50 and resnet101")
+    )
+
+
 @contextlib.contextmanager
 def download_in_words(encoder: str, weights: str | None) -> Iterator[None]:
     """Turns an unknown encoder, and a failed download of its published weights, into an InputError that says so."""
     try:
-        yield
+        with retries_in_one_line():
+            yield
     except KeyError as error:
         if "Wrong encoder name" not in str(error):
             raise
-        similar = difflib.get_close_matches(encoder, smp.encoders.get_encoder_names())
-        raise InputError(
-            f"--encoder {encoder}: not an encoder of segmentation-models-pytorch; "
-            + (f"similar names: {', '.join(similar)}" if similar else "such are mobilenet_v2, resnet50 and resnet101")
-        ) from None
+        raise unknown_encoder(encoder, smp.encoders.get_encoder_names()) from None
     except Exception as error:
         network = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
         if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in network:

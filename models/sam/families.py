@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.common.hub import retries_in_one_line
 from models.common.transfer import to_device
 from models.sam.decoder import LowMasks, at_least_float32, passing
 from models.sam.networks import input_size, upscale_padded
@@ -134,7 +135,8 @@ def hub_errors(name: str) -> Iterator[None]:
     if limit_waiting not in hooks:
         hooks.append(limit_waiting)
     try:
-        yield
+        with retries_in_one_line():
+            yield
     except InputError:
         raise
     except (OSError, ValueError, RuntimeError, HfHubHTTPError) as error:

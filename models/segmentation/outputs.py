@@ -14,6 +14,7 @@ from models.segmentation.options import Prediction
 from util.data.annotations import coco_annotations, coco_categories, labelme_content
 from util.data.labels import read_label, write_label
 from util.data.voc import VOID, ClassTable
+from util.figures.panels import draw_legend
 from util.runtime.files import atomic_write, relative_name, write_bytes, write_csv
 from util.runtime.progress import Progress
 from util.vis import overlay, save_image
@@ -61,6 +62,26 @@ def write_outputs(
         with atomic_write(files[-1]) as temporary:
             Image.fromarray(found.confidence).save(temporary, compress_level=1)
     return files
+
+
+def write_legend(path: Path, classes: ClassTable) -> None:
+    """Draw the colours of the overlays, in which background and void stay clear."""
+    draw_legend(path, dict(zip(classes.names[1:], [(int(r), int(g), int(b)) for r, g, b in classes.colors[1:]])))
+
+
+def classes_text(entries: Mapping[str, dict], classes: ClassTable) -> str:
+    """How many images show each class, and how much of an image it is on average, for a terminal."""
+    images: dict[int, int] = {}
+    shares: dict[int, float] = {}
+    for entry in entries.values():
+        for value, share, _ in entry["classes"]:
+            images[value] = images.get(value, 0) + 1
+            shares[value] = shares.get(value, 0.0) + share / len(entries)
+    lines = [f"{'class':<20}{'images':>8}{'area, %':>12}"]
+    for value in sorted(images):
+        name = "void" if value == VOID else classes.names[value]
+        lines.append(f"{name:<20}{images[value]:>8}{100 * shares[value]:>12.2f}")
+    return "\n".join(lines)
 
 
 def write_summary(path: Path, entries: Mapping[str, dict], classes: ClassTable) -> None:

@@ -19,7 +19,14 @@ from models.common.transfer import to_device, to_host
 from models.segmentation.inference import Segmentation, Segmenter
 from models.segmentation.networks import open_network
 from models.segmentation.options import Prediction
-from models.segmentation.outputs import class_shares, write_coco, write_outputs, write_summary
+from models.segmentation.outputs import (
+    class_shares,
+    classes_text,
+    write_coco,
+    write_legend,
+    write_outputs,
+    write_summary,
+)
 from util.data.image_labels import Tags, read_image_labels
 from util.data.image_sources import find_sources
 from util.data.images import decode_image, find_image
@@ -132,7 +139,8 @@ def predict_anything(
         write_summary(out / "summary.csv", entries, network.classes)
         if "coco-json" in how.formats:
             write_coco(out / "annotations.json", entries, sources.files, out, network.classes)
-        look = f"; look at {out / 'overlays'}" if "overlay" in how.formats else ""
+        print(classes_text(entries, network.classes))
+        look = f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}" if "overlay" in how.formats else ""
         print(f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{look}")
         return 1 if failures or sources.problems else 0
 
@@ -151,7 +159,7 @@ def predict_images(
 ) -> tuple[dict[str, dict], dict[str, str]]:
     """Segment images into ``out``; what is there already, from the same network, image, options and code, is kept.
 
-    Writes ``labels/<id>.png`` and, by ``how``, overlays, ``labelme/<id>.json`` and ``confidence/<id>.png``.
+    Writes ``labels/<id>.png`` and, by ``how``, overlays with ``legend.png``, ``labelme/<id>.json`` and ``confidence/<id>.png``.
 
     Args:
         network, network_digest: the network, and the digest of its file.
@@ -182,6 +190,8 @@ def predict_images(
         _segment_all(network, stage, how, work, dist)
         stage.finish_together(dist)
         failures = {image_id: message for part in dist.gather(stage.failures) for image_id, message in part.items()}
+        if dist.is_main and "overlay" in how.formats:
+            write_legend(out / "legend.png", network.classes)
         done = {image_id: stage.done[image_id] for image_id in sources if image_id not in failures}
     return done, failures
 

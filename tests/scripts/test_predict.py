@@ -54,6 +54,18 @@ def digests(folder):
     return {str(path.relative_to(folder)): file_digest(path) for path in files if path.name != "run.json"}
 
 
+def test_the_colours_of_overlays_have_a_legend(shots, predict):
+    done = predict()
+    assert done.returncode == 0 and f"colours: {shots / 'out' / 'legend.png'}" in done.stdout
+    with Image.open(shots / "out" / "legend.png") as legend:
+        shown = {color for _, color in legend.convert("RGB").getcolors(1 << 20)}
+    assert {(128, 0, 0), (0, 128, 0)} <= shown, "VOC's colours of the two classes"
+    table = next(line for line in done.stdout.splitlines() if line.startswith("class"))
+    assert table.split() == ["class", "images", "area,", "%"]
+    assert predict("plain", "--format", "label-map").returncode == 0
+    assert not (shots / "plain" / "legend.png").exists()
+
+
 def test_label_maps_are_those_of_evaluation(shots, predict, monkeypatch, capsys):
     ids = ["s0", "s1", "s2"]
     (shots / "list.txt").write_text("\n".join(ids))

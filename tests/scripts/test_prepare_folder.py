@@ -44,6 +44,15 @@ def test_from_a_folder_to_the_command_that_trains_on_it(photos, tmp_path):
     assert "cat                            8       2" in run.stdout
 
 
+@pytest.mark.parametrize("source", ["missing", "empty", "readme.txt"])
+def test_a_source_that_is_refused_leaves_no_folder(tmp_path, source):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "readme.txt").write_text("not annotations")
+    run = run_script("prepare_folder.py", "--source", tmp_path / source, "--out", tmp_path / "data/pets")
+    assert run.returncode == 2 and "error:" in run.stderr
+    assert not (tmp_path / "data").exists()
+
+
 def test_copies_and_another_seed(photos, tmp_path):
     for out, options in (("a", []), ("b", ["--copy"]), ("c", ["--seed", 1]), ("d", ["--val-share", 0])):
         assert run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / out, *options).returncode == 0

@@ -10,7 +10,7 @@ import numpy as np
 from util.data.images import find_image, read_image
 from util.data.labels import read_label
 from util.data.voc import ClassTable
-from util.figures.panels import Panel, draw_panels
+from util.figures.panels import Panel, class_legend, draw_panels
 from util.vis import overlay
 
 PER_ROW = 6
@@ -25,7 +25,7 @@ def draw_contact_sheet(
     count: int,
     seed: int,
 ) -> None:
-    """Draw up to ``count`` images, as many of each class as there is room for, with label maps where they exist.
+    """Draw up to ``count`` images, as many of each class as there is room for, with label maps and legend where they exist.
 
     Args:
         path: of the PNG.
@@ -33,23 +33,26 @@ def draw_contact_sheet(
         tags: id -> classes that it shows.
         seed: of the choice.
     """
-    panels = []
+    panels: list[Panel] = []
+    shown: list[np.ndarray] = []
     for image_id in _choice(tags, count, seed):
         image = read_image(find_image(images, image_id))
         label = labels / f"{image_id}.png"
         if label.is_file():
-            image = overlay(image, read_label(label, len(classes)), classes.palette)
+            shown.append(read_label(label, len(classes)))
+            image = overlay(image, shown[-1], classes.palette)
         panels.append(Panel(", ".join(classes.names[tag] for tag in tags[image_id]) or image_id, image))
     rows = [panels[k : k + PER_ROW] for k in range(0, len(panels), PER_ROW)]
-    draw_panels(path.with_suffix(""), rows, formats=("png",))
+    draw_panels(path.with_suffix(""), rows, class_legend(shown, classes) if shown else None, formats=("png",))
 
 
 def _choice(tags: Mapping[str, Sequence[int]], count: int, seed: int) -> list[str]:
     """Ids, drawn in turn from each class."""
     ids = sorted(tags)
     order = [ids[k] for k in np.random.default_rng(seed).permutation(len(ids))]
-    classes = sorted({tag for values in tags.values() for tag in values})
-    queues = {tag: [image_id for image_id in order if tag in tags[image_id]] for tag in classes}
+    untagged = (-1,)
+    classes = sorted({tag for values in tags.values() for tag in values or untagged})
+    queues = {tag: [image_id for image_id in order if tag in (tags[image_id] or untagged)] for tag in classes}
     chosen: dict[str, None] = {}
     while len(chosen) < min(count, len(ids)) and any(queues.values()):
         for queue in queues.values():

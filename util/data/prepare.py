@@ -25,13 +25,12 @@ from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
 from util.data.unpack import unpacked
 from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
-from util.runtime.cli import print_next, quoted
+from util.runtime.cli import print_next
 from util.runtime.errors import InputError
 from util.runtime.files import (
     atomic_write,
     bytes_digest,
     check_id,
-    make_folder,
     read_bytes,
     write_bytes,
     write_json,
@@ -114,7 +113,6 @@ def prepare(
     """
     table = classes or _table(source)
     report = Report(notes=source.notes, problems=dict(source.problems))
-    make_folder(out)
     images: dict[str, _Image] = {}
     for image_id, item in Progress(_with_ids(source.items, report).items(), desc="images", unit="image"):
         try:
@@ -304,7 +302,7 @@ def run_command(args: Namespace) -> int:
         )
     classes = None if args.class_names is None else load_classes(args.class_names)
     with (
-        lock_folder(make_folder(args.out)),
+        lock_folder(args.out),
         unpacked(args.source, args.out / ".source") as place,
         unpacked(args.images, args.out / ".images") as images,
     ):
@@ -324,11 +322,8 @@ def run_command(args: Namespace) -> int:
     for image, message in report.problems.items():
         print(message if f"{image}: " in message else f"{image}: {message}", file=sys.stderr)
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
-    runs = Path("runs") / args.out.resolve().name
-    print_next("quickstart.py", "--voc", args.out, "--out", runs)
-    print(
-        f"      with --quick --out {quoted([f'{runs}-quick'])} for a first result in minutes, with --dry-run for the plan alone"
-    )
+    print_next("quickstart.py", "--voc", args.out)
+    print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
     if report.problems:
         print(f"{len(report.problems)} image(s) could not be used, see above; the others are ready", file=sys.stderr)
     return 1 if report.problems else 0

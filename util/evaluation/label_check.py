@@ -161,7 +161,8 @@ def check_labels(
 
     Returns:
         ``images``, ``errors`` (id -> message), ``warnings`` (kind -> list of ids, or of [id, class name]), ``surplus``
-        (ids with a file that are not in the list), ``pixels`` and ``images_with`` (class name -> count).
+        (ids with a file that are not in the list), ``pixels`` and ``images_with`` (class name -> count), and ``shares``
+        (class name -> share of an image's pixels, the mean over the images).
 
     Raises:
         InputError: if a folder is missing.
@@ -172,13 +173,14 @@ def check_labels(
     work = _CheckImage(Path(labels), len(classes), images, tags, near_empty)
     errors: dict[str, str] = {}
     warnings: dict[str, list] = {}
-    pixels, images_with = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    pixels, images_with, shares = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256)
     for image_id, error, found, counts in run_parallel(work, ids, workers=workers, description="check", chunk=32):
         if error is not None:
             errors[image_id] = error
             continue
         pixels += counts
         images_with += counts > 0
+        shares += counts / counts.sum()
         for kind, value in found:
             warnings.setdefault(kind, []).append(image_id if value is None else [image_id, classes.names[value]])
     names = [*classes.names, "void"]
@@ -189,6 +191,7 @@ def check_labels(
         "warnings": {kind: sorted(items) for kind, items in sorted(warnings.items())},
         "surplus": sorted({id_of(path.name) for path in list_files(labels, (".png",))} - set(ids)),
         "pixels": {name: int(pixels[value]) for name, value in zip(names, values)},
+        "shares": {name: float(shares[value] / max(len(ids) - len(errors), 1)) for name, value in zip(names, values)},
         "images_with": {name: int(images_with[value]) for name, value in zip(names, values)},
     }
 
@@ -204,8 +207,8 @@ def report_text(report: dict, examples: int = 5, errors: int = 20) -> str:
         if items:
             some = ", ".join(item if isinstance(item, str) else f"{item[0]} ({item[1]})" for item in items[:examples])
             lines.append(f"  warning  {kind}: {len(items)}, such as {some}")
-    total = max(sum(report["pixels"].values()), 1)
-    lines += ["", f"{'class':<20}{'images':>8}{'pixels, %':>12}"]
+    lines += ["", f"{'class':<20}{'images':>8}{'area, %':>12}"]
     for name, count in report["images_with"].items():
-        lines.append(f"{name:<20}{count:>8}{100 * report['pixels'][name] / total:>12.3f}")
+        lines.append(f"{name:<20}{count:>8}{100 * report['shares'][name]:>12.3f}")
+    lines.append("area: share of an image's pixels, the mean over all images, whatever their size")
     return "\n".join(lines)

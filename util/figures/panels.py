@@ -73,6 +73,21 @@ def draw_panels(
         return save(figure, stem, formats)
 
 
+def draw_legend(path: Path, legend: Mapping[str, Color]) -> None:
+    """Draw which colour is which class, one below the other, to a PNG."""
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(facecolor=(r / 255, g / 255, b / 255), edgecolor="black", linewidth=0.4, label=name)
+        for name, (r, g, b) in legend.items()
+    ]
+    columns = -(-len(patches) // 24)
+    lines = -(-len(patches) // columns)
+    with new_figure(STYLE.single * columns / 2, _LINE * 1.15 * lines + 4 * _GAP) as figure:
+        figure.legend(handles=patches, loc="center", ncols=columns)
+        save(figure, path.with_suffix(""), ("png",))
+
+
 def panels_image(rows: Rows, legend: Mapping[str, Color] | None = None, dpi: int = 150) -> np.ndarray:
     """The same as an image for a screen: uint8 HxWx3."""
     page = _Page(rows, legend or {}, "")

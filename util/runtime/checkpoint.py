@@ -199,7 +199,9 @@ _DIGESTS = {
 }
 
 
-def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict[str, Any] | None:
+def load_to_resume(
+    path: Path, options: dict[str, Any], overwrite: bool, retrain: bool = False
+) -> dict[str, Any] | None:
     """The content of a training's last checkpoint, or None where a training starts anew.
 
     Args:
@@ -207,6 +209,7 @@ def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict
             `restore_best` can make again.
         options: everything that the result depends on, as the run that is to continue has it.
         overwrite: start anew, whatever is there.
+        retrain: start anew where the options, inputs or code are others, instead of refusing.
 
     Raises:
         InputError: if a checkpoint is damaged, or was made with other options, inputs or code, or in an older format.
@@ -215,14 +218,16 @@ def load_to_resume(path: Path, options: dict[str, Any], overwrite: bool) -> dict
         return None
     check(path)
     content = load(path)
-    remedy = "another --out, or --overwrite to start anew"
+    remedy = "another --out, or --retrain to start anew"
+    before = content.get("options", {})
+    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
+    if retrain and (changed or content.get("schema") != SCHEMA):
+        return None
     if content.get("schema") != SCHEMA:
         raise InputError(
             f"{path}: written by another version of this project (format {content.get('schema', 1)}, now {SCHEMA}): it "
             f"can be used, but its training cannot be resumed. Give {remedy}"
         )
-    before = content.get("options", {})
-    changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
     if changed:
         found = [
             f"{name}: {before.get(name)}, now {options.get(name)}" for name in sorted({*changed} - {*_DIGESTS})[:5]

@@ -26,6 +26,7 @@ from util.runtime.signals import end_with_parent
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 # In the environment of what the quickstart runs: a stage's options that quickstart.py calls otherwise, as JSON.
 STAGE_VARIABLE = "QUICKSTART_STAGE"
+PARSE_ONLY_VARIABLE = "QUICKSTART_PARSES"  # in the environment of a script that is only to look at its options
 INTERRUPTED = "interrupted; re-run the command to resume"
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -153,6 +154,11 @@ COMMON = {
     "overwrite": Option(
         OUTPUT, "make everything again; otherwise up-to-date results are reused", {"action": "store_true"}
     ),
+    "retrain": Option(
+        OUTPUT,
+        "train a network in OUT anew where options, labels or code have changed; otherwise that is refused",
+        {"action": "store_true"},
+    ),
     "save-minutes": Option(
         OUTPUT, "minutes between two saves of the state", {"type": real(0), "default": 10.0, "metavar": "M"}
     ),
@@ -228,6 +234,13 @@ class Parser(argparse.ArgumentParser):
         args = sys.argv[1:] if args is None else list(args)
         return super().parse_known_args([self._hyphens(arg) for arg in args], namespace)
 
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's; where the quickstart asks, the process ends here if the options can be read."""
+        parsed = super().parse_args(args, namespace)
+        if PARSE_ONLY_VARIABLE in os.environ:
+            sys.exit(0)
+        return parsed
+
     def error(self, message: str) -> NoReturn:
         """As argparse's: usage, message, exit code 2."""
         super().error(as_typed(message))
@@ -274,6 +287,12 @@ def class_indices(names: str | None, classes) -> list[int] | None:
     return sorted({classes.index(name.strip()) for name in names.split(",") if name.strip()})
 
 
+def say_interrupted() -> None:
+    """Say so, once: not in a stage of the quickstart, nor in each of torchrun's processes."""
+    if STAGE_VARIABLE not in os.environ and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
+
+
 def _is_importing(frame: FrameType | None) -> bool:
     while frame and not frame.f_code.co_filename.startswith("<frozen importlib."):
         frame = frame.f_back
@@ -291,7 +310,7 @@ def run(main: Callable[[], int | None]) -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):
             # Compiled modules end the process where an exception meets their start. Nothing is half done in an import.
-            print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
+            say_interrupted()
             sys.stdout.flush()
             os._exit(EXIT_INTERRUPTED)
         interrupts.append(number)
@@ -321,7 +340,7 @@ def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:
         print(f"error: {as_typed(str(error))}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
-        print(f"\n{INTERRUPTED}", file=sys.stderr)
+        say_interrupted()
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
@@ -332,7 +351,7 @@ def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:
             print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
             return EXIT_ERROR
         if interrupts:  # a library swallowed it, and broke on what was left half-way
-            print(f"\n{INTERRUPTED}", file=sys.stderr)
+            say_interrupted()
             return EXIT_INTERRUPTED
         traceback.print_exc()
         return EXIT_CRASH

@@ -76,8 +76,9 @@ class Stage:
         self._ledger: FileIO | None = None
 
     def __enter__(self) -> Stage:
-        make_folder(self.out)
-        if self.rank == 0:
+        if self.rank:
+            make_folder(self.out)
+        else:
             self._lock = lock_folder(self.out)
             write_run_json(self.out / "run.json", self.options, self.made_from, fingerprint=self.fingerprint)
         self.done = {} if self.overwrite else _read_ledgers(self.out)

@@ -13,7 +13,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from util.runtime.errors import InputError, disk_error
+from util.runtime.files import make_folder
 
+LOCK_FILE = ".lock"
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp(\.\w+)?|\.probe[a-z0-9_]{8}")  # names that util.runtime.files makes
 # What file systems without locks answer: Lustre without flock, NFS without its lock daemon, some FUSE mounts.
 _NO_LOCKS = {getattr(errno, name, None) for name in ("ENOSYS", "ENOLCK", "ENOTSUP", "EOPNOTSUPP")} - {None}
@@ -23,10 +25,20 @@ class Lock:
     """A lock that is held, or a file system that has none; `close` gives it back.
 
     A worker process that inherits it lets go of it at once, or it would outlive a run that was killed.
+
+    Used as a context manager it removes the folders that were made for it where the run is refused before it has written
+    anything.
+
+    Args:
+        file: None where there are no locks.
+
+    Attributes:
+        made: folders that were made for it, the inmost first.
     """
 
     def __init__(self, file: FileLock | None):
         self._file = file
+        self.made: list[Path] = []
 
     def close(self) -> None:
         """Give the lock back; safe to call twice."""
@@ -37,7 +49,14 @@ class Lock:
     def __enter__(self) -> Lock:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None and issubclass(kind, InputError) and self.made:
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
+                (self.made[0] / LOCK_FILE).unlink()
+            self.close()
+            with contextlib.suppress(OSError):  # not empty
+                for folder in self.made:
+                    folder.rmdir()
         self.close()
 
 
@@ -69,23 +88,26 @@ def lock_file(path: Path, *, wait: bool) -> Lock:
 
 
 def lock_folder(out: Path) -> Lock:
-    """Take the lock of an output folder; close what is returned when it is done.
+    """Make an output folder where it is missing, and take its lock; close what is returned when it is done.
 
     Raises:
         InputError: if another run holds it, or the folder cannot be written.
     """
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    make_folder(out)
     try:
-        lock = lock_file(out / ".lock", wait=False)
+        lock = lock_file(out / LOCK_FILE, wait=False)
     except Timeout:
         raise InputError(f"{out}: another run is writing here; wait for it or choose another --out") from None
     except OSError as error:
         raise disk_error(error, out) from None
     _remove_leftovers(out)
+    lock.made = missing
     return lock
 
 
 def lock_if(wanted: bool, out: Path | None) -> contextlib.AbstractContextManager:
-    """`lock_folder`, or nothing where there is no folder or another process of this run holds the lock."""
+    """`lock_folder`, or nothing where no folder is wanted or another process of this run holds the lock."""
     return lock_folder(out) if wanted and out is not None else contextlib.nullcontext()
 
 
@@ -97,7 +119,7 @@ def _remove_leftovers(out: Path) -> None:
     """
     newest = time.time() - (60 if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 0)
     for folder, folders, names in os.walk(out):
-        folders[:] = [name for name in folders if not os.path.exists(os.path.join(folder, name, ".lock"))]
+        folders[:] = [name for name in folders if not os.path.exists(os.path.join(folder, name, LOCK_FILE))]
         for name in filter(_LEFTOVER.fullmatch, names):
             path = Path(folder, name)
             with contextlib.suppress(OSError):

@@ -1,5 +1,7 @@
 """Parameters from files of every kind: other suffixes, wrappers, prefixes, and timm's names."""
 
+import logging
+
 import pytest
 import segmentation_models_pytorch as smp
 import timm
@@ -9,6 +11,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from models.cam.plain_cam import PlainCAM
+from models.common.hub import retries_in_one_line
 from models.common.weights import load_encoder, names_file, plain_state
 from models.segmentation import deeplabv3
 from util.data.voc import CLASS_NAMES, class_table
@@ -192,3 +195,13 @@ def test_an_unknown_encoder_is_named_with_those_that_are_like_it(encoder, hint):
     for build in (PlainCAM, deeplabv3.build):
         with pytest.raises(InputError, match=f"--encoder {encoder}: not an encoder of .*; {hint}"):
             build(3, encoder=encoder)
+
+
+def test_attempts_of_a_download_are_one_line(capsys):
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    with retries_in_one_line():
+        for seconds in (1, 2, 4):
+            logger.warning("'[Errno -2]' thrown while requesting HEAD https://hub/config.json")
+            logger.warning(f"Retrying in {seconds}s [Retry 1/5].")
+    assert capsys.readouterr().err == "the hub does not answer; trying again for up to a minute\n"
+    assert not logger.filters

@@ -181,3 +181,11 @@ def test_of_many_errors_some_are_named_and_all_are_counted(tmp_path):
         check_labels(tmp_path, [str(number) for number in range(30)], class_table(["background", "cat"]))
     )
     assert "30 labels: 30 errors" in text and text.count("no label map for") == 20 and "error    10 more" in text
+
+
+def test_each_image_counts_alike_in_the_shares_of_the_classes(tmp_path):
+    for name, side in (("large", 40), ("small", 4)):
+        write_label(tmp_path / f"{name}.png", np.full((side, side), int(name == "small"), np.uint8))
+    report = check_labels(tmp_path, ["large", "small"], class_table(["background", "cat"]))
+    assert report["shares"] == {"background": 0.5, "cat": 0.5, "void": 0} and report["pixels"]["cat"] == 16
+    assert "cat                        1      50.000" in report_text(report)

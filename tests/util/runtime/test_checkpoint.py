@@ -154,3 +154,5 @@ def test_what_a_training_was_started_with_is_named_in_words(tmp_path):
     now = {**before, "steps": 120, "code_digest": "80", "data_digest": "02"}
     with pytest.raises(InputError, match=r"\(steps: 60, now 120; other images, labels or ids; the code was changed\)"):
         checkpoint.load_to_resume(tmp_path / "last.pth", now, overwrite=False)
+    assert checkpoint.load_to_resume(tmp_path / "last.pth", now, overwrite=False, retrain=True) is None
+    assert checkpoint.load_to_resume(tmp_path / "last.pth", before, overwrite=False, retrain=True) is not None

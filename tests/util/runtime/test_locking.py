@@ -45,6 +45,19 @@ def another_process(folder):
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600).stderr
 
 
+def test_folders_of_a_run_that_is_refused_before_it_wrote_anything_go_again(tmp_path):
+    for written in ("nothing", "a result"):
+        with pytest.raises(InputError, match="wrong"), lock_folder(tmp_path / "runs/new/out"):
+            if written == "a result":
+                (tmp_path / "runs/new/out/result").touch()
+            raise InputError("wrong")
+        assert (tmp_path / "runs").exists() == (written == "a result")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="wrong"), lock_folder(tmp_path / "mine"):
+        raise InputError("wrong")
+    assert (tmp_path / "mine").is_dir(), "was there before"
+
+
 def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
     lock = lock_folder(tmp_path)
     with pytest.raises(InputError, match="another run is writing here.*choose another --out"):

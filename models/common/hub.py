@@ -1,0 +1,36 @@
+"""The client of the Hugging Face hub, which waits half a minute for a hub that does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+_LOGGER = "huggingface_hub.utils._http"
+_RETRIES = ("thrown while requesting", "Retrying in", "Rate limited")
+
+
+class _OneLine(logging.Filter):
+    """Holds back what the client writes of each attempt; the first one is said in words."""
+
+    said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not any(sign in record.getMessage() for sign in _RETRIES):
+            return True
+        if not self.said:
+            print("the hub does not answer; trying again for up to a minute", file=sys.stderr, flush=True)
+        self.said = True
+        return False
+
+
+@contextlib.contextmanager
+def retries_in_one_line() -> Iterator[None]:
+    """Within, downloads that are tried again say so once, instead of in two lines per attempt."""
+    logger, held = logging.getLogger(_LOGGER), _OneLine()
+    logger.addFilter(held)
+    try:
+        yield
+    finally:
+        logger.removeFilter(held)

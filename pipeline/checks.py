@@ -1,0 +1,53 @@
+"""What can be known to be wrong before a run starts: missing results of earlier stages, and options that a script refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.plan import Plan, needs
+from pipeline.stages import Stage
+from pipeline.stale import check_networks
+from pipeline.steps import ROOT, Command
+from util.runtime.cli import PARSE_ONLY_VARIABLE
+from util.runtime.errors import InputError
+
+
+def check_run(plan: Plan, todo: Sequence[Stage]) -> None:
+    """Check all that needs no computation, the same for a dry run and for one that is to start.
+
+    Raises:
+        InputError: for what a later stage would refuse.
+    """
+    _check_needs(plan, todo)
+    _check_options(plan, todo)
+    check_networks(plan, todo)
+
+
+def _check_needs(plan: Plan, todo: Sequence[Stage]) -> None:
+    names = {stage.name for stage in todo}
+    for stage in todo:
+        for path, maker, what in stage.needs:
+            if maker not in names:
+                needs(plan.out / path, maker, what)
+
+
+def _check_options(plan: Plan, todo: Sequence[Stage]) -> None:
+    """Have the scripts parse what ``--with`` gives them."""
+    dry = replace(plan, settings=replace(plan.settings, dry_run=True))
+    for stage in todo:
+        given = plan.settings.extra.get(stage.name)
+        command = next((step for step in stage.steps(dry) if isinstance(step, Command)), None) if given else None
+        if command is None:
+            continue
+        words = [str(word) for word in command.arguments]
+        words = [sys.executable, str(ROOT / command.script), *words, "--out", str(command.out)]
+        done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, PARSE_ONLY_VARIABLE: "1"})
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise InputError(
+                f'--with "{stage.name}=...": {said.partition("error: ")[2] or said}; see python {command.script} --help'
+            )

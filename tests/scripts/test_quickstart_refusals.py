@@ -1,0 +1,105 @@
+"""What quickstart.py refuses before anything runs."""
+
+import contextlib
+
+import pytest
+from helpers import ROOT, run_script
+
+from pipeline import runner, stale
+from pipeline.options import parse
+from pipeline.planning import make_plan
+from pipeline.stages import stages_to_run
+from util.data.synthetic import write_data_set
+from util.runtime.errors import InputError
+from util.runtime.files import write_json
+from util.runtime.provenance import code_digest
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--only", "score"], "run the stage deeplab first"),
+        (["--only", "cam", "--skip", "cam"], "no stage is left"),
+        (["--with", "nonsense"], "STAGE=OPTIONS"),
+        (["--tune-list", "x.txt"], "goes with --voc"),
+        (["--voc", "nowhere"], "should be the folder of the data set"),
+        (["--sam-path", "a", "--sam-checkpoint", "b"], "give one of them"),
+        (["--count", "2"], "is not a whole number of at least 8"),
+        (["--images", "."], "--images goes with --voc"),
+        (["--prompt", "tags"], "give --sam-model"),
+        (["--download"], "--download goes with --voc"),
+        (["--voc", ".", "--archives", "a"], "give --download as well"),
+    ],
+)
+def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
+    done = run_script("quickstart.py", "--out", tmp_path / "run", *arguments)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--encoder", "resnet1"], "similar names: resnet18"),
+        (["--encoder", "tu-resnet1"], "similar names: tu-resnet"),
+        (["--encoder-weights", "imagnet"], "neither a file nor published weights"),
+        (["--with", "deeplab=--encoder-weights nowhere/a"], "nowhere/a.: no such file"),
+        (["--with", "cam=--encoder resnet1"], "not an encoder"),
+        (["--with", "cam=--val-list=nowhere.txt"], "no such file or folder"),
+        (["--with", "compare=--methods auto,gro"], "no strategy gro; choose one of auto, grow"),
+        (["--with", "deeplab=--epoch 3"], "unrecognized arguments: --epoch 3; see python train_deeplabv3.py --help"),
+        (["--only", "score"], "run the stage deeplab first"),
+        (["--voc", "VOC", "--image-labels", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["--voc", "VOC", "--gt", "nowhere"], "should be the folder of ground truth"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(tmp_path, monkeypatch, arguments, said):
+    write_data_set(tmp_path / "VOC", {"train": 4, "val": 2}, side=64)
+    monkeypatch.chdir(tmp_path)
+    for more in (["--dry-run"], []):
+        with pytest.raises(InputError, match=said):
+            runner.run(parse(None, [*arguments, *more]))
+    assert [path.name for path in tmp_path.iterdir()] == ["VOC"]
+
+
+def test_results_of_a_data_set_go_to_a_folder_of_its_name():
+    outs = {
+        ("quickstart",): [],
+        ("runs", "pets"): ["--voc", "data/pets/"],
+        ("runs", "pets-quick"): ["--voc", "data/pets", "--quick"],
+    }
+    for parts, arguments in outs.items():
+        assert parse(None, arguments).out.parts == parts
+    assert parse(None, ["--voc", "pets", "--out", "mine"]).out.parts == ("mine",)
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ([], None),
+        (["--workers", "1", "--only", "data", "masks"], None),
+        (["--method", "grow"], "{out}/deeplab/enhanced: .*deeplab: --labels auto, now grow"),
+        (["--with", "masks=--levels 9"], "{out}/deeplab/enhanced: .*masks: --levels not given, now 9"),
+        (["--with", "labels=--refine par"], "{out}/deeplab/cam_labels, {out}/deeplab/enhanced: .*labels: --refine"),
+        (
+            ["--effort", "0.5"],
+            "{out}/cam, {out}/deeplab/cam_labels, .*cam: --epochs 15, now 8; deeplab: --steps 400, now 200",
+        ),
+        (["--method", "grow", "--retrain"], None),
+        (["--method", "grow", "--overwrite"], None),
+        (["--method", "grow", "--skip", "deeplab"], None),
+    ],
+)
+def test_networks_that_would_be_trained_otherwise_are_named_with_what_has_changed(tmp_path, changed, said):
+    def plan_of(*arguments):
+        return make_plan(parse(None, ["--out", str(tmp_path), "--device", "cpu", *arguments]))
+
+    for result in stale.results_of(plan_of()):
+        options = {"code_digest": code_digest([ROOT / stale.CODE[result.stage]])} if result.is_network else {}
+        command = [result.command.script, *map(str, result.command.arguments), "--out", "elsewhere"]
+        write_json(result.folder / "run.json", {"command": command, "options": options})
+        (result.folder / "last.pth").touch()
+    plan = plan_of(*changed)
+    expected = pytest.raises(InputError, match=said.format(out=tmp_path)) if said else contextlib.nullcontext()
+    with expected:
+        stale.check_networks(plan, stages_to_run(plan))
