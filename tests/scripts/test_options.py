@@ -16,7 +16,6 @@ OTHER_DEFAULTS = {
     ("amp", "predict"): "label maps are the same on every machine",
     ("amp", "evaluate_enhanced"): "scores are the same on every machine",
     ("batch-size", "generate_cams"): "whole images at several sizes, where training has crops",
-    ("out", "quickstart"): "the first command of the README has no options",
     ("encoder", "predict"): "the checkpoint names it",
     ("encoder", "evaluate_enhanced"): "the checkpoint names it",
     ("encoder", "quickstart"): "the generated data has a smaller one",
