@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+import warm
 
 from util.data.labels import write_label
 from util.data.mask_files import write_masks
@@ -17,10 +19,29 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHONPATH = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])  # with what --as-windows adds
 
 
-def run_script(name, *args, **options):
-    """Run a script of the project as a user would; gives the finished process with its texts."""
+PREPARE = {"quickstart.py": warm.fork_stages}
+
+
+def run_script(name, *args, cwd=None, prepare=None, cold=False):
+    """Run a script of the project as a user would; gives the finished process with its texts.
+
+    It is forked from a process that has imported torch, unless it is to start ``cold``, with a Python of its own.
+    ``prepare`` is called in the forked process before the script.
+    """
+    if warm.CAN_FORK and not cold:
+        return warm.finish(ROOT / name, args, prepare or PREPARE.get(name), cwd)
+    if prepare:
+        pytest.skip("what is changed in a script needs a forked process")
     command = [sys.executable, str(ROOT / name), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=cwd)
+
+
+def run_two(name, *args):
+    """Run a script as torchrun runs it on two processes; gives what the first printed."""
+    if warm.CAN_FORK:
+        return warm.finish_two(ROOT / name, args)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run([*launcher, str(ROOT / name), *map(str, args)], capture_output=True, text=True, timeout=600)
 
 
 def blob(rng, height, width):

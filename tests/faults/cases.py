@@ -40,18 +40,17 @@ class Case:
     shared: bool = False
 
 
+COUNT = 8  # training images
 OF_IMAGES = ("JPEGImages", ".jpg")
 CASES = {
     "generate_sam_masks": Case(
-        "generate_sam_masks.py", f"{IMAGES} {LISTED} --model regions --preview 2", reads=OF_IMAGES, shared=True
+        "generate_sam_masks.py", f"{IMAGES} {LISTED} --model regions --gzip --preview 2", reads=OF_IMAGES, shared=True
     ),
-    "masks, gzip": Case("generate_sam_masks.py", f"{IMAGES} {LISTED} --model regions --gzip", reads=OF_IMAGES),
-    "main merge": Case("main.py", f"--mode merge --method max_iou_imp2 {MERGE}"),
     "main compare": Case("main.py", f"--mode compare --methods max_iou,max_iou_imp2 {MERGE}"),
     "main all": Case("main.py", f"--mode all --method max_iou_imp --vis-random 3 {MERGE}"),
     "train_transcam": Case(
         "train_transcam.py",
-        f"{COMMON} {TINY} {HELD_OUT} --method cam --image-labels {{data}}/cls_labels.npy --epochs 3 --batch-size 4 "
+        f"{COMMON} {TINY} {HELD_OUT} --method cam --image-labels {{data}}/cls_labels.npy --epochs 2 --batch-size 4 "
         "--crop-size 32 --long-side 40 48 --save-minutes 0 --workers 1",
         reads=OF_IMAGES,
         kills=2,
@@ -69,8 +68,8 @@ CASES = {
     ),
     "train_deeplabv3": Case(
         "train_deeplabv3.py",
-        f"{COMMON} {TINY} {HELD_OUT} --val-gt {{data}}/SegmentationClassAug --labels {{data}}/labels --steps 12 "
-        "--batch-size 2 --crop-size 32 --val-every 3 --ema 0.9 --workers 1",
+        f"{COMMON} {TINY} {HELD_OUT} --val-gt {{data}}/SegmentationClassAug --labels {{data}}/labels --steps 8 "
+        "--batch-size 2 --crop-size 32 --val-every 4 --ema 0.9 --workers 1",
         kills=2,
         trains=True,
         shared=True,
@@ -82,7 +81,8 @@ CASES = {
     ),
     "evaluate network": Case(
         "evaluate_enhanced.py",
-        f"{COMMON} --checkpoint {{checkpoint}} --gt {{data}}/SegmentationClassAug --workers 2",
+        f"{COMMON} --checkpoint {{checkpoint}} --gt {{data}}/SegmentationClassAug --workers 2 --scales 0.5 1 --flip "
+        "--postprocess pixel-adaptive",
         needs="train_deeplabv3",
         reads=OF_IMAGES,
         kills=2,
@@ -121,7 +121,7 @@ class Place:
     def __init__(self, folder: Path):
         self.folder, self.data = folder, folder / "data"
         self._references: dict[str, Reference] = {}
-        make_data(self.data, 12)
+        make_data(self.data, COUNT)
 
     def reference(self, name: str) -> Reference:
         """An undisturbed run.

@@ -10,6 +10,7 @@ import json
 import pickle
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from util.data.voc import palette
 
 
 def png(array: np.ndarray, **options) -> bytes:
-    """A picture or label as the bytes of a PNG file."""
+    """An image or label as the bytes of a PNG file."""
     return encoded(array, "PNG", **options)
 
 
@@ -38,7 +39,7 @@ def palette_png(index: np.ndarray, colours: np.ndarray) -> bytes:
 
 
 def turned(array: np.ndarray) -> list[bytes]:
-    """A picture with an EXIF orientation, in every format that has one."""
+    """An image with an EXIF orientation, in every format that has one."""
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, 72.0
     return [encoded(array, kind, exif=exif) for kind in ("JPEG", "TIFF", "PNG", "WEBP", "AVIF")]
@@ -113,10 +114,10 @@ _JPEG, _PNG = encoded(_RGB, "JPEG"), png(_RGB)
 
 
 def unreadable(good: bytes) -> dict:
-    """Files that are no picture at all, or less than the PNG that they were."""
+    """Files that are not an image, or less than the PNG that they were."""
     return {
         "empty": (b"", "no format"),
-        "text": (b"not a picture\n", "no format"),
+        "text": (b"not an image\n", "no format"),
         "page of a web server": (b"<!DOCTYPE html><html><body>404</body></html>", "no format"),
         "zeros": (bytes(4096), "no format"),
         "cut PNG": (good[: len(good) // 2], "truncated"),
@@ -133,7 +134,7 @@ def unreadable(good: bytes) -> dict:
     }
 
 
-PICTURES = unreadable(_PNG) | {
+IMAGES = unreadable(_PNG) | {
     "cut JPEG": (_JPEG[: len(_JPEG) // 2], "truncated"),
     "head of a JPEG": (_JPEG[:20], "truncated|no format"),
     "transparent": (png(np.dstack([_RGB, _RGB[..., :1] * 0])), "transparent all over"),
@@ -143,14 +144,12 @@ PICTURES = unreadable(_PNG) | {
     "cut WebP": (encoded(_RGB, "WEBP")[:100], "no format|truncated|not a readable|decode"),
 }
 # What its header already shows, which is all that a check of sizes reads.
-HEADS = {
-    name: PICTURES[name]
-    for name in ("empty", "text", "zeros", "head of a JPEG", "head of a PNG", "no pixels", "bomb", "folder", "missing")
-}
+_HEADS = ("empty", "text", "zeros", "head of a JPEG", "head of a PNG", "no pixels", "bomb", "folder", "missing")
+HEADS = {name: IMAGES[name] for name in _HEADS}
 
 _LABEL = np.zeros((48, 64), np.uint8)
 _LABEL[10:30, 20:50] = 2
-_DEEP = encoded(np.zeros((48, 64), np.uint16), "PNG")
+_DEEP, _GREYS = encoded(np.zeros((48, 64), np.uint16), "PNG"), np.repeat([[0], [2]], 3, 1).astype(np.uint8)
 
 
 def _requantised(path: Path) -> None:
@@ -165,10 +164,7 @@ LABELS = unreadable(png(_LABEL)) | {
     "16 bit with -1": (encoded(np.where(_LABEL == 2, 65535, 0).astype(np.uint16), "PNG"), "from 0 to 65535"),
     "colours of a class table": (png(palette()[_LABEL]), "mode RGB.*VOC's, of the values 0, 2"),
     "colours numbered anew": (_requantised, "colour that VOC gives to 2"),
-    "repacked by an optimiser": (
-        palette_png(_LABEL // 2, np.repeat([[0], [2]], 3, 1).astype(np.uint8)),
-        "grey level 2",
-    ),
+    "repacked by an optimiser": (palette_png(_LABEL // 2, _GREYS), "grey level 2"),
     "JPEG of grey": (encoded(_LABEL, "JPEG"), "JPEG, whose compression"),
     "value of no class": (png(_LABEL + 7), "7, 9 with 7 classes"),
     "just below void": (png(_LABEL // 2 * 254), "254 with 7 classes"),
@@ -184,28 +180,20 @@ LABELS_OF_ANOTHER_SIZE = {
 
 
 def _sa1b(change=None, **image) -> bytes:
-    """A mask file of one mask, the left half of a 48x64 picture, with one thing changed."""
-    content = {
-        "image": {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg", **image},
-        "annotations": [
-            {
-                "segmentation": {"size": [48, 64], "counts": [0, 48 * 32, 48 * 32]},
-                "bbox": [0, 0, 31, 47],
-                "area": 48 * 32,
-                "predicted_iou": 0.9,
-                "stability_score": 0.95,
-                "id": 0,
-            }
-        ],
-    }
+    """A mask file of one mask, the left half of a 48x64 image, with one thing changed."""
+    code, scores = {"size": [48, 64], "counts": [0, 48 * 32, 48 * 32]}, {"predicted_iou": 0.9, "stability_score": 0.95}
+    mask = {"segmentation": code, "bbox": [0, 0, 31, 47], "area": 48 * 32, **scores, "id": 0}
+    image = {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg", **image}
+    content = {"image": image, "annotations": [mask]}
     if change:
         change(content)
     return json.dumps(content).encode()
 
 
-def _along_rows() -> dict:
+def _along_rows(content: dict) -> None:
     """The upper 9 rows, as run lengths along rows."""
-    return {"size": [48, 64], "counts": [0, 9 * 64, 39 * 64]}
+    code = {"size": [48, 64], "counts": [0, 9 * 64, 39 * 64]}
+    content["annotations"][0].update(segmentation=code, bbox=[0, 0, 64, 9])
 
 
 def _counts(counts) -> bytes:
@@ -232,19 +220,19 @@ MASKS = {
     "gzip bomb": (lambda path: path.write_bytes(gzip.compress(bytes(257 << 20), 1)), "unpacks to more than 256 MiB"),
     "list": (b"[3]", "format"),
     "empty list, as amg.py writes it": (b"[]", None),
-    "COCO of two images": (json.dumps({"images": [{"id": 1}, {"id": 2}], "annotations": []}).encode(), "for 2 images"),
+    "COCO of two images": (b'{"images": [{"id": 1}, {"id": 2}], "annotations": []}', "for 2 images"),
     "COCO box without a mask": (
-        json.dumps({"images": [{"id": 1, "height": 48, "width": 64}], "annotations": [{"image_id": 1}]}).encode(),
+        b'{"images": [{"id": 1, "height": 48, "width": 64}], "annotations": [{"image_id": 1}]}',
         "format",
     ),
-    "labelme point": (json.dumps({"shapes": [{"shape_type": "point", "points": [[1, 2]]}]}).encode(), "'point'"),
-    "labelme of text": (json.dumps({"shapes": [{"points": [["a", "b"]]}]}).encode(), "format"),
-    "transformers of logits": (json.dumps({"masks": [[[-3.5, 2.0]]]}).encode(), "logits"),
+    "labelme point": (b'{"shapes": [{"shape_type": "point", "points": [[1, 2]]}]}', "'point'"),
+    "labelme of text": (b'{"shapes": [{"points": [["a", "b"]]}]}', "format"),
+    "transformers of logits": (b'{"masks": [[[-3.5, 2.0]]]}', "logits"),
     "polygon to infinity": (_field("segmentation", [[0, 0, 9, 9, float("inf"), 4]]), "not finite"),
     "no image": (b'{"annotations": []}', "format"),
     "annotation of null": (_sa1b(lambda content: content.update(annotations=[None])), "format"),
     "no segmentation": (_sa1b(lambda content: content["annotations"][0].pop("segmentation")), "format"),
-    "polygons": (_sa1b(lambda content: content["annotations"][0].update(segmentation=[[0, 0, 9, 9]])), "format"),
+    "polygons": (_field("segmentation", [[0, 0, 9, 9]]), "format"),
     "no height": (_sa1b(lambda content: content["image"].pop("height")), "format"),
     "height in words": (_sa1b(height="tall"), "format"),
     "height of nothing": (_sa1b(height=0), "pixels"),
@@ -266,38 +254,46 @@ MASKS = {
     "code of other letters": (_counts("äöü"), "characters"),
     "code of a NUL": (_counts("\0"), "characters"),
     "endless code": (_counts("o" * 30 + "0"), "40 bits"),
-    "codes along rows": (
-        _sa1b(lambda c: c["annotations"][0].update(segmentation=_along_rows(), bbox=[0, 0, 64, 9])),
-        "along the rows",
-    ),
+    "codes along rows": (_sa1b(_along_rows), "along the rows"),
     "shares of the size": (_field("segmentation", [[0.1, 0.1, 0.9, 0.1, 0.5, 0.9]]), "YOLO"),
     "code as Python prints bytes": (_counts("b'd0e3000'"), "mask 0|add up|cut short"),
     "scores of null": (_field("predicted_iou", None), None),
     "score in words": (_field("predicted_iou", "high"), "format"),
     "of another image": (_sa1b(image_id="other", file_name="other.jpg"), "'other'"),
     "of a path": (_sa1b(image_id="../../etc/passwd", file_name="/etc/passwd"), "etc/passwd"),
-    "of a whole data set": (
-        json.dumps({"images": [], "annotations": [], "categories": []}).encode(),
-        "format",
-    ),
+    "of a whole data set": (b'{"images": [], "annotations": [], "categories": []}', "format"),
     "folder": (folder, "no masks"),
     "dangling link": (dangling, "no masks"),
     "missing": (absent, "no masks"),
 }
-# Folders of PNG files, as others write them: file in the folder -> content.
+
+
+def masks_as(**files) -> Callable[[Path], None]:
+    """A folder of PNG files, as others write them, in the place of a mask file; see `NAMES`."""
+
+    def write(path: Path) -> None:
+        for name, data in files.items():
+            put(path.with_suffix("") / NAMES.get(name, name), data)
+
+    return write
+
+
+NAMES = {"zero": "0.png", "one": "1.png", "table": "metadata.csv", "text": "readme.txt"}
 _MASK = png(np.pad(np.full((48, 32), 255, np.uint8), ((0, 0), (0, 32))))
+_OBJECTS = png(np.arange(48 * 64).reshape(48, 64).astype(np.uint8) % 5)
+_WORDS = b"id,predicted_iou,stability_score\n0,high,low\n"
 MASK_FOLDERS = {
-    "text": ({"0.png": b"no picture"}, "0.png.*(no format|not a readable)"),
-    "cut": ({"0.png": _MASK[: len(_MASK) // 2]}, "0.png.*not a readable"),
-    "bomb": ({"0.png": png_of_size(60000, 60000)}, "0.png"),
-    "two sizes": ({"0.png": _MASK, "1.png": OTHER_SIZE}, "1.png.*size"),
-    "other size": ({"0.png": OTHER_SIZE}, "30x20"),
-    "table of words": ({"0.png": _MASK, "metadata.csv": b"id,predicted_iou,stability_score\n0,high,low\n"}, "metadata"),
-    "table without scores": ({"0.png": _MASK, "metadata.csv": b"id,area\n0,3\n"}, "metadata"),
-    "table not UTF-8": ({"0.png": _MASK, "metadata.csv": b"id\xff\xfe"}, "metadata"),
-    "file is a folder": ({"0.png": folder}, "0.png"),
-    "numbers of objects": ({"0.png": png(np.arange(48 * 64).reshape(48, 64).astype(np.uint8) % 5)}, "several objects"),
-    "no masks among the files": ({"readme.txt": b"masks"}, "none of them a mask"),
+    "folder of text": (masks_as(zero=b"no image"), "0.png.*(no format|not a readable)"),
+    "folder of a cut PNG": (masks_as(zero=_MASK[: len(_MASK) // 2]), "0.png.*not a readable"),
+    "folder of a bomb": (masks_as(zero=png_of_size(60000, 60000)), "0.png"),
+    "folder of two sizes": (masks_as(zero=_MASK, one=OTHER_SIZE), "1.png.*size"),
+    "folder of another size": (masks_as(zero=OTHER_SIZE), "30x20"),
+    "folder with a table of words": (masks_as(zero=_MASK, table=_WORDS), "metadata"),
+    "folder with a table without scores": (masks_as(zero=_MASK, table=b"id,area\n0,3\n"), "metadata"),
+    "folder with a table not UTF-8": (masks_as(zero=_MASK, table=b"id\xff\xfe"), "metadata"),
+    "folder of a folder": (masks_as(zero=folder), "0.png"),
+    "folder of numbers of objects": (masks_as(zero=_OBJECTS), "several objects"),
+    "folder without masks": (masks_as(text=b"masks"), "none of them a mask"),
 }
 
 
@@ -315,7 +311,8 @@ def npz(*unnamed, **arrays) -> bytes:
 
 
 _MAP = np.zeros((48, 64), np.float32)
-_GOOD_NPY = npy({0: _MAP})
+_GOOD_NPY, _HEAD = npy({0: _MAP}), npy(None).split(b"\n")[0] + b"\n"
+_ENDLESS = b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }"
 NPY = {
     "empty": (b"", "not a readable"),
     "cut": (_GOOD_NPY[:-100], "not a readable"),
@@ -324,26 +321,12 @@ NPY = {
     "head that lies": (_GOOD_NPY.replace(b"'|O'", b"'<f8'"[:4] + b"'", 1), "holds an array|not a readable"),
     "archive": (npz(a=_MAP), "not a readable"),
     "array": (npy(_MAP, np.float32), "holds an array"),
-    "endless array": (
-        b"\x93NUMPY\x01\x00\x76\x00"
-        + b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(117)
-        + b"\n",
-        "holds an array",
-    ),
+    "endless array": (_HEAD[:8] + b"\x76\x00" + _ENDLESS.ljust(117) + b"\n", "holds an array"),
     "list": (npy(None).replace(b"N.", b"]."), "holds a list|holds a NoneType|not a readable"),
     "command": (npy({0: Command()}), "could run code"),
-    "command of a module": (
-        npy(None).split(b"\n")[0] + b"\n" + b"cos\nsystem\n(S'touch executed'\ntR.",
-        "could run code",
-    ),
-    "places of memory that nothing fills": (
-        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x04}r" + struct.pack("<I", 600_000_000) + b".",
-        "places of memory",
-    ),
-    "length beyond the end": (
-        npy(None).split(b"\n")[0] + b"\n" + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.",
-        "not a readable",
-    ),
+    "command of a module": (_HEAD + b"cos\nsystem\n(S'touch executed'\ntR.", "could run code"),
+    "memo that nothing fills": (_HEAD + b"\x80\x04}r" + struct.pack("<I", 600_000_000) + b".", "places of memory"),
+    "length beyond the end": (_HEAD + b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b"ab.", "not a readable"),
     "array that is never filled": (npy({0: Unfilled()}), "says that it holds"),
     "dates": (npy({0: np.zeros((48, 64), "M8[s]")}), "holds an array of 'M8'"),
     "array of objects": (npy({0: np.array([_MAP, None], dtype=object)}), "array of objects"),
@@ -374,6 +357,7 @@ CAMS = NPY | {
 }
 
 _XML = "<annotation><filename>bad.jpg</filename><object><name>{}</name></object></annotation>"
+_UTF16_XML = '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY b "xxxx">]><annotation>&b;</annotation>'
 XML = {
     "empty": (b"", "not valid XML"),
     "text": (b"cat\n", "not valid XML"),
@@ -385,12 +369,7 @@ XML = {
         "document type",
     ),
     "outside file": (b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotation>&b;</annotation>', "document"),
-    "entities in UTF-16": (
-        '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY b "xxxx">]><annotation>&b;</annotation>'.encode(
-            "utf-16"
-        ),
-        "document type",
-    ),
+    "entities in UTF-16": (_UTF16_XML.encode("utf-16"), "document type"),
     "deep": (b"<a>" * 200_000, "not valid XML"),
     "folder": (folder, "cannot be read"),
 }
@@ -420,7 +399,7 @@ LISTS = {
     "folder": (folder, "cannot be read"),
     "empty": (b"", "list is empty"),
     "blank lines": (b"\n  \n\t\n", "list is empty"),
-    "picture": (_PNG, "not a UTF-8"),
+    "image": (_PNG, "not a UTF-8"),
     "UTF-16 without a mark": ("train_0000\n".encode("utf-16-le"), "line 1.*not a plain file name"),
     "Windows-1252": ("Bär\n".encode("cp1252"), "byte 1, line 1.*UTF-8"),
     "UTF-16, comments, quotes and CSV": ('# train\r\n"good_1.jpg",x\r\ngood_2.jpg;y\r\n'.encode("utf-16"), None),
@@ -431,7 +410,7 @@ LISTS = {
     "clash": (b"a/good_1.jpg\nb/good_1.jpg\n", "line 2.*two images"),
     "VOC Main": (b"good_1 -1\ngood_2  1\n", "all 2 images, or the 1"),
 }
-# Lists whose every id is missing: told image by image.
+# Lists whose every id is missing: reported image by image.
 STRANGE_IDS = {
     "paths": (b"../../etc/passwd\n/etc/shadow\n", "passwd"),
     "unknown": (b"nobody\n", "nobody"),
@@ -445,7 +424,7 @@ CLASS_NAMES = {
     "twice": (b"background\ncat\ncat\n", "line 3.*'cat'.*twice"),
     "too many": ("\n".join(f"c{k}" for k in range(300)).encode(), "300 classes"),
     "bad colour": (b"background\ncat 300,0,0\n", "line 2.*300"),
-    "picture": (_PNG, "not a UTF-8"),
+    "image": (_PNG, "not a UTF-8"),
     "folder": (folder, "cannot be read"),
     "no background": (b"cat\ndog\n", "background may be missing"),
     "background at the end": (b"cat\nbackground\n", "background is class 1"),

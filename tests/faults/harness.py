@@ -10,56 +10,33 @@ import fcntl
 import gzip
 import io
 import json
-import multiprocessing
 import os
-import runpy
 import signal
 import struct
 import subprocess
 import sys
 import time
-import traceback
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import warm
 from moments.sitecustomize import VARIABLE, install
+from warm import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 HANGS = 600  # seconds after which a run counts as hung, also on a busy machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENVIRONMENT = {"PYTHONPATH": f"{Path(install.__code__.co_filename).parent}:{ROOT}", "OMP_NUM_THREADS": "1"}
-warm = multiprocessing.get_context("forkserver")
-warm.set_forkserver_preload(["torch.utils.tensorboard", "segmentation_models_pytorch", "skimage.segmentation", "cv2"])
 
 
-def become(script: str, arguments: list[str], output: Path, moment: dict, obey: bool) -> None:
-    """Be a script: its output in a file, a session of its own, and with ``obey`` no rights beyond file modes."""
-    code = 1
-    try:
-        os.setsid()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        multiprocessing.set_start_method(None, force=True)  # not the forkserver's, which this process has inherited
-        file, null = os.open(output, os.O_WRONLY | os.O_CREAT), os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((null, 0), (file, 1), (file, 2)):
-            os.dup2(source, target)
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
-        if obey:
-            obey_file_modes()
-        os.environ |= {**ENVIRONMENT, VARIABLE: json.dumps(moment)}
-        sys.path.insert(0, str(ROOT))
-        sys.argv = [script, *arguments]
-        install(**moment)
-        try:
-            runpy.run_path(script, run_name="__main__")
-            code = 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-        except BaseException:
-            traceback.print_exc()
-    finally:
-        os._exit(code)
+def stop_at(moment: dict, obey: bool) -> None:
+    """Prepare a process to stand still at a moment; with ``obey`` without rights beyond file modes."""
+    if obey:
+        obey_file_modes()
+    os.environ |= {**ENVIRONMENT, VARIABLE: json.dumps(moment)}
+    install(**moment)
 
 
 def obey_file_modes() -> None:
@@ -124,8 +101,7 @@ class Run:
         log.touch()
         output = log.with_suffix(".txt")
         if not cold and not launcher:
-            process = warm.Process(target=become, args=(str(ROOT / script), arguments, output, moment, obey))
-            process.start()
+            process = warm.start(ROOT / script, arguments, (output, output), partial(stop_at, moment, obey))
             return cls(process.pid, log, output, lambda: process.exitcode)
         environment = {**os.environ, **ENVIRONMENT, VARIABLE: json.dumps(moment)}
         with open(output, "wb") as file:

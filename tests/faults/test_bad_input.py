@@ -176,11 +176,11 @@ def few(table: dict, command: str) -> dict:
 
 SIZES = corpus.LABELS_OF_ANOTHER_SIZE
 CASES = [
-    *damaged("generate_sam_masks", "JPEGImages/bad.jpg", corpus.PICTURES),
+    *damaged("generate_sam_masks", "JPEGImages/bad.jpg", corpus.IMAGES),
     *damaged("check_pseudo_label", "JPEGImages/bad.jpg", corpus.HEADS),
     *damaged("main merge", "labels/bad.png", corpus.LABELS, SIZES),
     *damaged("evaluate_enhanced", "gt/bad.png", corpus.LABELS, SIZES),
-    *damaged("main merge", "masks/bad.json", corpus.MASKS),
+    *damaged("main merge", "masks/bad.json", corpus.MASKS, corpus.MASK_FOLDERS),
     *damaged("main cams", "cams/bad.npy", corpus.CAMS),
     *damaged("check_pseudo_label", "tags.npy", corpus.NPY, code=2),
     *damaged("main tags", "tags.csv", corpus.CSV, code=2),
@@ -192,7 +192,7 @@ CASES = [
         for path, table, commands in (
             (
                 "JPEGImages/bad.jpg",
-                corpus.PICTURES,
+                corpus.IMAGES,
                 ("main all", "evaluate_enhanced network", "generate_cams", "train_transcam", "train_deeplabv3"),
             ),
             ("labels/bad.png", corpus.LABELS, ("check_pseudo_label", "evaluate_enhanced", "train_deeplabv3")),
@@ -225,12 +225,15 @@ generate_sam_masks: --crop-overlap-ratio 2 ; --min-mask-region-area -1
 generate_sam_masks: --pred-iou-thresh nan ; --preview -1 ; --unheard-of
 generate_sam_masks: --model vit_b --mirror nowhere --checkpoint {p}/none.pth => --mirror
 generate_sam_masks: --model vit_b --mirror nowhere => nowhere.*--mirror
-main merge: --method magic ; --method ../merge/max_iou => max_iou ; --mode dance ; --param ratio
-main merge: --param nothing=1 => nothing ; --sam-path /nowhere ; --pseudo-path /nowhere ; --number-class 5
-main merge: --number-class 1000 ; --number-class -1 ; --workers some ; --workers -1
+main merge: --method magic => unknown; there are auto ; --method ../merge/max_iou => max_iou ; --mode dance ; --param ratio
+main merge: --param nothing=1 => nothing.*no such parameter ; --sam-path /nowhere => should be the folder of SAM masks ; --pseudo-path /nowhere
+main merge: --image-list nowhere.txt => no such file ; --sensitivity threshold => go with --mode compare
+main merge: --mode vis => no label maps to draw; make them with --mode merge or all first ; --number-class 5
+main merge: --number-class 300 ; --number-class -1 ; --workers some ; --workers -1
 main compare: --methods magic ; --methods , => strategy ; --gt-dir /nowhere ; --classes unicorn
-main compare: --sensitivity nothing
-main all: --images-path /nowhere
+main compare: --sensitivity nothing => no compared strategy lists values of it
+main compare: --values nothing=1 => no chosen strategy has this parameter ; --values threshold=0.1,low => 'low' is not a float
+main all: --images-path /nowhere ; --classes unicorn
 main tags: --image-labels /nowhere.csv
 main cams: --cam-path /nowhere
 evaluate_enhanced: --classes unicorn ; --gt /nowhere ; --pred /nowhere ; --baseline /nowhere ; --num-classes 3
@@ -245,9 +248,12 @@ train_deeplabv3: --steps 0 ; --batch-size 0 ; --crop-size 33 ; --scale 2 1 ; --l
 train_deeplabv3: --encoder unheard_of ; --output-stride 7 ; --images /nowhere ; --labels /nowhere
 train_deeplabv3: --val-list {p}/list.txt => --val-gt
 prepare_voc: --archives {p} => VOCtrainval_11-May-2012.tar|benchmark ; --archives /nowhere => /nowhere|download
-quickstart: --only magic ; --skip magic ; --with nonsense ; --with magic=--x => magic
-quickstart: --with cam=' => close what is quoted ; --count 0 ; --effort nan ; --effort 0 ; --processes 0
-quickstart: --voc /nowhere ; --voc {p} => no training list ; --class-names x => --voc ; --sam-path /nowhere
+quickstart: --only magic ; --skip magic ; --with nonsense => STAGE=OPTIONS ; --with magic=--x => magic
+quickstart: --with cam=' => close what is quoted ; --count 2 => not a whole number of at least 8 ; --effort nan ; --effort 0 ; --processes 0
+quickstart: --only score => run the stage deeplab first ; --only cam --skip cam => no stage is left ; --images . => --voc
+quickstart: --tune-list x.txt => goes with --voc ; --prompt tags => give --sam-model ; --download => goes with --voc
+quickstart: --voc . --archives a => give --download as well ; --voc {p} => no training list
+quickstart: --voc /nowhere => should be the folder of the data set ; --class-names x => --voc ; --sam-path /nowhere
 quickstart: --sam-checkpoint /nowhere.pth ; --sam-path /tmp --sam-checkpoint x => give one of them ; --method magic
 """
 
@@ -293,9 +299,9 @@ def test_damaged_file(case, place):
     text = judge(text, code, case.code)
     if case.finding is None:
         return
-    told = [line for line in text.splitlines() if names(line, target, case)]
-    assert told, f"no line names {target}:\n{text}"
-    assert any(re.search(case.finding, line) and REMEDY.search(line) for line in told), "\n".join(told)
+    found = [line for line in text.splitlines() if names(line, target, case)]
+    assert found, f"no line names {target}:\n{text}"
+    assert any(re.search(case.finding, line) and REMEDY.search(line) for line in found), "\n".join(found)
     if case.code == 1 and not case.path.endswith(".txt"):
         made = RESULTS[case.command]
         for image_id in GOOD:
@@ -328,17 +334,6 @@ RESULTS = {
 }
 
 
-@pytest.mark.parametrize("name, content, finding", [(n, c, f) for n, (c, f) in corpus.MASK_FOLDERS.items()])
-def test_damaged_folder_of_masks(name, content, finding, place):
-    (place / "masks/bad.json").unlink()
-    for file, data in content.items():
-        corpus.put(place / "masks/bad" / file, data)
-    code, text = call("main merge", place, "--out", place.parent / "out")
-    text = judge(text, code, 1)
-    told = [line for line in text.splitlines() if str(place / "masks/bad") in line]
-    assert any(re.search(finding, line) and REMEDY.search(line) for line in told), text
-
-
 CHECKPOINTS = [
     ("generate_sam_masks", "sam.pth", "--model vit_b --checkpoint {file} --device cpu"),
     ("generate_cams", "cam.pth", ""),
@@ -358,8 +353,8 @@ def test_damaged_checkpoint(number, place):
         corpus.put(place / file, content)
         code, text = call(command, place, *options.format(file=place / file).split(), "--out", place.parent / "out")
         text = judge(text, code, 2)
-        told = [line for line in text.splitlines() if file in line]
-        assert any(re.search(finding, line) and REMEDY.search(line) for line in told), f"{name}: {text}"
+        found = [line for line in text.splitlines() if file in line]
+        assert any(re.search(finding, line) and REMEDY.search(line) for line in found), f"{name}: {text}"
         shutil.rmtree(place / file) if (place / file).is_dir() else (place / file).unlink(missing_ok=True)
 
 

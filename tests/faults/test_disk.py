@@ -11,7 +11,7 @@ import subprocess
 import zlib
 
 import pytest
-from cases import CASES
+from cases import CASES, COUNT
 from harness import differences, result_files, results
 
 SEED = int(os.environ.get("WSSS_SEED", 0))
@@ -95,7 +95,7 @@ def set_modes(folder, mode: int) -> None:
 def test_read_permission_taken_away(place, tmp_path, name, rng):
     out, (folder, suffix) = tmp_path / "out", CASES[name].reads
     names = place.reference(name).results
-    locked = place.data / folder / f"train_{rng.randrange(12):04}{suffix}"
+    locked = place.data / folder / f"train_{rng.randrange(COUNT):04}{suffix}"
     locked.chmod(0)
     try:
         code, text = place.run(name, out, obey=True)

@@ -3,8 +3,6 @@
 import inspect
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +10,7 @@ from PIL import Image
 
 torch = pytest.importorskip("torch")
 
-from helpers import ROOT, tiny_network
+from helpers import run_two, tiny_network
 from torch import nn
 from torch.nn.modules import _functions
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -28,7 +26,6 @@ from util.data.voc import class_table
 from util.runtime.distributed import Dist, cleanup
 
 CPU, WORLD = torch.device("cpu"), 8
-GROUP = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 @pytest.fixture
@@ -123,9 +120,8 @@ def test_results_of_a_changed_option_are_made_once(tmp_path):
         Image.fromarray(pixels).save(tmp_path / "images" / f"p{number}.png")
 
     def made(*options):
-        command = [*GROUP, ROOT / "predict.py", "--checkpoint", tmp_path / "net.pth", "--images", tmp_path / "images"]
-        command += ["--device", "cpu", "--out", tmp_path / "out", *options]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+        data = ("--checkpoint", tmp_path / "net.pth", "--images", tmp_path / "images", "--out", tmp_path / "out")
+        done = run_two("predict.py", *data, "--device", "cpu", *options)
         assert done.returncode == 0, done.stderr[-3000:]
         return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "labels").iterdir()}
 

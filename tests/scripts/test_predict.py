@@ -2,12 +2,11 @@
 
 import csv
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, call_script, run_script, tiny_network
+from helpers import call_script, run_script, tiny_network
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -175,32 +174,6 @@ def test_bad_commands_are_input_errors(predict, change, message):
 
 
 @pytest.mark.slow
-def test_processes_share_the_work(shots, predict):
-    options = ["--format", "overlay", "labelme", "coco-json", "--flip"]
-    assert predict("alone", *options).returncode == 0
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node=2",
-            str(ROOT / "predict.py"),
-            *arguments(shots, "shared"),
-            *options,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    alone, shared = (
-        {k: v for k, v in digests(shots / name).items() if "ledger" not in k} for name in ("alone", "shared")
-    )
-    assert alone == shared
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is in other units elsewhere")
 def test_an_image_of_100_megapixels_takes_less_than_4_gigabytes(shots):
     import resource
@@ -208,7 +181,7 @@ def test_an_image_of_100_megapixels_takes_less_than_4_gigabytes(shots):
     coarse = Image.open(shots / "shots/s0.png").resize((10_000, 10_000), Image.Resampling.BICUBIC)
     coarse.save(shots / "large.jpg")
     del coarse
-    done = run_script("predict.py", *arguments(shots, "out", "large.jpg"), "--long-side", 3000)
+    done = run_script("predict.py", *arguments(shots, "out", "large.jpg"), "--long-side", 3000, cold=True)
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20  # kibibytes, of the largest child
     assert Image.open(shots / "out/labels/large.png").size == (10_000, 10_000)

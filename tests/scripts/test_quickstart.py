@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,21 +30,16 @@ from Web_demo.src.utils import options as demo_options
 TINY = ("--count", 16, "--effort", 0.02, "--workers", 0)
 
 
-def start(out, *more):
-    command = [sys.executable, str(ROOT / "quickstart.py"), "--out", str(out), *map(str, [*TINY, *more])]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process):
-    text, _ = process.communicate(timeout=1500)
-    return process.returncode, text
+def quickstart(out, *more):
+    done = run_script("quickstart.py", "--out", out, *TINY, *more)
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("quickstart") / "run"
     # Six epochs are the fewest after which the CAMs of so few images show a class.
-    code, text = finish(start(out, "--with", "cam=--epochs 6"))
+    code, text = quickstart(out, "--with", "cam=--epochs 6")
     assert code == 0, text
     return out, text
 
@@ -138,7 +132,7 @@ def test_killed_and_started_again_it_ends_with_the_same_tables(finished, start_s
         assert stands, run.text
         kill_all(run.pid)
     assert run.wait() == -signal.SIGKILL
-    code, text = finish(start(out, "--only", *stages))
+    code, text = quickstart(out, "--only", *stages)
     assert code == 0, text
     assert {path: path.read_bytes() for name in made for path in (out / name).rglob("*") if is_result(path)} == kept
     assert (out / "tables.txt").read_bytes() == tables and (out / "summary.json").read_bytes() == summary
@@ -299,9 +293,9 @@ def test_any_sam_and_its_prompts_reach_the_mask_stage(tmp_path):
 
 
 def test_what_will_be_downloaded_is_said_before_anything_starts(tmp_path, monkeypatch):
-    environment = {**os.environ, "TORCH_HOME": str(tmp_path)}
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     command = ("quickstart.py", "--voc", tmp_path / "VOC", "--out", tmp_path / "run", "--download", "--dry-run")
-    done = run_script(*command, env=environment)
+    done = run_script(*command)
     if done.returncode:  # a disk without that much room is refused
         assert "GB are free on this disk" in done.stderr
     else:

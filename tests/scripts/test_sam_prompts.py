@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, run_script, run_two
 from PIL import Image
 from tiny_sams import picture, sam3_text, tiny
 
@@ -19,6 +19,7 @@ from util.data.cams import write_cam
 from util.data.mask_files import read_masks
 from util.runtime.cli import run
 from util.runtime.errors import InputError
+from util.runtime.ledger import Stage
 
 IDS = ("a", "b", "c")
 NAMES = ("background", "cat", "dog")
@@ -139,19 +140,15 @@ def test_masks_know_their_class_and_a_second_run_does_nothing(place, call, kind)
     assert again.returncode == 0 and masks_in(place, f"out_{kind}") == before
 
 
-KILLED_AT_THE_SECOND = """
-import os, signal
-import generate_sam_masks
-from util.runtime.cli import run
-from util.runtime.ledger import Stage
+def die_at_the_second():
+    """The second image is written, and not noted."""
+    record, seen = Stage.record, []
 
-record, seen = Stage.record, []
-def dies(*parts):
-    seen.append(parts)
-    os.kill(os.getpid(), signal.SIGKILL) if len(seen) == 2 else record(*parts)
-Stage.record = dies
-run(generate_sam_masks.main)
-"""
+    def dies(*parts):
+        seen.append(parts)
+        return os.kill(os.getpid(), signal.SIGKILL) if len(seen) == 2 else record(*parts)
+
+    Stage.record = dies
 
 
 @pytest.mark.slow
@@ -159,25 +156,14 @@ run(generate_sam_masks.main)
 def test_two_processes_and_a_killed_run_give_the_same_bytes(place, call, kind):
     alone = call(prompted(place, f"one_{kind}", kind))
     assert alone.returncode == 0, alone.stderr
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        str(ROOT / "generate_sam_masks.py"),
-        *map(str, prompted(place, f"two_{kind}", kind)),
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    two = run_two("generate_sam_masks.py", *prompted(place, f"two_{kind}", kind))
     assert two.returncode == 0, two.stderr
     assert masks_in(place, f"two_{kind}") == masks_in(place, f"one_{kind}") != {}
-    killed = [sys.executable, "-c", KILLED_AT_THE_SECOND, *map(str, prompted(place, f"killed_{kind}", kind))]
-    done = subprocess.run(killed, capture_output=True, text=True, timeout=600, env=environment, cwd=ROOT)
+    killed = prompted(place, f"killed_{kind}", kind)
+    done = run_script("generate_sam_masks.py", *killed, prepare=die_at_the_second)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert set(masks_in(place, f"killed_{kind}")) == {"a.json", "b.json"}  # the second is written, and not noted
-    resumed = call(prompted(place, f"killed_{kind}", kind))
+    assert set(masks_in(place, f"killed_{kind}")) == {"a.json", "b.json"}
+    resumed = call(killed)
     assert resumed.returncode == 0 and masks_in(place, f"killed_{kind}") == masks_in(place, f"one_{kind}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run_two
 from PIL import Image
 
 from util.data.labels import write_label
@@ -138,8 +138,7 @@ def test_two_processes_agree_on_interrupts_scores_and_weights_whatever_each_of_t
         Image.fromarray(pixels).save(tmp_path / f"p{number}.png")
     script = tmp_path / "processes.py"
     script.write_text(_PROCESSES.format(root=str(ROOT)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script, tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = run_two(script, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first["end"] == second["end"] == "interrupted"
