@@ -116,7 +116,7 @@ def passing_options(sam: Sam, image: np.ndarray, part: float, **values) -> Optio
 
 @dataclass
 class Agreement:
-    """How our masks compare with the package's, summed up over pictures.
+    """How our masks compare with the package's, summed up over images.
 
     Attributes:
         expected, found: masks of the package, and ours.
@@ -145,7 +145,7 @@ class Agreement:
     in_place: int = 0
 
     def add(self, masks: Masks, expected: list[dict], rounding: float = 1e-4) -> Agreement:
-        """Compare a picture's masks.
+        """Compare an image's masks.
 
         Args:
             expected: annotations with dense masks.

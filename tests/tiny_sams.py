@@ -119,7 +119,7 @@ def tiny(kind, seed=0):
     return net.eval(), processor
 
 
-def picture(height=90, width=120, seed=0):
+def random_image(height=90, width=120, seed=0):
     """uint8 HxWx3 of blurred noise."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (height // 15 + 1, width // 15 + 1, 3)).repeat(15, 0).repeat(15, 1)

@@ -34,7 +34,7 @@ def _code(data: bytes) -> masks.Masks:
 
 
 def _masks(data: bytes) -> masks.Masks:
-    """A mask file, and all that the merge stage asks of it, as long as the picture is small."""
+    """A mask file, and all that the merge stage asks of it, as long as the image is small."""
     found = mask_files.decode_masks(data, Path("bad.json"), "bad")
     if found.height * found.width <= 1 << 16:
         assert found.union().shape == found.shape
@@ -61,7 +61,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "VOC XML": _from_file(_voc_xml, "a.xml"),
     "CSV of tags": _from_file(lambda path: image_labels.read_image_labels(path, CLASSES), "tags.csv"),
     "class names": _from_file(voc.load_classes, "names.txt"),
-    "picture": lambda data: images.decode_image(data, "a.png", max_pixels=1 << 20),
+    "image": lambda data: images.decode_image(data, "a.png", max_pixels=1 << 20),
     "label map": lambda data: labels.decode_label(data, "a.png", 21),
     "mask image": _mask_image,
     "masks of arrays": lambda data: mask_files.decode_masks(data, Path("bad.npz"), "bad"),
@@ -126,7 +126,7 @@ EXAMPLES: dict[str, list[bytes]] = {
         b"item {\n  id: 1\n  name: 'cat'\n}\n",
         b"background\ncat #ff0000\ndog 0,255,0\n",
     ],
-    "picture": [
+    "image": [
         corpus.png(_PIXELS),
         corpus.encoded(_PIXELS, "JPEG"),
         corpus.encoded(_PIXELS, "BMP"),

@@ -109,7 +109,7 @@ def test_a_code_that_is_taken_says_what_pycocotools_reads(code, height, width):
 
 @quick
 @given(runs=st.lists(st.integers(-3, 40), max_size=8))
-def test_run_lengths_are_taken_if_and_only_if_they_fill_the_picture(runs):
+def test_run_lengths_are_taken_if_and_only_if_they_fill_the_image(runs):
     fits = sum(runs) == 30 and min(runs, default=0) >= 0
     try:
         masks = Masks.from_counts((5, 6), [runs])

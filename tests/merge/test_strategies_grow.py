@@ -82,7 +82,7 @@ def test_stable_masks_that_tile_the_image_even_the_label_out():
     assert (untiled[box(40, 50, 20, 60)] == 8).all(), "masks here and there leave the label alone between them"
 
 
-def test_the_soft_cam_tells_what_the_label_does_not():
+def test_the_soft_cam_shows_what_the_label_does_not():
     label = label_of((8, box(10, 20, 20, 60)))
     cam = {8: (0.9 * box(10, 20, 20, 60) + 0.88 * box(20, 40, 20, 60) + 0.2).clip(0, 1).astype(np.float32)}
     np.testing.assert_array_equal(merge(label, regions(), tags=(8,), cam=cam), label_of((8, OBJECT)))

@@ -1,4 +1,4 @@
-"""Training and CAM generation on small pictures: data, resume, inference, and both scripts."""
+"""Training and CAM generation on small images: data, resume, inference, and both scripts."""
 
 import importlib
 import json
@@ -42,8 +42,8 @@ def one_thread():
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Twelve grey pictures with a red or a blue square, their tags, ground truth and list."""
+def place(tmp_path):
+    """Twelve grey images with a red or a blue square, their tags, ground truth and list."""
     generator = np.random.default_rng(0)
     tags = {}
     for number in range(12):
@@ -132,8 +132,8 @@ class Interrupting(TaggedImages):
         return super().__getitem__(item)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(pictures):
-    folder, tags = pictures
+def test_an_interrupted_run_goes_on_to_the_same_weights(place):
+    folder, tags = place
     straight, trainer = make_trainer(folder, tags)
     trainer.run(lambda best: None)
     losses = [entry["loss"] for entry in trainer.progress.history]
@@ -171,8 +171,8 @@ class Brightness(torch.nn.Module):
         return SimpleNamespace(raw_cam=maps, cam=maps.clamp(min=0) ** 2 if with_attention else None)
 
 
-def test_maps_land_where_the_picture_has_them_whatever_its_size_and_company(pictures):
-    folder, tags = pictures
+def test_maps_land_where_the_image_has_them_whatever_its_size_and_company(place):
+    folder, tags = place
     wide = np.full((40, 90, 3), 10, np.uint8)
     wide[:, 60:, 0] = 250
     Image.fromarray(wide).save(folder / "images" / "wide.png")
@@ -229,8 +229,8 @@ def common(folder):
     ]
 
 
-def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, capsys):
-    folder, tags = pictures
+def test_from_tags_to_labels_and_every_kind_of_rerun(place, monkeypatch, capsys):
+    folder, tags = place
     train = [
         *common(folder),
         "--method",
@@ -262,7 +262,7 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, caps
     with pytest.raises(InputError, match="epochs: 2, now 3"):
         call(monkeypatch, "train_transcam", *train, "--epochs", "3")
 
-    (folder / "images" / "p05.png").write_bytes(b"no picture")
+    (folder / "images" / "p05.png").write_bytes(b"no image")
     cams = [
         *common(folder),
         "--checkpoint",
@@ -306,8 +306,8 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(pictures, monkeypatch, caps
     assert f"--bg-threshold {found['best']}" in capsys.readouterr().out
 
 
-def test_transcam_from_scratch_to_labels_with_tags_of_every_kind(pictures, monkeypatch):
-    folder, tags = pictures
+def test_transcam_from_scratch_to_labels_with_tags_of_every_kind(place, monkeypatch):
+    folder, tags = place
     (folder / "list.txt").write_text("p00\np01\np02\np03\n")
     train = [
         *common(folder),
@@ -349,16 +349,16 @@ def test_transcam_from_scratch_to_labels_with_tags_of_every_kind(pictures, monke
     assert raw["p00"][1].shape == (48, 64) and (folder / "raw" / "labels" / "p03.png").exists()
 
 
-def test_an_id_without_tags_stops_training_with_its_name(pictures, monkeypatch):
-    folder, _ = pictures
+def test_an_id_without_tags_stops_training_with_its_name(place, monkeypatch):
+    folder, _ = place
     with open(folder / "list.txt", "a") as file:
         file.write("p99\n")
     with pytest.raises(InputError, match="1 of the 13 ids .* the first: p99"):
         call(monkeypatch, "train_transcam", *common(folder), "--method", "cam", "--out", folder / "run")
 
 
-def test_ground_truth_is_refused_where_labels_are_made(pictures, monkeypatch, capsys):
-    folder, _ = pictures
+def test_ground_truth_is_refused_where_labels_are_made(place, monkeypatch, capsys):
+    folder, _ = place
     with pytest.raises(SystemExit):
         call(monkeypatch, "generate_cams", *common(folder), "--checkpoint", "x", "--out", "y", "--gt", folder / "gt")
     assert "made without ground truth" in capsys.readouterr().err

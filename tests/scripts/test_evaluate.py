@@ -26,7 +26,7 @@ def test_label_folder_with_a_baseline(tmp_path):
     assert (tmp_path / "out" / "per_image.csv").is_file() and (tmp_path / "out" / "run.json").is_file()
 
 
-def test_a_missing_label_is_told_and_the_rest_scored(tmp_path):
+def test_a_missing_label_is_reported_and_the_rest_scored(tmp_path):
     write_set(tmp_path)
     (tmp_path / "labels" / "img_01.png").unlink()
     command = ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--out", tmp_path / "out"]
@@ -37,7 +37,7 @@ def test_a_missing_label_is_told_and_the_rest_scored(tmp_path):
 
 @pytest.fixture
 def network(tmp_path):
-    """A folder as `write_set` makes it, with pictures, and the path of a checkpoint with random weights."""
+    """A folder as `write_set` makes it, with images, and the path of a checkpoint with random weights."""
     torch = pytest.importorskip("torch")
     from models.segmentation import deeplabv3
     from util.runtime import checkpoint
@@ -86,8 +86,8 @@ def test_scales_mirroring_and_post_processing_change_predictions(network, monkey
         assert (network / "alone" / "predictions" / "pictures" / f"{image_id}.jpg").is_file()
 
 
-def test_network_goes_on_after_a_picture_that_cannot_be_read(network, monkeypatch, capsys):
-    (network / "images" / "img_02.png").write_bytes(b"no picture")
+def test_network_goes_on_after_a_image_that_cannot_be_read(network, monkeypatch, capsys):
+    (network / "images" / "img_02.png").write_bytes(b"no image")
     monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, "out")])))
     assert evaluate_enhanced.main() == 1
     assert "img_02" in capsys.readouterr().err
@@ -109,7 +109,7 @@ def test_ground_truth_that_does_not_fit_is_refused_before_the_network_runs(netwo
     assert not (network / "out/predictions").exists()
 
 
-def test_check_tells_errors_from_warnings(tmp_path):
+def test_check_distinguishes_errors_from_warnings(tmp_path):
     ids = write_set(tmp_path)
     command = ["--labels", tmp_path / "labels", "--list", tmp_path / "list.txt", "--out", tmp_path / "out"]
     tags = tmp_path / "tags.csv"

@@ -160,7 +160,7 @@ def test_a_missing_archive_is_named_with_its_address_and_place(archives, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["VOCtrainval_11-May-2012.tar", "benchmark.tgz"])
-def test_an_archive_that_is_cut_short_is_told_and_a_whole_one_goes_on_from_there(archives, tmp_path, name):
+def test_an_archive_that_is_cut_short_is_reported_and_a_whole_one_goes_on_from_there(archives, tmp_path, name):
     whole = (archives / name).read_bytes()
     (archives / name).write_bytes(whole[: len(whole) // 2])
     done = prepare(archives, tmp_path / "VOC2012", "--partial")

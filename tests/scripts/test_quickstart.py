@@ -32,7 +32,7 @@ TINY = ("--count", 16, "--effort", 0.02, "--workers", 0)
 
 def quickstart(out, *more):
     done = run_script("quickstart.py", "--out", out, *TINY, *more)
-    return done.returncode, done.stdout + done.stderr
+    return done.returncode, done.stderr + done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import ROOT, run_script, run_two
 from PIL import Image
-from tiny_sams import picture, sam3_text, tiny
+from tiny_sams import random_image, sam3_text, tiny
 
 import generate_sam_masks
 from models.sam import families
@@ -30,7 +30,7 @@ def place(tmp_path_factory):
     """Images, CAMs, tags, class names, and folders of tiny networks."""
     folder = tmp_path_factory.mktemp("prompts")
     for number, image_id in enumerate(IDS):
-        image = picture(60, 80, number)
+        image = random_image(60, 80, number)
         (folder / "images").mkdir(exist_ok=True)
         Image.fromarray(image).save(folder / "images" / f"{image_id}.png")
         values = np.linspace(0, 1, 60 * 80, dtype=np.float32).reshape(60, 80)

@@ -145,7 +145,7 @@ def call(arguments: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=600, env=environment)
 
 
-def write_pictures(folder: Path, count: int) -> None:
+def write_images(folder: Path, count: int) -> None:
     folder.mkdir()
     for k in range(count):
         coarse = np.random.default_rng(k).integers(0, 256, (5, 6, 3), np.uint8)
@@ -162,7 +162,7 @@ def times(out: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
-    write_pictures(folder / "images", 6)
+    write_images(folder / "images", 6)
     assert here(options(folder, "one")) == 0
     expected = results(folder / "one")
     assert len(expected) == 6
@@ -188,7 +188,7 @@ def test_one_process_two_and_a_killed_run_give_the_same_bytes(folder, here):
 
 
 def test_a_second_run_does_only_what_is_missing_or_stale(folder, here):
-    write_pictures(folder / "images", 3)
+    write_images(folder / "images", 3)
     assert here(options(folder, "out")) == 0
     out = folder / "out"
     before = times(out)
@@ -209,7 +209,7 @@ def test_a_second_run_does_only_what_is_missing_or_stale(folder, here):
 
 
 def test_compressed_masks_are_converted_and_never_computed_again(folder, here, monkeypatch):
-    write_pictures(folder / "images", 3)
+    write_images(folder / "images", 3)
     out = folder / "out"
     assert here(options(folder, "out")) == 0
     plain = results(out)
@@ -229,7 +229,7 @@ def test_compressed_masks_are_converted_and_never_computed_again(folder, here, m
 
 
 def test_new_masks_take_the_place_of_the_other_form(folder, here):
-    write_pictures(folder / "images", 2)
+    write_images(folder / "images", 2)
     out = folder / "out"
     assert here(options(folder, "out")) == 0
     assert here(options(folder, "out", "--gzip", "--points-per-side", "3", "--preview", "1")) == 0
@@ -237,7 +237,7 @@ def test_new_masks_take_the_place_of_the_other_form(folder, here):
     assert (out / "preview/p0.png").is_file()
 
 
-# What each option of the generator changes, told by another value of it.
+# Another value of each option of the generator.
 CHANGES = {
     "points-per-side": "5",
     "points-per-batch": "7",
@@ -256,7 +256,7 @@ CHANGES = {
 def test_every_option_of_the_generator_is_on_the_command_line_and_does_something(folder, here):
     assert set(CHANGES) == {each.name.replace("_", "-") for each in dataclasses.fields(Options)}
     assert {name.replace("-", "_") for name in CHANGES} == {field.name for field in dataclasses.fields(Options)}
-    write_pictures(folder / "images", 0)
+    write_images(folder / "images", 0)
     coarse = np.random.default_rng(3).integers(0, 256, (5, 6, 3), np.uint8)
     cv2.imwrite(str(folder / "images/p0.png"), cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC))
     base = ["--points-per-side", "8", "--crop-n-layers", "1", "--box-nms-thresh", "0.9", "--crop-nms-thresh", "0.9"]
@@ -296,8 +296,8 @@ def test_wrong_options_are_refused(folder, here, capsys, wrong, message):
     assert not (folder / "out").exists()
 
 
-def test_preview_draws_the_first_pictures(folder, here):
-    write_pictures(folder / "images", 3)
+def test_preview_draws_the_first_images(folder, here):
+    write_images(folder / "images", 3)
     assert here(options(folder, "out", "--preview", "2")) == 0
     drawn = sorted((folder / "out/preview").iterdir())
     assert [file.name for file in drawn] == ["p0.png", "p1.png"]
@@ -307,7 +307,7 @@ def test_preview_draws_the_first_pictures(folder, here):
 
 
 def test_bf16_and_exact_are_other_results_in_the_ledger(folder, here):
-    write_pictures(folder / "images", 1)
+    write_images(folder / "images", 1)
     assert here(options(folder, "out")) == 0
     plain = results(folder / "out")["p0.json"]
     assert here(options(folder, "out", "--precision", "bf16")) == 0
@@ -319,7 +319,7 @@ def test_bf16_and_exact_are_other_results_in_the_ledger(folder, here):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["regions", "vit_b"])
-def test_bad_pictures_are_reported_and_the_rest_goes_on(folder, here, capsys, model):
+def test_bad_images_are_reported_and_the_rest_goes_on(folder, here, capsys, model):
     images = folder / "images"
     images.mkdir()
     colours = np.kron(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
@@ -347,7 +347,7 @@ def test_bad_pictures_are_reported_and_the_rest_goes_on(folder, here, capsys, mo
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 255
     (images / "damaged.png").write_bytes(damaged)
-    (images / "text.png").write_text("no picture")
+    (images / "text.png").write_text("no image")
     (images / "empty.jpg").write_bytes(b"")
     (images / "folder.png").mkdir()
     (images / "gone.png").symlink_to(images / "nowhere.png")

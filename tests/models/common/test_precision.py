@@ -18,11 +18,11 @@ def test_auto_is_off_on_a_processor():
 
 @pytest.mark.parametrize("name", ["off", "fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("there", [True, False])
-def test_emulated_precision_is_told_once(monkeypatch, capsys, name, there):
+def test_emulated_precision_is_reported_once(monkeypatch, capsys, name, there):
     for kernel in ("_is_mkldnn_bf16_supported", "_is_mkldnn_fp16_supported"):
         monkeypatch.setattr(torch.ops.mkldnn, kernel, lambda: there)
     for rank in range(2):
         assert precision.choose_precision("--amp", name, processor(rank)) == name
-    told = capsys.readouterr().err
-    assert told.count(f"--amp {name}: ") == (0 if there or name in ("off", "fp32") else 1)
+    reported = capsys.readouterr().err
+    assert reported.count(f"--amp {name}: ") == (0 if there or name in ("off", "fp32") else 1)
     assert precision.has_kernels(precision.DTYPES[name], torch.device("cuda"))

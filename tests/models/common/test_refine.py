@@ -10,7 +10,7 @@ from models.common.refine import pixel_adaptive_refinement, refine_maps
 
 
 def two_colors(height=40, width=48, border=20):
-    """A picture with a vertical edge, float 1x3xHxW in 0..255."""
+    """A image with a vertical edge, float 1x3xHxW in 0..255."""
     torch.manual_seed(0)
     image = torch.randn(1, 3, height, width) * 4 + 60
     image[:, :, :, border:] += 120
@@ -35,7 +35,7 @@ def test_it_is_linear_so_classes_can_be_refined_apart():
     torch.testing.assert_close(2 * together[:, :1] - together[:, 1:], mixed, atol=1e-5, rtol=1e-4)
 
 
-def test_a_blurred_map_moves_to_the_edge_of_the_picture():
+def test_a_blurred_map_moves_to_the_edge_of_the_image():
     border = 20
     image = two_colors(border=border)
     columns = torch.arange(image.shape[3]).float()

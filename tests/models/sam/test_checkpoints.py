@@ -7,7 +7,7 @@ from collections import OrderedDict
 import pytest
 import torch
 from segment_anything import sam_model_registry
-from tiny_sams import picture, tiny, transformers
+from tiny_sams import random_image, tiny, transformers
 
 from models.sam import conversion, families, tiny_vit
 from models.sam.checkpoints import load_sam, recognise
@@ -234,7 +234,7 @@ def test_sam_hq_s_masks_are_those_of_its_authors_decoder():
     # transformers 5.24 drops the image tokens of SAM-HQ's decoder; see families.keep_image_tokens.
     net, processor = tiny("sam_hq")
     network = TransformersNetwork(net, processor, padded=True)
-    (embedding,) = network.embed([picture(128, 128)])
+    (embedding,) = network.embed([random_image(128, 128)])
     point = torch.tensor([[[[40.0, 70.0]]]])
     expected = hq_by_hand(net, embedding, point)
     labels = torch.ones(1, 1, dtype=torch.int)

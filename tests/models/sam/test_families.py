@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_sams import BUILDERS, picture, tiny
+from tiny_sams import BUILDERS, random_image, tiny
 
 from models.sam.families import FAMILIES, TransformersNetwork
 from models.sam.generator import MaskGenerator, Options
@@ -59,7 +59,7 @@ def agree(ours, masks, scores):
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_grid_masks_are_those_of_the_pipeline(kind, threshold):
     # The pipeline places points as if the image kept its proportions, which is right for SAM 2 and later on squares only.
-    image = picture(90, 120 if FAMILIES[kind].padded else 90)
+    image = random_image(90, 120 if FAMILIES[kind].padded else 90)
     net = network(kind)
     options = options_for(net, image, box_nms_thresh=threshold)
     agree(next(MaskGenerator(net, options).generate([image])), *of_pipeline(net, image, options))
@@ -68,7 +68,7 @@ def test_grid_masks_are_those_of_the_pipeline(kind, threshold):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in BUILDERS if not FAMILIES[kind].padded])
 def test_grid_masks_are_those_of_single_prompts(kind):
-    image = picture(70, 130)
+    image = random_image(70, 130)
     net = network(kind)
     options = options_for(net, image)
     found = next(MaskGenerator(net, options).generate([image]))
@@ -103,7 +103,7 @@ def test_the_encoder_runs_once_per_image(kind, monkeypatch):
     calls = []
     encode = net.net.get_image_embeddings
     monkeypatch.setattr(net.net, "get_image_embeddings", lambda pixels: calls.append(len(pixels)) or encode(pixels))
-    images = [picture(60, 80, seed) for seed in range(2)]
+    images = [random_image(60, 80, seed) for seed in range(2)]
     list(MaskGenerator(net, Options(points_per_side=3, points_per_batch=2)).generate(images))
     assert calls == [1, 1]
 
@@ -111,7 +111,7 @@ def test_the_encoder_runs_once_per_image(kind, monkeypatch):
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_several_images_and_crops_at_once_change_nothing(kind):
     net = network(kind)
-    images = [picture(60, 80, seed) for seed in range(3)]
+    images = [random_image(60, 80, seed) for seed in range(3)]
     options = options_for(net, images[0], crop_n_layers=1, points_per_side=3, crop_nms_thresh=1.0)
     alone = [next(MaskGenerator(net, options).generate([image])) for image in images]
     together = list(MaskGenerator(net, options, encode_batch=4).generate(images))

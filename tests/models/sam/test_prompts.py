@@ -7,7 +7,7 @@ import pytest
 import torch
 from sam_reference import small_sam
 from segment_anything import SamPredictor
-from tiny_sams import picture, tiny
+from tiny_sams import random_image, tiny
 
 from models.sam.families import FAMILIES, TransformersNetwork
 from models.sam.generator import Options
@@ -44,7 +44,7 @@ def of_predictor(sam, image, prompt):
 
 
 def test_masks_are_those_of_sam_predictor(sam):
-    image = picture(90, 120)
+    image = random_image(90, 120)
     masks = next(PromptedGenerator(sam, OPTIONS, exact=True).answer([image], [PROMPTS]))
     expected = [of_predictor(sam, image, prompt) for prompt in PROMPTS]
     kept = [(prompt, *found) for prompt, found in zip(PROMPTS, expected) if found[0].any()]
@@ -60,7 +60,7 @@ def test_masks_are_those_of_sam_predictor(sam):
 def test_masks_of_other_families_are_those_of_one_forward_pass(kind):
     net, processor = tiny(kind)
     network = TransformersNetwork(net, processor, FAMILIES[kind].padded)
-    image = picture(90, 90)
+    image = random_image(90, 90)
     masks = next(PromptedGenerator(network, OPTIONS).answer([image], [PROMPTS[:2]]))
     pixels = processor(images=[image], return_tensors="pt")["pixel_values"]
     for k, (prompt, multimask) in enumerate(zip(PROMPTS[:2], (True, False))):
@@ -84,7 +84,7 @@ def test_encoder_once_and_decoder_once_per_batch(sam, monkeypatch):
     monkeypatch.setattr(generator.network, "embed", lambda crops: encoded.append(len(crops)) or embed(crops))
     monkeypatch.setattr(generator.network, "decode_prompts", lambda *a, **k: decoded.append(1) or decode(*a, **k))
     asked = [Prompt("cat", np.array([[float(x), 20.0]]), np.array([1])) for x in range(0, 100, 10)]
-    list(generator.answer([picture()], [asked]))
+    list(generator.answer([random_image()], [asked]))
     assert encoded == [1] and len(decoded) == 3  # ten prompts, four at once
 
 
@@ -98,7 +98,7 @@ def test_prompts_of_cams_take_one_encoding_and_few_passes(sam, monkeypatch, batc
     embed, decode = generator.network.embed, generator.network.decode_prompts
     monkeypatch.setattr(generator.network, "embed", lambda crops: encoded.append(len(crops)) or embed(crops))
     monkeypatch.setattr(generator.network, "decode_prompts", lambda *a, **k: decoded.append(1) or decode(*a, **k))
-    list(generator.answer([picture(60, 80)] * 3, asked))
+    list(generator.answer([random_image(60, 80)] * 3, asked))
     assert encoded == [1, 1]  # none for the image without prompts
     # Points and boxes have other numbers of tokens, and go through the decoder apart.
     kinds = [
@@ -109,7 +109,7 @@ def test_prompts_of_cams_take_one_encoding_and_few_passes(sam, monkeypatch, batc
 
 
 def test_out_of_memory_halves_the_prompts_and_changes_nothing(sam, monkeypatch):
-    image = picture()
+    image = random_image()
     expected = next(PromptedGenerator(sam, Options(points_per_batch=8)).answer([image], [PROMPTS]))
     generator = PromptedGenerator(sam, Options(points_per_batch=8))
     decode = generator.network.decode_prompts
@@ -126,7 +126,7 @@ def test_out_of_memory_halves_the_prompts_and_changes_nothing(sam, monkeypatch):
 
 
 def test_an_image_without_prompts_has_no_masks(sam):
-    masks = next(PromptedGenerator(sam).answer([picture(30, 40)], [[]]))
+    masks = next(PromptedGenerator(sam).answer([random_image(30, 40)], [[]]))
     assert len(masks) == 0 and masks.shape == (30, 40)
 
 

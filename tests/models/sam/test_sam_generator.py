@@ -33,7 +33,7 @@ def sam() -> Sam:
     return small_sam()
 
 
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Smooth coloured blobs."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -52,7 +52,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     ],
 )
 def test_same_masks_as_the_package(sam, options, size):
-    check_same(sam, picture(*size), options)
+    check_same(sam, random_image(*size), options)
 
 
 def check_same(sam: Sam, image: np.ndarray, options: Options) -> int:
@@ -73,7 +73,7 @@ def generate(sam: Sam, options: Options, image: np.ndarray, **more) -> Masks:
     return next(MaskGenerator(sam, options, **more).generate([image]))
 
 
-def test_same_masks_on_photographs(sam, voc12):
+def test_same_masks_on_photos(sam, voc12):
     # Two of them, for time.
     names = (voc12 / "ImageSets/Segmentation/train.txt").read_text().split()[:2]
     survived = 0
@@ -85,7 +85,7 @@ def test_same_masks_on_photographs(sam, voc12):
 
 
 def test_the_comparison_sees_real_differences(sam):
-    image = picture(60, 90)
+    image = random_image(60, 90)
     expected = official(sam, image, OPTIONS)
     masks = generate(sam, OPTIONS, image, exact=True)
     assert len(masks) > 10 and Agreement().add(masks, expected).is_identical()
@@ -114,8 +114,8 @@ def test_the_comparison_sees_real_differences(sam):
     assert not Agreement().add(level.select(first_last), near).is_identical()
 
 
-def test_several_pictures_at_once_give_what_each_gives_alone(sam):
-    images = [picture(60, 90, 1), picture(33, 20, 2), picture(60, 90, 3)]
+def test_several_images_at_once_give_what_each_gives_alone(sam):
+    images = [random_image(60, 90, 1), random_image(33, 20, 2), random_image(60, 90, 3)]
     options = changed(crop_n_layers=1, points_per_side=4, pred_iou_thresh=0, stability_score_thresh=0)
     alone = [next(MaskGenerator(sam, options).generate([image])) for image in images]
     for batch in (2, 4, 100):
@@ -127,7 +127,7 @@ def test_several_pictures_at_once_give_what_each_gives_alone(sam):
 
 
 def test_out_of_memory_halves_the_batch_and_changes_no_mask(sam, monkeypatch):
-    image = picture(60, 90)
+    image = random_image(60, 90)
     expected = next(MaskGenerator(sam, OPTIONS, exact=True).generate([image]))
     generator = MaskGenerator(sam, OPTIONS, exact=True)
     decode = generator.network.decode
@@ -151,8 +151,8 @@ def test_out_of_memory_halves_the_batch_and_changes_no_mask(sam, monkeypatch):
         next(generator.generate([image]))
 
 
-def test_out_of_memory_halves_the_pictures_at_once(sam, monkeypatch):
-    images = [picture(60, 90, seed) for seed in range(5)]
+def test_out_of_memory_halves_the_images_at_once(sam, monkeypatch):
+    images = [random_image(60, 90, seed) for seed in range(5)]
     options = changed(points_per_side=4, pred_iou_thresh=0)
     expected = list(MaskGenerator(sam, options, exact=True).generate(images))
     generator = MaskGenerator(sam, options, exact=True, encode_batch=8)
@@ -160,7 +160,7 @@ def test_out_of_memory_halves_the_pictures_at_once(sam, monkeypatch):
 
     def small_memory(inputs):
         if len(inputs) > 2:
-            raise torch.OutOfMemoryError("no memory for so many pictures")
+            raise torch.OutOfMemoryError("no memory for so many images")
         return encoder(inputs)
 
     generator.network.encoder = small_memory
@@ -171,12 +171,12 @@ def test_out_of_memory_halves_the_pictures_at_once(sam, monkeypatch):
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (3000, 2)])
 def test_slivers(sam, size):
-    masks = next(MaskGenerator(sam, changed(points_per_side=2, pred_iou_thresh=0)).generate([picture(*size)]))
+    masks = next(MaskGenerator(sam, changed(points_per_side=2, pred_iou_thresh=0)).generate([random_image(*size)]))
     assert masks.shape == size
 
 
 def test_bf16_stays_near(sam):
-    image = picture(60, 90)
+    image = random_image(60, 90)
     options = changed(points_per_side=6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1.0)
     expected = official(sam, image, options)
     half = Agreement().add(generate(sam, options, image, precision="bf16"), expected)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_sams import picture, sam3_text
+from tiny_sams import random_image, sam3_text
 
 from models.sam.text import TextGenerator
 from util.runtime.errors import InputError
@@ -29,7 +29,7 @@ def median_score(sam3, image):
 
 
 def test_masks_and_scores_are_the_processor_s(sam3):
-    image = picture(90, 120)
+    image = random_image(90, 120)
     threshold = median_score(sam3, image)
     found = next(TextGenerator(*sam3, threshold=threshold).answer([image], [["cat", "dog"]]))
     expected = [(name, *of_processor(sam3, image, name, threshold)) for name in ("cat", "dog")]
@@ -41,7 +41,7 @@ def test_masks_and_scores_are_the_processor_s(sam3):
 
 
 def test_synonyms_are_asked_under_the_class_s_name(sam3):
-    image = picture(60, 80)
+    image = random_image(60, 80)
     generator = TextGenerator(*sam3, {"person": ["man", "woman"]}, threshold=0.0)
     found = next(generator.answer([image], [["person"]]))
     expected = sum(len(of_processor(sam3, image, phrase, 0.0)[0]) for phrase in ("man", "woman"))
@@ -55,13 +55,13 @@ def test_encoder_once_per_image_and_text_encoder_once_per_phrase(sam3, monkeypat
     monkeypatch.setattr(net, "get_vision_features", lambda *a, **k: seen.append(1) or see(*a, **k))
     monkeypatch.setattr(net, "get_text_features", lambda *a, **k: read.append(1) or understand(*a, **k))
     tags = [chr(97 + k % 26) * (1 + k // 26) for k in range(30)]
-    images = [picture(40, 50, seed) for seed in range(2)]
+    images = [random_image(40, 50, seed) for seed in range(2)]
     list(TextGenerator(net, processor).answer(images, [tags, tags]))
     assert len(seen) == 2 and len(read) == 30
 
 
 def test_an_image_without_tags_has_no_masks(sam3):
-    found = next(TextGenerator(*sam3).answer([picture(30, 40)], [[]]))
+    found = next(TextGenerator(*sam3).answer([random_image(30, 40)], [[]]))
     assert len(found) == 0 and found.shape == (30, 40)
 
 
@@ -73,4 +73,4 @@ def test_no_memory_is_said_in_words(sam3, monkeypatch):
 
     monkeypatch.setattr(net, "get_vision_features", none)
     with pytest.raises(InputError, match="does not hold one image.*none at all.*--device cpu"):
-        next(TextGenerator(net, processor).answer([picture(30, 40)], [["cat"]]))
+        next(TextGenerator(net, processor).answer([random_image(30, 40)], [["cat"]]))

@@ -171,7 +171,7 @@ def test_losses_against_their_definitions():
 
 
 @pytest.mark.parametrize("size", [(20, 30), (90, 40), (200, 300)])
-def test_crops_keep_picture_and_label_together(size):
+def test_crops_keep_image_and_label_together(size):
     rows, columns = np.mgrid[: size[0], : size[1]]
     label = ((rows > columns) + 1).astype(np.uint8)
     image = np.repeat((100 * label)[..., None], 3, 2)
@@ -369,7 +369,7 @@ def test_full_disk_stops_the_run_and_keeps_the_last_good_state(folder, monkeypat
 def test_batch_of_one_never_reaches_batch_norm(folder, monkeypatch):
     with pytest.raises(InputError, match="batch of one"):
         train(folder, monkeypatch, "--batch-size", 1)
-    # Three pictures in batches of two would leave one over at the end of an epoch.
+    # Three images in batches of two would leave one over at the end of an epoch.
     (folder / "list.txt").write_text("p0\np1\np2\n")
     sizes = []
     forward = torch.nn.BatchNorm2d.forward
@@ -558,7 +558,7 @@ def test_probabilities_at_full_size(trained, size):
 def test_flip_makes_prediction_symmetric(trained):
     segmenter = deeplabv3.load_checkpoint(trained)
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    once, mirrored = (segmenter.predict(picture, flip=True) for picture in (image, image[:, ::-1]))
+    once, mirrored = (segmenter.predict(pixels, flip=True) for pixels in (image, image[:, ::-1]))
     np.testing.assert_allclose(once, mirrored[:, :, ::-1], atol=1e-4)
     plain = segmenter.predict(image)
     assert np.abs(plain - segmenter.predict(image[:, ::-1])[:, :, ::-1]).max() > 1e-4
@@ -578,7 +578,7 @@ def test_checkpoints_that_do_not_fit_are_refused(trained, tmp_path):
 
 
 def test_folder_is_predicted_resumed_and_reports_what_fails(trained, folder, monkeypatch):
-    (folder / "images" / "p7.png").write_bytes(b"no picture")
+    (folder / "images" / "p7.png").write_bytes(b"no image")
     ids = [f"p{number}" for number in (5, 6, 7, 8)]
     dist = distributed.Dist(0, 1, 0, CPU)
     out = folder / "out"

@@ -119,6 +119,8 @@ def test_the_number_of_classes_says_whether_the_background_is_there(tmp_path):
     path = written(tmp_path / "names.txt", "Straße\nHund\n")
     assert load_classes(path, 2).names == ("Straße", "Hund")
     assert load_classes(path, 3).names == ("background", "Straße", "Hund")
+    with pytest.raises(InputError, match="labels are 8-bit"):
+        load_classes(num_classes=300)
     with pytest.raises(InputError, match="--num-classes"):
         load_classes(path, 7)
 

@@ -74,17 +74,17 @@ def test_labels_are_read_by_index_in_both_modes(tmp_path):
         read_label(tmp_path / "cut.png")
 
 
-def test_pictures_of_every_mode(tmp_path):
+def test_images_of_every_mode(tmp_path):
     rgb = np.full((4, 6, 3), 120, np.uint8)
-    picture = Image.fromarray(rgb)
+    coloured = Image.fromarray(rgb)
     for mode, name in (("L", "g.png"), ("RGBA", "a.png"), ("CMYK", "c.jpg"), ("P", "p.png"), ("1", "b.png")):
-        picture.convert(mode).save(tmp_path / name)
+        coloured.convert(mode).save(tmp_path / name)
         assert read_image(tmp_path / name).shape == (4, 6, 3)
     Image.fromarray(np.full((4, 6), 65535, np.uint16)).save(tmp_path / "16.png")
     assert (read_image(tmp_path / "16.png") == 255).all()
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    coloured.save(tmp_path / "turned.jpg", exif=exif)
     assert read_image(tmp_path / "turned.jpg").shape == (6, 4, 3)
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "turned.jpg").read_bytes()[:-40])
     with pytest.raises(InputError, match="cut.jpg"):

@@ -65,12 +65,12 @@ def test_what_cannot_be_made_is_refused(tmp_path, counts, side):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def drawn():
     return [shapes.picture_of(f"look_{number}", seed=1) for number in range(40)]
 
 
-def test_classes_objects_and_overlaps_vary(pictures):
-    labels = [label for _, label in pictures]
+def test_classes_objects_and_overlaps_vary(drawn):
+    labels = [label for _, label in drawn]
     shown = [set(np.unique(label)) - {0} for label in labels]
     assert set().union(*shown) == set(range(1, 7))
     assert any(len(values) == 1 for values in shown) and any(len(values) > 1 for values in shown)
@@ -83,10 +83,10 @@ def test_classes_objects_and_overlaps_vary(pictures):
     assert touching >= 2
 
 
-def test_bodies_are_plain_and_heads_are_not(pictures):
+def test_bodies_are_plain_and_heads_are_not(drawn):
     """The colours of an object are mostly those of its body; the marks make the rest, in one small place."""
     shares = []
-    for image, label in pictures:
+    for image, label in drawn:
         parts, count = ndimage.label(label > 0)
         for part in range(1, count + 1):
             inside = parts == part
@@ -98,7 +98,7 @@ def test_bodies_are_plain_and_heads_are_not(pictures):
     assert 0.02 < np.median(shares) < 0.3
 
 
-def test_the_ground_tells_the_class_most_of_the_time():
+def test_the_ground_shows_the_class_most_of_the_time():
     rng = np.random.default_rng(0)
     canvas = shapes._Canvas(rng, 60, 80)
     grounds = [(one.value, one.ground) for one in (shapes._shape(rng, canvas, 3) for _ in range(200))]
@@ -106,9 +106,9 @@ def test_the_ground_tells_the_class_most_of_the_time():
     assert 0.6 < share < 0.85
 
 
-def test_regions_without_a_network_find_most_objects(pictures):
+def test_regions_without_a_network_find_most_objects(drawn):
     overlaps = []
-    for image, label in pictures[:12]:
+    for image, label in drawn[:12]:
         masks = region_masks(image)
         dense = np.array([masks.dense(k) for k in range(len(masks))])
         parts, count = ndimage.label(label > 0)

@@ -127,7 +127,7 @@ def test_unreachable_server_names_the_way_out(server, tmp_path, monkeypatch):
             download(address, PREFIX, tmp_path)
 
 
-def test_a_folder_is_a_mirror_and_a_full_disk_is_told(tmp_path, monkeypatch):
+def test_a_folder_is_a_mirror_and_a_full_disk_is_reported(tmp_path, monkeypatch):
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror/net.pth").write_bytes(DATA)
     url = (tmp_path / "mirror/net.pth").as_uri()
