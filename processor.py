@@ -22,7 +22,7 @@ from util.data.images import find_image, read_image
 from util.data.labels import encode_label, label_path, read_label
 from util.data.merge_inputs import Inputs
 from util.evaluation.evaluate import in_order
-from util.evaluation.metrics import Cells, Evaluation, count_pairs, filled_cells
+from util.evaluation.metrics import Cells, Evaluation, cells_of
 from util.figures.panels import Panel, class_legend, draw_panels
 from util.figures.style import described
 from util.runtime.distributed import ALONE, Dist
@@ -216,7 +216,7 @@ class _ScoreSettings:
             results = (
                 call_strategy(STRATEGIES[name], name, arguments, parameters) for name, parameters in self.settings
             )
-            return image_id, [filled_cells(count_pairs(result, truth, size)) for result in results], ""
+            return image_id, [cells_of(result, truth, size) for result in results], ""
         except InputError as error:
             return image_id, None, str(error)
         except OSError as error:
@@ -351,5 +351,5 @@ def _image_score(inputs: Inputs, label: np.ndarray, truth: np.ndarray | None) ->
     """The mIoU of an image's label, as the second line of a caption."""
     if truth is None:
         return ""
-    cells = filled_cells(count_pairs(label, truth, len(inputs.classes)))
+    cells = cells_of(label, truth, len(inputs.classes))
     return f"\nmIoU {100 * Evaluation(inputs.classes, {'': cells}, {}).image_miou(''):.1f} %"

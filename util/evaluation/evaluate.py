@@ -13,7 +13,7 @@ import numpy as np
 from util.data.labels import label_path, read_label
 from util.data.voc import VOID, ClassTable
 from util.evaluation.label_check import report_no_foreground
-from util.evaluation.metrics import Cells, Evaluation, class_scores, count_pairs, filled_cells
+from util.evaluation.metrics import Cells, Evaluation, cells_of, class_scores
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, write_csv, write_json
 from util.runtime.parallel import run_parallel
@@ -32,12 +32,12 @@ class _CountImage:
             paths = label_path(self.pred, image_id), label_path(self.gt, image_id)
             prediction, truth = map(read_label, paths)
             try:
-                counts = count_pairs(prediction, truth, self.num_classes)
+                cells = cells_of(prediction, truth, self.num_classes)
             except InputError as error:
                 raise InputError(f"{paths[0]} against {paths[1]}: {error}") from None
         except InputError as error:
             return image_id, None, str(error)
-        return image_id, filled_cells(counts), ""
+        return image_id, cells, ""
 
 
 def evaluate_labels(

@@ -75,9 +75,9 @@ def count_pairs(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> 
     return np.concatenate([table[:num_classes, :num_classes], table[:num_classes, VOID:]], axis=1)
 
 
-def filled_cells(counts: np.ndarray) -> Cells:
-    """The filled cells of one image's counts, as `Evaluation` keeps them: (index int64 n, count int64 n)."""
-    flat = counts.ravel()
+def cells_of(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> Cells:
+    """The filled cells of one image's `count_pairs`, as `Evaluation` keeps them."""
+    flat = count_pairs(prediction, truth, num_classes).ravel()
     index = np.flatnonzero(flat)
     return index, flat[index]
 

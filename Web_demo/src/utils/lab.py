@@ -27,7 +27,7 @@ from util.data.mask_files import masks_path, read_masks
 from util.data.masks import Masks
 from util.data.merge_inputs import Inputs
 from util.data.voc import VOID, ClassTable
-from util.evaluation.metrics import Evaluation, class_scores, count_pairs, filled_cells
+from util.evaluation.metrics import Evaluation, cells_of, class_scores
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, digest, list_files, read_bytes
 from util.vis import draw_masks, mask_note
@@ -195,11 +195,6 @@ def apply(scene: Scene, name: str, strategy: Callable, parameters: dict) -> np.n
 
 
 # --- scores -------------------------------------------------------------------------------------------------------
-
-
-def cells_of(label: np.ndarray, truth: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The filled cells of an image's confusion matrix, as `Evaluation` keeps them."""
-    return filled_cells(count_pairs(label, truth, num_classes))
 
 
 def image_scores(label: np.ndarray, truth: np.ndarray, classes: ClassTable) -> tuple[float, dict[int, float]]:
