@@ -18,12 +18,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from segment_anything.modeling import Sam
+from segment_anything.utils.amg import build_point_grid, generate_crop_boxes
 from torch import Tensor
 
 from models.common.memory import free_memory
 from models.common.precision import DTYPES
 from models.common.transfer import to_device, to_host
-from models.sam.geometry import clean_masks, crop_boxes, cut_off, cut_out, mask_boxes, point_grid, suppress
+from models.sam.geometry import clean_masks, cut_off, cut_out, mask_boxes, suppress
 from models.sam.networks import PackageNetwork, PromptableNetwork
 from models.sam.options import Options
 from util.data.masks import Masks
@@ -123,10 +124,11 @@ class MaskGenerator:
             one `Masks` an image, in the order of ``SamAutomaticMaskGenerator``; ``extra`` has ``bbox`` (x, y, and the
             distances to the last pixel's x and y, as the package gives them), ``point_coords`` and ``crop_box``.
         """
+        layers, overlap = self.options.crop_n_layers, self.options.crop_overlap_ratio
         crops = [
-            (number, crop, layer)
+            (number, tuple(crop), layer)
             for number, image in enumerate(images)
-            for crop, layer in crop_boxes(image.shape[:2], self.options.crop_n_layers, self.options.crop_overlap_ratio)
+            for crop, layer in zip(*generate_crop_boxes(image.shape[:2], layers, overlap), strict=True)
         ]
         found: list[list[Candidates]] = [[] for _ in images]
         finished = start = 0
@@ -195,7 +197,7 @@ class MaskGenerator:
 
     def _crop(self, box: tuple[int, int, int, int], layer: int, size: tuple[int, int]) -> Crop:
         x0, y0, x1, y1 = box
-        grid = point_grid(self.options.points_in_layer(layer)) * np.array([[x1 - x0, y1 - y0]])
+        grid = build_point_grid(self.options.points_in_layer(layer)) * np.array([[x1 - x0, y1 - y0]])
         edges = np.array([box, (0, 0, size[1], size[0]), (x0, y0, x0, y0)], np.int64)
         device, inner = self.network.device, (y1 - y0, x1 - x0)
         crop, image, corner = to_device(edges, device)
