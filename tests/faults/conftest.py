@@ -1,10 +1,7 @@
 import os
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # Scripts are forked, stopped by FIFOs, and give up rights; --as-windows takes fork away.
 if not sys.platform.startswith("linux") or not hasattr(os, "fork"):

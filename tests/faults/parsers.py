@@ -74,42 +74,32 @@ _PIXELS = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
 _DENSE = np.zeros((2, 48, 64), bool)
 _DENSE[0, 3:40, 5:50] = _DENSE[1, ::2] = True
 _GOOD = masks.Masks.from_dense(_DENSE, [0.9, 0.8], [0.95, 0.9])
+_EYE = base64.b64encode(corpus.png(np.eye(3, dtype=bool))).decode()
+_SA1B = {
+    "image": {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg"},
+    "annotations": [
+        {"segmentation": {"size": [48, 64], "counts": code}, "predicted_iou": 0.9, "stability_score": 0.9}
+        for code in (*_GOOD.counts(), [0, 1000, 2072])
+    ],
+}
+_COCO = {
+    "images": [{"id": 1, "width": 64, "height": 48, "file_name": "bad.jpg"}],
+    "annotations": [{"image_id": 1, "segmentation": [[1, 2, 30, 4, 20, 40]]}],
+}
+_LABELME = {
+    **{"imagePath": "bad.jpg", "imageHeight": 48, "imageWidth": 64},
+    "shapes": [
+        {"points": [[1, 2], [30, 4]], "shape_type": "rectangle", "group_id": 1},
+        {"points": [[10, 20], [15, 20]], "shape_type": "circle"},
+        {"points": [[3, 3], [5, 5]], "shape_type": "mask", "mask": _EYE},
+    ],
+}
 EXAMPLES: dict[str, list[bytes]] = {
     "run-length code": [code.encode() for code in _GOOD.counts()],
     "mask file": [
-        json.dumps(
-            {
-                "image": {"image_id": "bad", "width": 64, "height": 48, "file_name": "bad.jpg"},
-                "annotations": [
-                    {"segmentation": {"size": [48, 64], "counts": code}, "predicted_iou": 0.9, "stability_score": 0.9}
-                    for code in (*_GOOD.counts(), [0, 1000, 2072])
-                ],
-            }
-        ).encode(),
-        json.dumps(
-            {
-                "images": [{"id": 1, "width": 64, "height": 48, "file_name": "bad.jpg"}],
-                "annotations": [{"image_id": 1, "segmentation": [[1, 2, 30, 4, 20, 40]]}],
-            }
-        ).encode(),
-        json.dumps(
-            {
-                "imagePath": "bad.jpg",
-                "imageHeight": 48,
-                "imageWidth": 64,
-                "shapes": [
-                    {"points": [[1, 2], [30, 4]], "shape_type": "rectangle", "group_id": 1},
-                    {"points": [[10, 20], [15, 20]], "shape_type": "circle"},
-                    {
-                        "points": [[3, 3], [5, 5]],
-                        "shape_type": "mask",
-                        "mask": base64.b64encode(corpus.png(np.eye(3, dtype=bool))).decode(),
-                    },
-                ],
-            }
-        ).encode(),
-        json.dumps({"masks": [[[0, 1], [1, 1]]], "scores": [0.5]}).encode(),
-        json.dumps([{"segmentation": {"size": [2, 2], "counts": [1, 3]}}]).encode(),
+        *(json.dumps(content).encode() for content in (_SA1B, _COCO, _LABELME)),
+        b'{"masks": [[[0, 1], [1, 1]]], "scores": [0.5]}',
+        b'[{"segmentation": {"size": [2, 2], "counts": [1, 3]}}]',
         gzip.compress(b'{"image": {"image_id": "bad", "width": 8, "height": 6}, "annotations": []}', mtime=0),
     ],
     "npy": [corpus.npy({0: np.zeros((2, 3), np.float32)}), corpus.npy({"a": np.ones(2, np.float32)})],
@@ -128,10 +118,7 @@ EXAMPLES: dict[str, list[bytes]] = {
     ],
     "image": [
         corpus.png(_PIXELS),
-        corpus.encoded(_PIXELS, "JPEG"),
-        corpus.encoded(_PIXELS, "BMP"),
-        corpus.encoded(_PIXELS, "WEBP"),
-        corpus.encoded(_PIXELS, "TIFF"),
+        *(corpus.encoded(_PIXELS, kind) for kind in ("JPEG", "BMP", "WEBP", "TIFF")),
         *corpus.turned(_PIXELS),
     ],
     "label map": [
