@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Stem = str | os.PathLike
 _ROW, _FRAME = 0.17, 1.2  # inches: a row of a chart; title, axis and legend together
+_NAME = 1.3  # inches: the longest name beside a chart; what is longer is cut off with an ellipsis
+_TICK = 0.25  # inches between labels of an axis
+_DOTTED = 30  # points; a curve of more has no dots, which would hide it
 
 
 @dataclass(frozen=True)
@@ -133,13 +136,24 @@ def draw_sweep(
         axes.errorbar(x, y, yerr=[below, above], fmt="o-" if numeric else "o", color=color, label="with 95 % interval")
         mark: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "color": STYLE.lines[1]}
         axes.plot(x[place], y[place], "o", linestyle="none", label=f"default, {default}", **mark)
-        axes.set_xticks(x, [f"{value:g}" if numeric else str(value) for value in values])
+        axes.set_xticks(x, _tick_labels(x, [f"{value:g}" if numeric else str(value) for value in values], place))
         axes.margins(x=0.08)
         axes.set_xlabel(parameter)
         axes.set_ylabel("change of mIoU, points")
         write_title(figure, title)
         legend_below(figure, axes.get_legend_handles_labels()[0], 2)
         return save(figure, stem)
+
+
+def _tick_labels(x: np.ndarray, texts: Sequence[str], first: int) -> list[str]:
+    """The texts; those that would run into others are left empty, where ``first`` and the ends come before the rest."""
+    room = (STYLE.single - 1) / max(float(np.ptp(x)), 1e-9)  # inches of a unit of x
+    kept: list[int] = []
+    for k in dict.fromkeys((first, len(x) - 1, 0, *range(len(x)))):
+        wide = STYLE.inches(texts[k])
+        if all(abs(x[k] - x[j]) * room >= max(_TICK, (wide + STYLE.inches(texts[j])) / 2 + 0.05) for j in kept):
+            kept.append(k)
+    return [text if k in kept else "" for k, text in enumerate(texts)]
 
 
 def draw_classes(
@@ -162,7 +176,7 @@ def draw_classes(
         for place, (_, first, last) in enumerate(rows):
             _pair(axes, place, first, last)
         axes.axhline(len(rows) - 1.5, color=STYLE.neutral, linewidth=0.6)
-        axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+        axes.set_yticks(range(len(rows)), [STYLE.fitted(row[0], _NAME, 1) for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.grid(axis="both", linewidth=0.3, alpha=0.5)
@@ -211,11 +225,13 @@ def draw_confusion(stem: Stem, scores: Mapping[str, Any], names: Sequence[str], 
     table = np.stack(list(columns.values()), axis=1)
     shares = 100 * table / table.sum(axis=1, keepdims=True)
     width = STYLE.single if len(columns) <= 9 else STYLE.double
-    with new_figure(width, 1.6 + min(0.24, (width - 1) / len(columns)) * len(rows)) as figure:
+    shown = [STYLE.fitted(name, _NAME, 1) for name in columns]
+    below = max(map(STYLE.inches, shown))
+    with new_figure(width, 0.9 + below + min(0.24, (width - below) / len(columns)) * len(rows)) as figure:
         axes = figure.add_subplot()
         _draw_shares(axes, shares)
-        axes.set_xticks(range(len(columns)), list(columns), rotation=90)
-        axes.set_yticks(range(len(rows)), scores["classes"])
+        axes.set_xticks(range(len(columns)), shown, rotation=90)
+        axes.set_yticks(range(len(rows)), shown[: len(rows)])
         axes.tick_params(length=0)
         axes.set_xlabel("labelled as")
         axes.set_ylabel("true class")
@@ -260,7 +276,9 @@ def draw_curves(stem: Stem, histories: Mapping[str, Sequence[Mapping[str, Any]]]
         panels = figure.subplots(1, len(shown), squeeze=False)[0]
         for axes, key in zip(panels, shown):
             for (name, history), color in zip(histories.items(), STYLE.lines):
-                axes.plot(*zip(*points(key, history)), "o-", color=color, markersize=3, label=name)
+                found = points(key, history)
+                marks = "o-" if len(found) <= _DOTTED else "-"
+                axes.plot(*zip(*found), marks, color=color, markersize=3, label=name)
             axes.set_xlabel("step")
             axes.set_ylabel(kinds[key][0])
             axes.locator_params(axis="x", nbins=4, integer=True)

@@ -100,12 +100,14 @@ class _Page:
     """Where everything is, in inches from the upper left corner."""
 
     def __init__(self, rows: Rows, legend: Mapping[str, Color], title: str):
-        self.rows, self.legend, self.width = rows, legend, STYLE.double
+        self.rows, self.width = rows, STYLE.double
         self.columns = max(len(row) for row in rows)
         self.cell = (self.width - _GAP * (self.columns + 1)) / self.columns
         self.captions = [[_lines(panel.caption, self.cell) for panel in row] for row in rows]
         self.title = STYLE.fitted(title, self.width - 2 * _GAP)
-        self.per_line = max(1, int(self.width / (max(map(len, legend), default=1) * 0.075 + 3 * _SWATCH)))
+        room = self.width - 2 * _GAP
+        self.legend = {STYLE.fitted(name, room - 2 * _SWATCH, 1): color for name, color in legend.items()}
+        self.per_line = max(1, int(room / (max(map(STYLE.inches, self.legend), default=1) + 3 * _SWATCH)))
         self.legend_lines = -(-len(legend) // self.per_line)
         self.head = _LINE * len(self.title.splitlines()) + _GAP
         self.heads = [_LINE * max(caption.count("\n") + 1 for caption in row) for row in self.captions]

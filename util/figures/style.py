@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 FORMATS = ("pdf", "png")
+_MARK = 0.36  # inches: of a marker in a legend, with its gaps
 _FOLDERS_OF_LISTS = {"imagesets", "segmentation", "main", "lists"}  # of a data set; they do not name it
 
 
@@ -85,6 +86,10 @@ class Style:
     def fitted(self, text: str, width: float, lines: int = 3) -> str:
         """A text broken into lines that fit ``width`` inches; what is left after the last is cut off with an ellipsis."""
         return fonts.wrapped(text, width * 72 / self.text, lines)
+
+    def inches(self, text: str) -> float:
+        """Width of a line of text."""
+        return fonts.width(text) * self.text / 72
 
 
 STYLE = Style()
@@ -153,8 +158,23 @@ def write_title(figure: Figure, text: str) -> Text:
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], columns: int) -> None:
-    """Put a legend below everything else."""
+    """Put a legend below everything else; in fewer columns and a taller figure where its texts are too long for so many."""
+    width, height = figure.get_size_inches()
+    texts, wanted = [str(handle.get_label()) for handle in handles], columns
+    while columns > 1 and sum(_column_widths(texts, columns)) + columns * _MARK > width:
+        columns -= 1
+    for handle, text in zip(handles, texts):
+        handle.set_label(STYLE.fitted(text, width - _MARK, 1))
+    more = -(-len(texts) // columns) - -(-len(texts) // wanted)
+    figure.set_size_inches(width, height + more * 1.7 * STYLE.text / 72)
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, handlelength=1.6, columnspacing=1.2)
+
+
+def _column_widths(texts: Sequence[str], columns: int) -> list[float]:
+    """Inches of the widest text of each column of a legend, which is filled column by column."""
+    tall, longer = divmod(len(texts), columns)
+    starts = [k * tall + min(k, longer) for k in range(columns + 1)]
+    return [max(map(STYLE.inches, texts[low:high]), default=0.0) for low, high in zip(starts, starts[1:])]
 
 
 # --- words --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,12 @@ from util.figures.style import STYLE
 
 OKABE_ITO = {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
 SEVEN = ("background", "cat", "cow", "dog", "horse", "person", "sheep")
-CLASSES = pytest.mark.parametrize("names", [SEVEN, CLASS_NAMES], ids=["7 classes", "21 classes"])
+LONG = ("background", "Hündin mit Welpen", "Γάτα", "a very long class name that nobody shortened", "person", "Größe")
+CLASSES = pytest.mark.parametrize(
+    "names",
+    [SEVEN, CLASS_NAMES, LONG, ("background", "person")],
+    ids=["7 classes", "21 classes", "long names", "one class"],
+)
 TITLE = "voc12 train, 437 images, mean over 7 classes"
 
 
@@ -111,7 +116,15 @@ def test_strategies(tmp_path, figures, levels):
     assert len(hollow) == sum(not row.differences["the input"].is_clear for row in rows) > 0
 
 
-@pytest.mark.parametrize(("values", "default"), [((0.1, 0.5, 0.9), 0.5), ((False, True), False), (("a", "b"), "b")])
+@pytest.mark.parametrize(
+    ("values", "default"),
+    [
+        ((0.1, 0.5, 0.9), 0.5),
+        ((0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 3.0), 1.0),
+        ((False, True), False),
+        (("grow", "contrast", "contrast-alone"), "grow"),
+    ],
+)
 def test_sweeps(tmp_path, figures, values, default):
     points = [(value, Difference(0.01 * n, 0.01 * n - 0.02, 0.01 * n + 0.01)) for n, value in enumerate(values)]
     levels = {"input labels": 0.8295, "max_iou_imp2": 0.8414}
@@ -120,24 +133,28 @@ def test_sweeps(tmp_path, figures, values, default):
     # The interval at the default is drawn like the others; that of the difference to the default would have no width.
     bars = figures[0].axes[0].collections[0].get_segments()
     assert [bar[1, 1] - bar[0, 1] for bar in bars] == pytest.approx([3.0] * len(values))
+    ticks = [label.get_text() for label in figures[0].axes[0].get_xticklabels()]
+    assert len(ticks) == len(values) and all(ticks[k] for k in (0, values.index(default), -1))
 
 
 @CLASSES
-def test_classes_before_and_after(tmp_path, figures, names):
+@pytest.mark.parametrize("method", ["grow", "labels enhanced by max_iou_imp2"])
+def test_classes_before_and_after(tmp_path, figures, names, method):
     before = {name: 0.5 + n / 50 for n, name in enumerate(names)}
     after = {name: value + (0.05 - n / 100) for n, (name, value) in enumerate(before.items())}
     files = charts.draw_classes(
-        tmp_path / "classes", before, after, ("input labels", "grow"), f"IoU of each class\n{TITLE}"
+        tmp_path / "classes", before, after, ("input labels", method), f"IoU of each class\n{TITLE}"
     )
     check(figures[0], files, STYLE.single)
     shown = [text for text, _ in texts_of(figures[0])]
-    assert "+5.0" in shown and "0.0" in shown and "mean" in shown and "-0.0" not in shown
+    assert "+5.0" in shown and "mean" in shown and "-0.0" not in shown and f"{method}, better" in shown
+    assert figures[0].axes[0].get_position().width > 0.4  # long names leave room for what they name
 
 
 @CLASSES
 def test_confusion(tmp_path, figures, names):
     files = charts.draw_confusion(tmp_path / "confusion", scores_of(names), names, f"grow: {TITLE}")
-    check(figures[0], files, STYLE.single if len(names) == 7 else STYLE.double)
+    check(figures[0], files, STYLE.double if len(names) == 21 else STYLE.single)
 
 
 def test_confusion_by_hand(tmp_path, figures):
@@ -154,6 +171,14 @@ def test_curves(tmp_path, figures, names):
     files = charts.draw_curves(tmp_path / "curves", dict.fromkeys(names, history), f"Training of DeepLabV3+\n{TITLE}")
     check(figures[0], files, STYLE.double)
     assert [axes.get_ylabel() for axes in figures[0].axes] == ["loss", "learning rate", "held-out mIoU, %"]
+
+
+def test_curves_of_many_steps_have_no_dots(tmp_path, figures):
+    """Dots of hundreds of steps run together to a thick band, and hide the curve."""
+    history = [{"step": n, "loss": 1 / n, "miou": n / 400 if n % 100 == 0 else None} for n in range(1, 401)]
+    charts.draw_curves(tmp_path / "curves", {"a": history}, TITLE)
+    loss, miou = (axes.lines[0].get_marker() for axes in figures[0].axes)
+    assert (loss, miou) == ("None", "o")
 
 
 def test_curves_without_held_out_images(tmp_path, figures):
