@@ -65,7 +65,11 @@ def mask_colors(masks: Masks, colors: np.ndarray | None = None) -> np.ndarray:
     Args:
         colors: of the classes, uint8 256x3.
     """
-    found = np.random.default_rng(7).integers(40, 255, (len(masks), 3))
+    # Hues a golden section of the circle apart: of masks that follow each other, none are alike.
+    count = max(1, len(masks))  # OpenCV refuses an empty image
+    hues = 180 * (np.arange(count) * 0.618034 % 1)
+    shades = np.stack([hues, np.resize((230, 150), count), np.resize((255, 255, 170), count)], axis=1)
+    found = cv2.cvtColor(shades[None].astype(np.uint8), cv2.COLOR_HSV2RGB)[0, : len(masks)].astype(np.int64)
     known = masks.classes >= 0
     if colors is not None:
         found[known] = colors[masks.classes[known]]

@@ -300,7 +300,7 @@ class Trainer:
         progress = self.progress
         if progress.loss is not None and (progress.step % LOG_STEPS == 0 or progress.step == self.recipe.steps):
             log("loss", progress.loss, progress.step)
-            log("rate", self.optimizer.param_groups[0]["lr"], progress.step)
+            log("learning rate", self.optimizer.param_groups[0]["lr"], progress.step)
             waiting = self.waited / max(time.monotonic() - self._since, 1e-9)
             log("share of time waiting for data", waiting, progress.step)
 

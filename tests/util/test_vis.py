@@ -64,5 +64,13 @@ def test_masks_that_know_their_class_have_its_colour_and_a_note():
     assert np.array_equal(drawn[20, 20], np.rint(0.45 * 128 + 0.55 * colors[1]))
 
 
+def test_masks_of_an_image_have_colours_that_differ():
+    masks = Masks.from_dense(np.ones((8, 2, 2), bool))
+    colors = vis.mask_colors(masks)
+    apart = np.abs(colors[:, None] - colors[None]).max(axis=2) + 255 * np.eye(8)
+    assert apart.min() > 60 and apart[:3, :3].min() > 140
+    assert vis.mask_colors(Masks.from_dense(np.zeros((0, 2, 2), bool))).shape == (0, 3)
+
+
 def test_masks_are_counted_in_words():
     assert vis.mask_count(prompted()) == "3 masks" and vis.mask_count(prompted().select([0])) == "1 mask"

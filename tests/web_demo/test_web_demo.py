@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -36,6 +37,7 @@ import streamlit as st
 from streamlit.util import calc_hash
 
 from merge import STRATEGIES
+from merge.parameters import parameters_of
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
@@ -44,6 +46,7 @@ from util.runtime.errors import InputError
 from Web_demo.src.model import inference, loading
 from Web_demo.src.preprocessing import uploads
 from Web_demo.src.utils import lab, options, render
+from Web_demo.src.utils.files import names_below
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +171,7 @@ def legends(app):
 def test_first_start_says_what_is_needed(demo):
     app = demo()
     assert "no trained network yet" in app.info[0].value
-    assert "python quickstart.py" in texts(app) and "prepare_folder.py --source" in texts(app)
+    assert "python quickstart.py" in texts(app) and "python prepare_folder.py" in texts(app)
     assert not app.error and not app.file_uploader
 
 
@@ -186,6 +189,27 @@ def test_checkpoints_of_the_quickstart_are_found(demo, network, tmp_path):
     assert "mobilenet" in captions and "43.21 %" in captions and "cpu" in captions
     app.sidebar.selectbox[0].set_value(later.relative_to(tmp_path)).run()
     assert "no checkpoint of DeepLabV3" in app.error[0].value.replace("\\", "") and not app.exception
+
+
+def test_runs_of_one_layout_have_names_of_their_own(demo, network, tmp_path):
+    """Streamlit takes options that are called the same for one: another network than the chosen one was shown."""
+    for run in ("one", "two"):
+        (tmp_path / "far" / run / "deeplab" / "enhanced").mkdir(parents=True)
+        os.link(network, tmp_path / "far" / run / "deeplab" / "enhanced" / "last.pth")
+    wanted = tmp_path / "far" / "one" / "deeplab" / "enhanced" / "last.pth"
+    app = demo("--checkpoint", wanted, "--runs", tmp_path / "far" / "one", tmp_path / "far" / "two")
+    assert app.sidebar.selectbox[0].options == [f"{run}/deeplab/enhanced/last.pth" for run in ("one", "two")]
+    assert app.sidebar.selectbox[0].value == wanted
+
+
+def test_names_that_would_be_one_are_whole_paths(tmp_path):
+    runs = [tmp_path / part / "runs" for part in "ab"]
+    names = names_below([folder / "cam" for folder in runs], runs)
+    assert list(names.values()) == [str(folder / "cam") for folder in runs]
+    assert names_below([runs[0] / "cam", runs[1] / "merge"], runs) == {
+        runs[0] / "cam": "runs/cam",
+        runs[1] / "merge": "runs/merge",
+    }
 
 
 def test_uploads_are_segmented_and_shown(demo, network):
@@ -528,6 +552,11 @@ def test_a_photo_of_fifty_megapixels_is_decoded_in_little_memory():
     assert np.abs(image.image.astype(int) - (90, 120, 40)).max() <= 3
 
 
+def test_bad_uploads_share_one_message(demo, network):
+    app = upload(demo("--checkpoint", network), ("a.jpg", b""), ("b.jpg", b"notes"), GOOD)
+    assert len(app.error) == 1 and all(name in app.error[0].value for name in ("a\\.jpg", "b\\.jpg"))
+
+
 def test_fifty_uploads_are_too_many(demo, network):
     files = [encoded(photograph(32, 40, seed)) for seed in range(50)]
     app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number, data in enumerate(files)))
@@ -707,7 +736,7 @@ def test_the_lab_shows_every_strategy_with_its_score(demo, folders):
     for name, strategy in STRATEGIES.items():
         _, per_class = lab.image_scores(strategy(scene.label, scene.masks), scene.truth, room.classes)
         for value, iou in per_class.items():
-            assert table.loc[NAMES[value], name] == pytest.approx(100 * iou, abs=0.051)
+            assert table.loc[name, NAMES[value]] == pytest.approx(100 * iou, abs=0.051)
 
 
 def test_the_lab_shows_what_prompted_masks_know(demo, tmp_path):
@@ -752,16 +781,17 @@ def test_the_lab_steps_tunes_and_ranks(demo, folders):
     app.button[0].click().run()
     assert app.selectbox(key="lab image").value == "shape_2"
     app.selectbox(key="lab strategy").set_value("max_iou").run()
-    before = app.dataframe[0].value["max_iou"].tolist()
+    before = app.dataframe[0].value.loc["max_iou"].tolist()
     slider = next(slider for slider in app.slider if slider.label.startswith("threshold"))
     assert (slider.min, slider.max) == (0.4, 0.8)  # SEARCH in merge/max_iou.py
     rank(app)
+    assert "change of the image's mIoU in points" in texts(app)
     best = group_of(app, "Best")
     assert len(best.options) == 3 and all("![](data:image/jpeg" in option for option in best.options)
     assert "Worst" not in [group.label for group in app.get("button_group")]
     slider = next(slider for slider in app.slider if slider.label.startswith("threshold"))
     slider.set_value(0.8).run()
-    assert not app.exception and app.dataframe[0].value["max_iou"].tolist() != before
+    assert not app.exception and app.dataframe[0].value.loc["max_iou"].tolist() != before
     rank(app)
     worst = group_of(app, "Worst")
     assert len(worst.options) == 3 and "Best" not in [group.label for group in app.get("button_group")]
@@ -785,6 +815,7 @@ def test_without_ground_truth_the_images_that_change_most_are_found(demo, folder
     app = demo(*arguments[:place], *arguments[place + 2 :], page="lab")
     app.selectbox(key="lab strategy").set_value("max_iou").run()
     rank(app)
+    assert "share of the pixels that changed" in texts(app)
     changed = [float(option.split()[-2].replace("\\", "")) for option in group_of(app, "Most changed").options]
     assert len(changed) == 3 and changed == sorted(changed, reverse=True) and changed[-1] > 0
 
@@ -812,6 +843,20 @@ def test_sliders_span_what_the_strategys_file_gives(default, worth_trying, expec
     from Web_demo.src.pages.lab.page import slider_range
 
     assert slider_range(default, worth_trying) == expected
+
+
+def test_every_parameter_is_explained_by_its_strategys_file():
+    for name, strategy in STRATEGIES.items():
+        assert set(parameters_of(strategy)) <= set(lab.parameter_notes(strategy)), name
+    notes = lab.parameter_notes(STRATEGIES["auto"])
+    assert list(notes) == ["rule"] and notes["rule"].endswith("decided by this image alone.")
+
+
+def test_an_empty_default_is_called_so(demo, folders):
+    app = demo(*lab_options(folders), page="lab")
+    app.selectbox(key="lab strategy").set_value("auto").run()
+    assert [part.label for part in app.text_input] == ["rule (default: empty)"]
+    assert "`" not in " ".join(caption.value for caption in app.caption)
 
 
 def test_sweep_gives_the_stages_scores(folders):
@@ -971,17 +1016,48 @@ def test_table_and_charts_have_one_order(demo, runs):
     methods = app.dataframe[0].value["method"].tolist()
     comparison, classes, of_method, confusion = specs(app)[:4]
     assert [encoding["y"]["sort"] for encoding in encodings(comparison) if "y" in encoding] == [methods, methods]
-    assert encodings(classes)[0]["color"]["scale"]["domain"] == methods
     order = app.dataframe[1].value["class"].tolist()
-    assert all(encodings(chart)[0]["y"]["sort"] == order for chart in (classes, of_method, confusion))
+    assert (encodings(classes)[0]["y"]["sort"], encodings(classes)[0]["x"]["sort"]) == (methods, order)
+    assert all(encodings(chart)[0]["y"]["sort"] == order for chart in (of_method, confusion))
+
+
+def test_scores_say_what_they_are_of(demo, runs):
+    app = demo("--runs", runs, page="results")
+    app.selectbox(key="run").set_value(runs / "merge").run()
+    assert texts(app).replace("\\", "").count("3 images, mean over") == 2
+    app.selectbox(key="run").set_value(runs / "training").run()
+    assert "Best: 0.2, 60.00 %" in texts(app)
+
+
+def test_columns_of_void_are_there_where_a_method_leaves_void(demo, runs, tmp_path):
+    text = (runs / "merge" / "compare.json").read_text()
+    for folder, void in (("without", 0.0), ("with", 0.25)):
+        content = json.loads(text)
+        content["methods"]["perfect"]["void"] = void
+        (tmp_path / "runs" / folder).mkdir(parents=True)
+        (tmp_path / "runs" / folder / "compare.json").write_text(json.dumps(content))
+    app = demo(page="results")
+    for folder, there in (("without", False), ("with", True)):
+        app.selectbox(key="run").set_value(Path("runs") / folder).run()
+        assert ("void" in app.dataframe[0].value) == there == ("Void: " in texts(app))
+
+
+def test_classes_of_strategies_are_compared_in_numbers(demo, runs):
+    app = demo("--runs", runs, page="results")
+    app.selectbox(key="run").set_value(runs / "merge").run()
+    cells, _, numbers = encodings(specs(app)[1])
+    assert cells["color"]["condition"]["value"] == "#0072b2" and cells["color"]["value"] == "#d55e00"
+    assert numbers["text"]["field"] == "IoU" and numbers["text"]["format"] == ".1f"
 
 
 def test_the_confusion_matrix_has_numbers(demo, runs):
     app = demo("--runs", runs, page="results")
     app.selectbox(key="run").set_value(runs / "merge").run()
     layers = specs(app)[3]["layer"]
-    assert [layer["mark"]["type"] for layer in layers] == ["rect", "text"]
-    text = layers[1]["encoding"]["text"]
+    assert [layer["mark"]["type"] for layer in layers] == ["rect", "rect", "text"]
+    # Nothing is as good as white on light pages, and as black on dark ones.
+    assert layers[0]["encoding"]["opacity"]["scale"] == {"domain": [0, 1], "range": [0, 1]}
+    text = layers[2]["encoding"]["text"]
     number = {"field": "share", "format": ".1f", "type": "quantitative"}
     # What would be 0.0 is left out, so that the errors are seen.
     assert text["value"] == "" and number.items() <= text["condition"].items()

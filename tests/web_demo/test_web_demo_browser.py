@@ -329,6 +329,33 @@ def test_a_heic_image_is_named_with_the_remedy(page, site):
     page.get_by_text(re.compile("IMG_1.HEIC: not a JPG or PNG image but a HEIC image; convert it to JPEG")).wait_for()
 
 
+def test_the_reason_of_a_refusal_by_the_browser_is_seen(page, site):
+    notes = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"notes"}
+    page.locator("input[type=file]").set_input_files(notes)
+    reason = page.get_by_text(re.compile("files are not allowed"))
+    reason.wait_for()
+    assert reason.bounding_box()["width"] > 100
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_button_that_saves_all_can_be_read(page, site, scheme):
+    page.emulate_media(color_scheme=scheme)
+    button = page.get_by_role("button", name="Download everything (ZIP)")
+    button.wait_for()
+    colors = button.evaluate("(e) => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+    assert contrast(*colors) > 4.5, colors
+
+
+def contrast(one, other):
+    """Of two colours, as WCAG 2 counts it: 1 to 21."""
+    lights = []
+    for color in (one, other):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(lights) / min(lights)
+
+
 def test_bad_uploads_leave_the_demo_alive_and_nothing_on_disk(page, site):
     before = listing(site)
     secret = np.random.default_rng(5).integers(0, 255, (700, 800, 3), np.uint8)
@@ -487,6 +514,8 @@ def test_the_theme_can_be_set_by_option(browser, tmp_path, theme):
         page.goto(address)
         page.get_by_text("There is no trained network yet").wait_for()
         assert is_dark(page) == (theme == "dark")
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("[...document.querySelectorAll('pre')].every((e) => e.scrollWidth <= e.clientWidth)")
         context.close()
     finally:
         server.kill()

@@ -127,14 +127,14 @@ def open_image(
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if image.width * image.height > max_pixels:
                 raise InputError(
-                    f"{path}: {image.width}x{image.height} pixels is too large for this {what} (at most {max_pixels}); "
-                    "scale it down"
+                    f"{path}: {image.width}x{image.height} pixels is too large for this {what} (at most "
+                    f"{max_pixels / 1e6:.0f} million); scale it down"
                 )
             yield image
     except InputError:
         raise
     except Image.DecompressionBombError:
-        raise InputError(f"{path}: it is too large, at most {max_pixels} pixels; scale it down") from None
+        raise InputError(f"{path}: too large, more than {max_pixels / 1e6:.0f} million pixels; scale it down") from None
     except UnidentifiedImageError:
         head = source[:99] if isinstance(source, bytes) else read_bytes(source)[:99]
         raise InputError(f"{path}: {_unknown(head, what)}") from None

@@ -96,7 +96,8 @@ def read_upload(name: str, data: bytes) -> InputImage:
         )
     if not data.startswith(_MAGIC):
         found = _kind_of(data)
-        raise InputError(f"{name}: not a JPG or PNG image but {found}; {_REMEDY.get(found, 'save it as JPG or PNG')}")
+        what = f" but {found}" if found else ""
+        raise InputError(f"{name}: not a JPG or PNG image{what}; {_REMEDY.get(found, 'save it as JPG or PNG')}")
     with _decoding:
         with open_image(data, name, max_pixels=MAX_PIXELS) as header:
             full_size = upright_size(header)
@@ -104,10 +105,10 @@ def read_upload(name: str, data: bytes) -> InputImage:
 
 
 def _kind_of(data: bytes) -> str:
-    """What a file is that is not an image the demo reads, in words."""
+    """What a file is that is not an image the demo reads, in words; empty where that is not known."""
     if data[4:8] == b"ftyp":
         return "a HEIC image" if data[8:12] in HEIC_BRANDS else "an AVIF image" if data[8:12] == b"avif" else "a video"
-    return next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "something else")
+    return next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "")
 
 
 def as_input(name: str, image: np.ndarray, key: str, full_size: tuple[int, int] | None = None) -> InputImage:

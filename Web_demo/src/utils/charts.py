@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import altair as alt
 import pandas as pd
 
-_ROW, _AXIS, _LEGEND_ROW = 28, 60, 24  # pixels; Streamlit draws axis and legend within the height
-_CELL, _NAMES = 44, 130  # pixels of a cell of the confusion matrix, and of the class names beside it
-_COLUMNS = 2  # of a legend
-# Okabe and Ito's colours, which colour-blind people distinguish.
-_COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
-_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "triangle-right", "triangle-left")
+from Web_demo.src.utils import theme
+
+_ROW, _AXIS = 28, 60  # pixels; Streamlit draws the axis within the height
+_CELL, _NAMES = 44, 130  # pixels of a cell of a matrix, and of the names beside it
+_DOTTED = 60  # points; a curve of more has no dots
+# Of Okabe and Ito, whose colours colour-blind people distinguish.
+_BLUE, _ORANGE = "#0072b2", "#d55e00"
 _INPUT, _METHOD, _INTERVAL = "#8a8a8a", "#2a87a8", "#e08e0b"
+
+Chart = TypeVar("Chart", alt.Chart, alt.LayerChart)
 
 
 def comparison_chart(scores: pd.DataFrame) -> alt.LayerChart:
     """A dot for every method's mIoU, with the 95 % interval of its change, in the order of the table."""
     names = scores["method"].tolist()
-    axis = alt.Axis(labelLimit=220, labelOverlap=False, labelFlush=False, grid=True)
-    base = alt.Chart(scores).encode(y=alt.Y("method:N", sort=names, title="method", axis=axis))
+    base = alt.Chart(scores).encode(y=alt.Y("method:N", sort=names, title="method", axis=_names_axis()))
     low, high = scores[["mIoU", "low"]].min().min(), scores[["mIoU", "high"]].max().max()
-    scale = alt.Scale(domain=[max(0, low - 2), min(100, high + 2)], zero=False)
+    room = max(0.05 * (high - low), 0.1)
+    scale = alt.Scale(domain=[max(0, low - room), min(100, high + room)], zero=False)
     x, start = (alt.X(f"{name}:Q", title="mIoU (%)", scale=scale) for name in ("mIoU", "low"))
     color = alt.condition(alt.datum.method == "input", alt.value(_INPUT), alt.value(_METHOD))
     tooltip = ["method", *(alt.Tooltip(name, format=".2f") for name in ("mIoU", "low", "high"))]
@@ -30,63 +35,79 @@ def comparison_chart(scores: pd.DataFrame) -> alt.LayerChart:
         + base.mark_rule(strokeWidth=2, color=_INTERVAL).encode(x=start, x2="high:Q")
         + base.mark_circle(size=110, opacity=1).encode(x=x, color=color, tooltip=tooltip)
     )
-    return chart.properties(height=_ROW * len(scores) + _AXIS)
+    return _readable(chart.properties(height=_ROW * len(scores) + _AXIS))
 
 
-def class_chart(table: pd.DataFrame, column: str = "method") -> alt.Chart:
-    """IoU per class, a dot for each value of ``column``; classes and values in the order of the table."""
-    values, names = table[column].unique().tolist(), table["class"].unique().tolist()
-    colors = [_INPUT if value == "input" else _COLORS[k % len(_COLORS)] for k, value in enumerate(values)]
-    shapes = [_SHAPES[k % len(_SHAPES)] for k in range(len(values))]
-    legend = alt.Legend(orient="top", columns=_COLUMNS, title=None) if len(values) > 1 else None
-    height = _ROW * len(names) + _AXIS + (_LEGEND_ROW * (-(-len(values) // _COLUMNS) + 1) if legend else 0)
-    axis = alt.Axis(grid=True, labelLimit=180, labelOverlap=False, labelFlush=False)
-    return (
+def class_chart(table: pd.DataFrame) -> alt.Chart:
+    """IoU per class, in the order of the table."""
+    names = table["class"].tolist()
+    chart = (
         alt.Chart(table)
-        .mark_point(size=80, opacity=0.9, filled=True)
+        .mark_circle(size=80, opacity=1, color=_METHOD)
         .encode(
             x=alt.X("IoU:Q", title="IoU (%)", scale=alt.Scale(domain=[0, 100])),
-            y=alt.Y("class:N", sort=names, title="class", axis=axis),
-            color=alt.Color(f"{column}:N", scale=alt.Scale(domain=values, range=colors), legend=legend),
-            shape=alt.Shape(f"{column}:N", scale=alt.Scale(domain=values, range=shapes), legend=legend),
-            tooltip=["class", column, alt.Tooltip("IoU", format=".2f")],
+            y=alt.Y("class:N", sort=names, title="class", axis=_names_axis(grid=True)),
+            tooltip=["class", alt.Tooltip("IoU", format=".2f")],
         )
-        .properties(height=height)
     )
+    return _readable(chart.properties(height=_ROW * len(names) + _AXIS))
+
+
+def change_chart(table: pd.DataFrame) -> alt.LayerChart:
+    """IoU of every class under every method, blue where it is above that of the input labels, orange where below."""
+    largest = max(float(table["change"].abs().max()), 1.0)
+    table = table.assign(strength=table["change"].abs() / largest * 0.7)
+    base = _matrix(table, "class", "method", (alt.Tooltip("IoU", format=".2f"), alt.Tooltip("change", format="+.2f")))
+    color = alt.condition(alt.datum.change > 0, alt.value(_BLUE), alt.value(_ORANGE))
+    return _with_numbers(base, "strength", color, alt.value(theme.ink()), alt.Text("IoU:Q", format=".1f"))
 
 
 def confusion_chart(table: pd.DataFrame) -> alt.LayerChart:
     """The confusion matrix with its numbers: per cent of the pixels of the true class, so that rows sum to 100."""
-    there, found = table["true"].unique().tolist(), table["predicted"].unique().tolist()
-    base = alt.Chart(table).encode(
-        x=alt.X(
-            "predicted:N",
-            sort=found,
-            title="predicted class",
-            axis=alt.Axis(labelAngle=-45, labelLimit=_NAMES, labelOverlap=False, labelFlush=False),
-        ),
-        y=alt.Y(
-            "true:N",
-            sort=there,
-            title="true class",
-            axis=alt.Axis(labelLimit=_NAMES, labelOverlap=False, labelFlush=False),
-        ),
-        tooltip=["true", "predicted", alt.Tooltip("share", format=".2f", title="% of the true class")],
+    base = _matrix(
+        table.assign(strength=table["share"] / 100),
+        "predicted",
+        "true",
+        (alt.Tooltip("share", format=".2f", title="% of the true class"),),
+        " class",
     )
-    color = alt.Color("share:Q", title="%", scale=alt.Scale(scheme="blues", domain=[0, 100]), legend=None)
-    ink = alt.condition(alt.datum.share > 50, alt.value("white"), alt.value("#1f2328"))
+    ink = alt.condition(alt.datum.share > 90, alt.value("white"), alt.value(theme.ink()))
     number = alt.condition(alt.datum.share >= 0.05, alt.Text("share:Q", format=".1f"), alt.value(""))
-    numbers = base.mark_text(fontSize=11).encode(text=number, color=ink)
-    return (base.mark_rect(stroke="#d0d7de", strokeWidth=0.5).encode(color=color) + numbers).properties(
-        height=_ROW * len(there) + _NAMES, width=_CELL * len(found) + _NAMES
+    return _with_numbers(base, "strength", alt.value(_BLUE), ink, number)
+
+
+def _matrix(table: pd.DataFrame, x: str, y: str, tooltip: tuple[alt.Tooltip, ...], what: str = "") -> alt.Chart:
+    """Cells of a matrix; rows and columns are in the order of the table."""
+    columns, rows = table[x].unique().tolist(), table[y].unique().tolist()
+    chart = alt.Chart(table).encode(
+        x=alt.X(f"{x}:N", sort=columns, title=x + what, axis=_names_axis(labelAngle=-45)),
+        y=alt.Y(f"{y}:N", sort=rows, title=y + what, axis=_names_axis()),
+        tooltip=[y, x, *tooltip],
     )
+    return chart.properties(height=_ROW * len(rows) + _NAMES, width=_CELL * len(columns) + _NAMES)
+
+
+def _with_numbers(base: alt.Chart, strength: str, color, ink, number) -> alt.LayerChart:
+    """Cells, the fainter the smaller ``strength`` (0 to 1) is, with numbers."""
+    opacity = alt.Opacity(f"{strength}:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
+    cells = base.mark_rect().encode(color=color, opacity=opacity)
+    frames = base.mark_rect(filled=False, stroke="#8a8a8a", strokeWidth=0.3)
+    return _readable(cells + frames + base.mark_text(fontSize=11).encode(text=number, color=ink))
+
+
+def _names_axis(**more) -> alt.Axis:
+    return alt.Axis(labelLimit=_NAMES + 50, labelOverlap=False, labelFlush=False, **more)
+
+
+def _readable(chart: Chart) -> Chart:
+    return chart.configure_axis(labelColor=theme.ink(), titleColor=theme.ink())
 
 
 def line_chart(table: pd.DataFrame, x: str, y: str, y_title: str | None = None) -> alt.Chart:
     """A curve of the column ``y`` over the column ``x``."""
-    return (
+    return _readable(
         alt.Chart(table)
-        .mark_line(point=len(table) < 60)
+        .mark_line(point=len(table) < _DOTTED)
         .encode(
             x=alt.X(f"{x}:Q", title=x, scale=alt.Scale(nice=False)),
             y=alt.Y(f"{y}:Q", title=y_title or y, scale=alt.Scale(zero=False)),
@@ -97,7 +118,7 @@ def line_chart(table: pd.DataFrame, x: str, y: str, y_title: str | None = None) 
 
 def histogram(table: pd.DataFrame, column: str) -> alt.Chart:
     """How many images have which score."""
-    return (
+    return _readable(
         alt.Chart(table)
         .mark_bar()
         .encode(

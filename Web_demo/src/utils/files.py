@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,20 @@ def walk_files(folders: Iterable[Path], depth: int = MAX_DEPTH) -> Iterator[Path
             deep = len(Path(root).relative_to(folder).parts) >= depth
             below[:] = [] if deep else sorted(name for name in below if not is_hidden(name))
             yield from (Path(root) / name for name in sorted(names) if not is_hidden(name))
+
+
+def names_below(paths: Iterable[Path], folders: Iterable[Path]) -> dict[Path, str]:
+    """What to call files and folders in a list: path -> where it is in the one of ``folders`` that holds it, whose name
+    comes first. Where two would have one name, they have their whole paths: Streamlit takes options of one name for one.
+    """
+    above = [folder.absolute() for folder in folders]
+    names = {}
+    for path in paths:
+        whole = Path(os.path.abspath(path))
+        start = next((folder.parent for folder in above if whole.is_relative_to(folder)), Path.cwd())
+        names[path] = str(whole.relative_to(start)) if whole.is_relative_to(start) else "/".join(whole.parts[-3:])
+    often = Counter(names.values())
+    return {path: name if often[name] == 1 else os.path.abspath(path) for path, name in names.items()}
 
 
 def keep_inside(path: Path, folders: Iterable[Path]) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 import sys
 import threading
 from argparse import Namespace
@@ -180,6 +182,21 @@ def summary_of(strategy: Callable) -> str:
     return text.strip().splitlines()[0] if text.strip() else ""
 
 
+def parameter_notes(strategy: Callable) -> dict[str, str]:
+    """Parameter -> what the strategy's docstring says of it under ``Args:``."""
+    notes: dict[str, str] = {}
+    name = ""
+    for line in (inspect.getdoc(strategy) or "").partition("Args:\n")[2].splitlines():
+        if not line.startswith("    "):
+            break
+        if start := re.match(r" {4}(\w+): (.*)", line):
+            name = start[1]
+            notes[name] = start[2]
+        elif name:
+            notes[name] += f" {line.strip()}"
+    return notes
+
+
 def search_values(strategy: Callable) -> dict[str, tuple]:
     """Parameter -> the values that a strategy's file names as worth trying, in ``SEARCH``."""
     return dict(strategy.__globals__.get("SEARCH", {}))
@@ -220,8 +237,8 @@ class Change:
     gain: float = 0.0
 
     def text(self) -> str:
-        """The id, and the gain in per cent or, without ground truth, the changed share."""
-        return f"{self.image_id} " + (f"{100 * self.gain:+.1f}" if self.gain else f"{100 * self.changed:.1f} %")
+        """The id, and the gain in points or, without ground truth, the changed share."""
+        return f"{self.image_id} " + (f"{100 * self.gain:+.2f}" if self.gain else f"{100 * self.changed:.2f} %")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from util.evaluation.comparison import comparison_rows, ranking
 from util.evaluation.report import text_rows
+from util.figures import style
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, read_json, read_text
 from Web_demo.src.utils.files import walk_files
@@ -50,6 +51,8 @@ def read_comparison(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
         header, *rows = text_rows(comparison_rows(content))
         wide = len(header) - len(content["input"]["per_class"])  # the classes have a chart of their own
         table = pd.DataFrame([row[:wide] for row in rows], columns=header[:wide])
+        if (table["void"] == "0.00").all():  # then the two columns say nothing
+            table = table.drop(columns=["void", "without void"])
         base = 100 * content["input"]["miou"]
         means = []
         for name in ranking(content):
@@ -58,14 +61,28 @@ def read_comparison(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFram
             means.append({"method": name, "mIoU": miou, "low": base + 100 * low, "high": base + 100 * high})
         means.append({"method": "input", "mIoU": base, "low": None, "high": None})
         every = {**content["methods"], "input": content["input"]}
+        before = {name: values["iou"] for name, values in content["input"]["per_class"].items()}
         classes = [
-            {"class": name, "method": method, "IoU": 100 * values["iou"]}
+            {
+                "class": name,
+                "method": method,
+                "IoU": 100 * values["iou"],
+                "change": 100 * (values["iou"] - before[name]),
+            }
             for method in [mean["method"] for mean in means]
             for name, values in every[method]["per_class"].items()
         ]
         return table, pd.DataFrame(means), pd.DataFrame(classes)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _not_ours(path, "comparison", "main.py --mode compare", error) from None
+
+
+def described(path: Path) -> str:
+    """What the scores of a ``compare.json``, ``metrics.json`` or ``sweep.json`` are of; empty for a file that lacks it."""
+    content = read_json(path)
+    content = content.get("input", content) if isinstance(content, dict) else None
+    images, classes = (content.get(key) if isinstance(content, dict) else None for key in ("images", "classes"))
+    return style.described("", images, len(classes)) if isinstance(images, int) and isinstance(classes, list) else ""
 
 
 def read_scores(path: Path) -> tuple[dict[str, float], pd.DataFrame, pd.DataFrame]:
@@ -130,7 +147,8 @@ def read_sweep(path: Path) -> pd.DataFrame:
     """
     content = read_json(path)
     try:
-        return pd.DataFrame([{"threshold": p["threshold"], "mIoU": 100 * p["miou"]} for p in content["curve"]])
+        points = [{"threshold": p["threshold"], "mIoU": 100 * p["miou"]} for p in content["curve"]]
+        return pd.DataFrame(points).sort_values("threshold", ignore_index=True)
     except (KeyError, TypeError, ValueError) as error:
         raise _not_ours(path, "sweep of thresholds", "generate_cams.py", error) from None
 

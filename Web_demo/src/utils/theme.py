@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import streamlit as st
 from streamlit import config
 
 THEMES = ("auto", "light", "dark")
@@ -16,7 +17,12 @@ STYLE = """<style>
   [class*=st-key-grid] > div, [class*=st-key-grid] [data-testid=stHorizontalBlock] { display: contents; }
   [class*=st-key-grid] [data-testid=stColumn] { flex: none; width: calc(50% - .5rem); min-width: 0; }
 }
-.st-key-confusion { overflow-x: auto; }
+/* Room for the path of a checkpoint. */
+[data-testid=stSidebar] [data-testid=stSelectbox] input { font-size: .8rem !important; }
+[class*=st-key-wide] { overflow-x: auto; }
+[class*=st-key-hover] { position: absolute; } /* nothing to see, and so no gap */
+pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
+.st-key-download-all button { color: light-dark(white, #10222a); } /* the dark theme's button is light */
 .st-key-view button { padding: .25rem .6rem; }
 h1 { font-size: 1.9rem !important; padding: 0 0 .4rem !important; }
 h2 { font-size: 1.5rem !important; } h3 { font-size: 1.2rem !important; }
@@ -35,6 +41,10 @@ ul.palette { list-style: none; margin: 0; padding: 0; font-size: .9rem; columns:
 .scale .bar { height: .6rem; border-radius: .3rem; }
 .scale .numbers { display: flex; justify-content: space-between; }
 [data-testid=stFileChips] > div:first-child { max-height: 6.2rem !important; }  /* keeps the result in sight */
+/* Why a file was refused, which Streamlit shows to screen readers and on hover only. */
+[data-testid=stFileChip] { flex-wrap: wrap; }
+[data-testid=stFileChip] [role=alert] { position: static !important; clip: auto !important; width: 100% !important;
+                                        height: auto !important; margin: 0 !important; font-size: .8rem; }
 /* Thumbnails: one row that scrolls sideways. */
 [class*=st-key-gallery] [role=radiogroup] { flex-wrap: nowrap; overflow-x: auto; padding: 3px 3px .6rem; }
 [class*=st-key-gallery] button[role=radio] { flex: none; height: auto; padding: .25rem; border-radius: .5rem; }
@@ -44,6 +54,11 @@ ul.palette { list-style: none; margin: 0; padding: 0; font-size: .9rem; columns:
 [class*=st-key-gallery] button img { height: 4rem !important; max-height: none !important; max-width: 7.5rem;
                                      object-fit: cover; border-radius: .3rem; display: block; margin: 0; }
 </style>"""
+
+
+def ink() -> str:
+    """The colour of texts in charts: what Streamlit gives them is too pale in the light theme."""
+    return "#e8e6e3" if st.context.theme.type == "dark" else "#3b3f46"
 
 
 def choose(theme: str) -> None:

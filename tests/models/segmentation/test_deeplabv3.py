@@ -518,7 +518,7 @@ def test_what_checkpoints_and_tensorboard_hold(folder, monkeypatch):
     best = max(history, key=lambda entry: entry["miou"])
     assert torch.load(folder / "run" / "best.pth", weights_only=True)["score"]["miou"] == best["miou"]
     events = EventAccumulator(str(folder / "run")).Reload()
-    assert {"loss", "rate", "held out miou"} <= set(events.Tags()["scalars"])
+    assert {"loss", "learning rate", "held out miou"} <= set(events.Tags()["scalars"])
     pages = events.Images("predictions/p0")
     # Image, label and prediction in three columns.
     assert [page.step for page in pages] == [5, 10] and pages[0].width == 1035 and pages[0].height > 1035 / 3 * 48 / 64

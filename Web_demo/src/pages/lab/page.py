@@ -60,8 +60,10 @@ def explain() -> None:
     st.info("The lab needs pseudo labels and masks.", icon=":material/info:")
     st.markdown(
         "Start the demo with the folders that `main.py` takes; it reads nothing outside them:\n\n"
-        "```\nstreamlit run Web_demo/src/app.py -- --pseudo-path pseudo_labels/transcam --sam-path sam_masks \\\n"
-        "    --images-path JPEGImages --gt-dir SegmentationClassAug --image-list ImageSets/Segmentation/train.txt\n```"
+        "```\nstreamlit run Web_demo/src/app.py -- \\\n"
+        "    --pseudo-path pseudo_labels/transcam \\\n    --sam-path sam_masks \\\n"
+        "    --images-path JPEGImages \\\n    --gt-dir SegmentationClassAug \\\n"
+        "    --image-list ImageSets/Segmentation/train.txt\n```"
         "\n\nAfter `python quickstart.py` its folders are found automatically."
     )
 
@@ -102,7 +104,7 @@ def choose_image(room: Lab) -> str:
 def show_scene(scene: Scene, classes: ClassTable) -> None:
     """Original, pseudo label, masks and ground truth."""
     count = len(scene.masks)
-    place = st.container(key="grid of the image")
+    place, legend = st.container(key="grid of the image"), st.empty()
     chosen = st.selectbox(
         "Masks",
         [None, *range(count)],
@@ -123,7 +125,7 @@ def show_scene(scene: Scene, classes: ClassTable) -> None:
     with place:
         for column, (title, image) in zip(st.columns(len(panels)), panels):
             column.image(render.inline(render.encode(image)), caption=plain(title), alt=title, width="stretch")
-    st.html(render.palette_list(shown_classes(scene, classes)))
+    legend.html(render.palette_list(shown_classes(scene, classes)))
     if chosen is not None:
         st.html(render.fact_table(lab.mask_numbers(scene, chosen, classes)))
 
@@ -158,7 +160,7 @@ def tune(table: Mapping[str, Callable]) -> tuple[str, dict[str, dict]]:
     """The strategy to tune, and the parameters of all: those set here, and the defaults."""
     st.header("Strategies")
     name = st.selectbox("Tune", list(table), key="lab strategy", width=320)
-    st.caption(plain(lab.summary_of(table[name])))
+    st.caption(plain(lab.summary_of(table[name]).replace("`", "")))
     settings = st.session_state.setdefault("lab parameters", {})
     parameters = {}
     for other, strategy in table.items():
@@ -166,12 +168,13 @@ def tune(table: Mapping[str, Callable]) -> tuple[str, dict[str, dict]]:
         ours = settings.get(other, {})
         parameters[other] = {key: ours.get(key, default) for key, default in defaults.items()}
     given, defaults = parameters[name], parameters_of(table[name])
-    worth_trying = lab.search_values(table[name])
+    worth_trying, notes = lab.search_values(table[name]), lab.parameter_notes(table[name])
     keys = list(given)
     for start in range(0, len(keys), 3):
         for column, key in zip(st.columns(3), keys[start : start + 3]):
             with column:
-                given[key] = parameter_input(name, key, defaults[key], given[key], worth_trying.get(key, ()))
+                more = worth_trying.get(key, ()), notes.get(key)
+                given[key] = parameter_input(name, key, defaults[key], given[key], *more)
     if not given:
         st.caption("It has no parameters.")
     # Only what differs is kept, so that a default that is edited in the file counts.
@@ -179,28 +182,30 @@ def tune(table: Mapping[str, Callable]) -> tuple[str, dict[str, dict]]:
     return name, parameters
 
 
-def parameter_input(strategy: str, name: str, default, value, worth_trying: tuple):
+def parameter_input(strategy: str, name: str, default, value, worth_trying: tuple, note: str | None):
     """A slider or switch for a parameter.
 
     Args:
         worth_trying: the values that the strategy's file names in ``SEARCH``: the slider spans these and the default.
             Without them the range follows from the default.
+        note: what the strategy's file says of it.
     """
-    key, label = f"parameter {strategy} {name} {default!r} {worth_trying}", f"{name} (default {default})"
+    key = f"parameter {strategy} {name} {default!r} {worth_trying}"
+    label = f"{name} (default: {('on' if default else 'off') if isinstance(default, bool) else 'empty' if default == '' else default})"
     if isinstance(default, bool):
-        return st.toggle(label, value, key=key)
+        return st.toggle(label, value, key=key, help=note)
     if not isinstance(default, (int, float)):
-        return st.text_input(label, value, key=key)
+        return st.text_input(label, value, key=key, help=note)
     bounds = slider_range(default, worth_trying)
     if bounds is None:
-        return st.number_input(label, value=value, key=key)
+        return st.number_input(label, value=value, key=key, help=note)
     low, high = bounds
     value = min(max(value, low), high)
     if isinstance(default, int):
-        return st.slider(label, low, high, value, key=key)
+        return st.slider(label, low, high, value, key=key, help=note)
     fine = any(round(number, 2) != number for number in (default, *worth_trying))
     step = 0.001 if fine else 0.01
-    return st.slider(label, low, high, value, step, format="%.3f" if fine else "%.2f", key=key)
+    return st.slider(label, low, high, value, step, format="%.3f" if fine else "%.2f", key=key, help=note)
 
 
 def slider_range(default: float, worth_trying: tuple) -> tuple | None:
@@ -249,7 +254,8 @@ def show_strategies(scene: Scene, classes: ClassTable, tuned: str, results: Mapp
         if not isinstance(label, InputError)
     }
     st.markdown("IoU per class (%)")
-    st.dataframe((100 * pd.DataFrame(rows)).rename_axis("class").style.format(precision=1, na_rep=""), height="content")
+    table = (100 * pd.DataFrame(rows).T).rename_axis("strategy")
+    st.dataframe(table.style.format(precision=1, na_rep=""), height="content", width="content")
 
 
 def show_label(

@@ -41,6 +41,8 @@ def show_ranking(room: Lab, version: str, name: str, strategy: Callable, paramet
     if not changes:
         st.caption("No image changed.")
         return
+    order = "change of the image's mIoU in points" if scored else "share of the pixels that changed"
+    st.caption(f"Numbers: {order}. Choose an image to see it at the top of this page.")
     groups = {"Best": [c for c in changes if c.gain > 0], "Worst": [c for c in changes[::-1] if c.gain < 0]}
     for title, group in groups.items() if scored else {"Most changed": changes}.items():
         if group:
@@ -60,7 +62,7 @@ def show_scores(found: Sweep, name: str, changes: Sequence[Change]) -> None:
     if found.before is None or found.after is None or not found.after.cells:
         return
     before, after = found.before.scores["miou"], found.after.scores["miou"]
-    left, middle, right = st.columns(3)
+    left, middle, right = st.container(key="grid of scores").columns(3)
     left.metric("mIoU of the pseudo labels", f"{100 * before:.2f} %")
     middle.metric(f"mIoU of {name}", f"{100 * after:.2f} %", f"{100 * (after - before):+.2f}")
     better, worse = (sum(sign * change.gain > 0 for change in changes) for sign in (1, -1))

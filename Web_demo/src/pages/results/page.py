@@ -9,8 +9,8 @@ import streamlit as st
 
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
-from Web_demo.src.model import loading
 from Web_demo.src.utils import charts, results
+from Web_demo.src.utils.files import names_below
 from Web_demo.src.utils.render import plain
 
 
@@ -21,7 +21,7 @@ def show(args: Namespace) -> None:
     if not folders:
         explain(args)
         return
-    folder = st.selectbox("Run", folders, format_func=loading.shown_name, key="run")
+    folder = st.selectbox("Run", folders, format_func=names_below(folders, args.runs).__getitem__, key="run")
     for part in (show_comparison, show_scores, show_curves, show_thresholds, show_record):
         try:
             part(folder)
@@ -36,7 +36,7 @@ def explain(args: Namespace) -> None:
     st.markdown(
         f"Looked in {searched}. Results come from `main.py --mode compare`, `evaluate_enhanced.py`, the training scripts "
         "and `quickstart.py`; name another folder at the start:\n\n"
-        "```\nstreamlit run Web_demo/src/app.py -- --runs DIR\n```"
+        "```\nstreamlit run Web_demo/src/app.py -- \\\n    --runs DIR\n```"
     )
 
 
@@ -46,15 +46,23 @@ def show_comparison(folder: Path) -> None:
         return
     table, means, classes = results.read_comparison(folder / results.COMPARISON)
     st.header("Strategies compared")
-    st.dataframe(table, hide_index=True, height="content")
+    names = st.column_config.TextColumn(pinned=True, width=130)
+    st.dataframe(table, hide_index=True, height="content", column_config={"method": names})
+    void = (
+        "Void: share of the pixels that a method leaves undecided, which count as wrong; without void: mIoU with them left "
+        "out. "
+    )
     st.caption(
-        "Per cent. Change and its 95 % interval: against the input labels. Void: share of the pixels that a method leaves "
-        "undecided, which count as wrong; without void: mIoU with them left out. Last columns: change against another method."
+        f"Per cent; {results.described(folder / results.COMPARISON)}. Change and its 95 % interval: against the input labels. "
+        f"ms: per image. {void if 'void' in table else ''}Last columns: change against another method."
     )
     best = plain(f"{means.method[0]}, {means.mIoU[0]:.2f} %") if len(means) > 1 else "none"
     st.altair_chart(charts.comparison_chart(means), alt=f"mIoU of every method; the best strategy: {best}")
     st.caption("Orange: the 95 % interval of the change against the input labels. Dashed: the input labels.")
-    st.altair_chart(charts.class_chart(classes), alt="IoU of every class under every strategy")
+    st.subheader("IoU of each class, %")
+    st.caption("Blue: above the input labels. Orange: below. The stronger the colour, the larger the change.")
+    with st.container(key="wide classes"):
+        st.altair_chart(charts.change_chart(classes), width="content", alt="IoU of every class under every strategy")
 
 
 def show_scores(folder: Path) -> None:
@@ -67,15 +75,16 @@ def show_scores(folder: Path) -> None:
     if len(files) > 1:
         file = st.selectbox("File", files, format_func=lambda path: path.name, key=f"scores of {folder}")
     means, classes, confusion = results.read_scores(file)
+    st.caption(results.described(file))
     grid = st.container(key=f"grid of {folder}")
     for column, (name, value) in zip(grid.columns(len(means)), means.items()):
         column.metric(name, f"{value:.2f} %")
     left, right = st.columns(2)
     left.dataframe(classes.style.format(precision=2, na_rep=""), hide_index=True, height="content")
-    right.altair_chart(charts.class_chart(classes.assign(of=file.name), "of"), alt="IoU of every class")
+    right.altair_chart(charts.class_chart(classes), alt="IoU of every class")
     st.subheader("Confusion matrix")
     st.caption("Rows: the true class. Numbers: per cent of its pixels that were predicted as the class of the column.")
-    with st.container(key="confusion"):
+    with st.container(key="wide confusion"):
         st.altair_chart(charts.confusion_chart(confusion), width="content", alt="Confusion matrix")
     images = results.read_per_image(file)
     if images is not None:
@@ -108,6 +117,11 @@ def show_thresholds(folder: Path) -> None:
         return
     table = results.read_sweep(folder / results.SWEEP)
     st.header("Thresholds of the labels")
+    best = table.loc[table["mIoU"].idxmax()]
+    st.caption(
+        f"mIoU of the CAM labels at every background threshold; {results.described(folder / results.SWEEP)}. "
+        f"Best: {best.threshold:g}, {best.mIoU:.2f} %."
+    )
     chart = charts.line_chart(table, "threshold", "mIoU", "mIoU (%)")
     st.altair_chart(chart, alt="mIoU for every threshold")
 

@@ -15,6 +15,7 @@ from Web_demo.src.preprocessing import uploads
 from Web_demo.src.preprocessing.examples import Example, examples
 from Web_demo.src.preprocessing.uploads import InputImage
 from Web_demo.src.utils import render
+from Web_demo.src.utils.files import names_below
 from Web_demo.src.utils.render import plain
 
 # What is chosen here and kept while another page is shown.
@@ -31,8 +32,9 @@ def show(args: Namespace) -> None:
     known = ", ".join(names) if len(names) <= 8 else f"{', '.join(names[:6])} and {len(names) - 6} more"
     st.markdown(f"The network colours every pixel by its class. It knows {len(names)} classes: {plain(known)}.")
     left, right = st.columns([2, 3], gap="medium")
+    refused = st.empty()
     with left:
-        uploaded = choose_uploads()
+        uploaded = choose_uploads(refused)
     tried = [Example(image, "") for image in uploaded]
     tried += examples(network.segmenter.classes, network.known)
     if not tried:
@@ -55,7 +57,7 @@ def choose_network(args: Namespace) -> Network | None:
         return None
     start = 0 if args.checkpoint is not None else loading.first_usable(files)
     with st.sidebar:
-        file = st.selectbox("Checkpoint", files, index=start, format_func=loading.shown_name)
+        file = st.selectbox("Checkpoint", files, index=start, format_func=names_below(files, args.runs).__getitem__)
     try:
         stamp = loading.stamp_of(file)
         classes = None if args.encoder is None or args.class_names is None else load_classes(args.class_names)
@@ -110,18 +112,18 @@ def explain_first_start(args: Namespace) -> None:
         "The quickest way to one takes minutes and downloads nothing:\n\n"
         "```\npython quickstart.py\n```\n\n"
         "One for your own images, sorted into a folder per class:\n\n"
-        "```\npython prepare_folder.py --source my_images --out mydata\n"
-        "python quickstart.py --voc mydata --out runs/mydata\n```\n\n"
+        "```\npython prepare_folder.py \\\n    --source my_images --out mydata\n"
+        "python quickstart.py \\\n    --voc mydata --out runs/mydata\n```\n\n"
         f"Checkpoints in {searched} are found automatically; name any other at the start:\n\n"
-        "```\nstreamlit run Web_demo/src/app.py -- --checkpoint FILE\n```\n\nThen reload this page."
+        "```\nstreamlit run Web_demo/src/app.py -- \\\n    --checkpoint FILE\n```\n\nThen reload this page."
     )
 
 
 # --- the images ---------------------------------------------------------------------------------------------------
 
 
-def choose_uploads() -> list[InputImage]:
-    """The uploaded images that can be read; reports the others."""
+def choose_uploads(refused: st.delta_generator.DeltaGenerator) -> list[InputImage]:
+    """The uploaded images that can be read; the others are reported in the place ``refused``."""
     # Kinds, not suffixes: for a forged suffix Streamlit would break the page off before any of this runs. HEIC is
     # accepted so that it can be refused with the remedy.
     files = st.file_uploader(
@@ -147,8 +149,8 @@ def choose_uploads() -> list[InputImage]:
     now: dict[str, InputImage | InputError] = dict(earlier)
     for file in files[: uploads.MAX_FILES - len(earlier)]:
         now[file.file_id] = kept.get(file.file_id) or read_or_refuse(file)
-        if isinstance(now[file.file_id], InputError):
-            st.error(plain(now[file.file_id]), icon=":material/broken_image:")
+    if errors := [plain(error) for error in now.values() if isinstance(error, InputError)]:
+        refused.error("  \n".join(errors), icon=":material/broken_image:")
     new = [image for key, image in now.items() if key not in kept and isinstance(image, InputImage)]
     if new:  # the first of them is what people want to see next
         st.session_state["gallery"] = new[0].key

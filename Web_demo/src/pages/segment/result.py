@@ -112,7 +112,7 @@ def facts(segmented: Segmented, example: Example, classes: ClassTable) -> str:
     image, result = segmented.image, segmented.result
     height, width = image.full_size
     text = f"Point at the image, or tap it, to read class and confidence. {width} x {height} pixels, "
-    text += f"done in {result.seconds:.2f} s"
+    text += f"done in {result.seconds:.2f}\N{NO-BREAK SPACE}s"
     if result.waited > 0.2:
         text += f", {result.waited:.1f} s of it waiting for other visitors' images"
     if image.is_scaled:
@@ -122,7 +122,7 @@ def facts(segmented: Segmented, example: Example, classes: ClassTable) -> str:
         text += f". {example.origin}"
     if example.truth is not None:
         miou = lab.image_scores(result.label, example.truth, classes)[0]
-        text += f" mIoU of this image: {100 * miou:.1f} %."
+        text += f" mIoU of this image: {100 * miou:.1f}\N{NO-BREAK SPACE}%."
     return text
 
 
