@@ -41,6 +41,7 @@ from merge.parameters import parameters_of
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
+from util.data.voc import class_table
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
 from Web_demo.src.model import inference, loading
@@ -189,6 +190,12 @@ def test_checkpoints_of_the_quickstart_are_found(demo, network, tmp_path):
     assert "mobilenet" in captions and "43.21 %" in captions and "cpu" in captions
     app.sidebar.selectbox[0].set_value(later.relative_to(tmp_path)).run()
     assert "no checkpoint of DeepLabV3" in app.error[0].value.replace("\\", "") and not app.exception
+
+
+def test_a_class_of_few_pixels_is_not_said_to_have_none():
+    found = [inference.Found(1, 0.0004, 0.5), inference.Found(2, 0.0006, 0.5)]
+    table = render.legend(found, class_table(NAMES))
+    assert "<td>&lt; 0.1 %</td>" in table and "<td>0.1 %</td>" in table and ">0.0 %" not in table
 
 
 def test_runs_of_one_layout_have_names_of_their_own(demo, network, tmp_path):

@@ -105,10 +105,11 @@ def legend(found: Iterable[Found], classes: ClassTable, hidden: Iterable[int] = 
     for entry in found:
         red, green, blue = classes.colors[entry.index]
         name = html.escape(classes.names[entry.index])
+        share = f"{100 * entry.share:.1f} %" if entry.share >= 0.0005 else "&lt; 0.1 %"
         note = " (not shown)" if entry.index in set(hidden) else ""
         rows.append(
             f'<tr><th scope="row"><span class="swatch" style="background:rgb({red},{green},{blue})"></span>'
-            f"{name}{note}</th><td>{100 * entry.share:.1f} %</td><td>{100 * entry.confidence:.0f} %</td></tr>"
+            f"{name}{note}</th><td>{share}</td><td>{100 * entry.confidence:.0f} %</td></tr>"
         )
     head = '<tr><th scope="col">Class</th><th scope="col">Share</th><th scope="col">Confidence</th></tr>'
     return f'<table class="legend"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
