@@ -150,7 +150,7 @@ def test_interrupted_it_passes_one_signal_on_and_says_so(start_standing, tmp_pat
         assert stands, run.text
         run.send(signal.SIGTERM)
     assert run.wait() == 130
-    assert "re-run the command" in run.text and "Traceback" not in run.text
+    assert run.text.count("re-run the command") == 1 and "Traceback" not in run.text
     assert (out / "cam/last.pth").exists(), "the step under way was saved"
 
 
@@ -277,6 +277,8 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path):
     for script in ("train_transcam", "generate_cams", "generate_sam_masks", "main", "check_pseudo_label"):
         assert f"python {script}.py --" in done.stdout
     assert done.stdout.count("python train_deeplabv3.py") == 1, "one network with --no-baseline"
+    titles = [line for line in done.stdout.splitlines() if "--data-name" in line]
+    assert titles and all("--data-name 'generated images " in line for line in titles), "and not the folder's name"
     assert not (tmp_path / "run").exists()
 
 
