@@ -28,7 +28,7 @@ EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 STAGE_VARIABLE = "QUICKSTART_STAGE"
 PARSE_ONLY_VARIABLE = "QUICKSTART_PARSES"  # in the environment of a script that is only to look at its options
 INTERRUPTED = "interrupted; re-run the command to resume"
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def default_workers() -> int:

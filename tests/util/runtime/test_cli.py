@@ -1,6 +1,7 @@
 """What scripts share: how they end, their help, their options."""
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -143,3 +144,13 @@ def test_processes_of_one_machine_share_its_processors(monkeypatch):
     for processes, expected in ((8, 2), (3, 5), (64, 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         assert cli.default_workers() == expected
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG], ids=errno.errorcode.get)
+def test_a_disk_that_takes_no_more_is_not_an_error_of_the_program(capsys, number):
+    def full():
+        raise OSError(number, os.strerror(number), "compare.json")
+
+    assert cli._code_of(full, []) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: compare.json: cannot write") and "Traceback" not in said
