@@ -255,19 +255,23 @@ class TransformersNetwork:
         self.net, self.device = self.net.to(device), device
         return self
 
-    def embed(self, crops: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """One embedding for each image (uint8 HxWx3 RGB): keyword arguments of the network."""
-        pixels = self.processor(images=list(crops), return_tensors="pt")["pixel_values"].to(self.device)
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """float32 1x3xSxS, normalised."""
+        return self.processor(images=image, return_tensors="np")["pixel_values"]
+
+    def embed(self, fitted: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+        """One embedding for each image: keyword arguments of the network."""
+        pixels = to_device(np.concatenate(fitted), self.device)
         found = self.net.get_image_embeddings(pixels)
         if isinstance(found, tuple):  # SAM-HQ: what its last layer and its early layers give
             last, early = found
             return [
                 {"image_embeddings": last[i : i + 1], "intermediate_embeddings": [part[i : i + 1] for part in early]}
-                for i in range(len(crops))
+                for i in range(len(fitted))
             ]
         if isinstance(found, list):  # SAM 2: one map per resolution
-            return [{"image_embeddings": [part[i : i + 1] for part in found]} for i in range(len(crops))]
-        return [{"image_embeddings": found[i : i + 1]} for i in range(len(crops))]
+            return [{"image_embeddings": [part[i : i + 1] for part in found]} for i in range(len(fitted))]
+        return [{"image_embeddings": found[i : i + 1]} for i in range(len(fitted))]
 
     def image_side(self, embedding: dict[str, Any]) -> dict[str, Any]:
         return embedding

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from models.common.memory import memory_named
@@ -20,7 +19,7 @@ from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
-from util.data.masks import LEAST_SCORE, Masks
+from util.data.masks import LEAST_SCORE
 from util.data.voc import load_classes
 from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
@@ -212,9 +211,13 @@ def mask_files(args: argparse.Namespace, image_id: str) -> tuple[Path, Path]:
 
 
 def write_all(args: argparse.Namespace, dist: Dist, stage: Stage, setup: Setup, work: dict[str, Work]) -> None:
-    """Images -> mask files; the next ones are decoded, and the last ones written, while the network works."""
+    """Images -> mask files; the next ones are decoded and resized, and the last ones coded and written, meanwhile."""
     bar = Progress(total=len(work), desc="masks", unit="image", disable=not dist.is_main)
-    reading = read_ahead(lambda image_id: read_image(work[image_id].path), work, 2 * setup.batch)
+
+    def prepare(image_id: str) -> Any:
+        return setup.source.prepare(image_id, read_image(work[image_id].path))
+
+    reading = read_ahead(prepare, work, 2 * setup.batch)
     remedy = "give a smaller --points-per-batch or --encode-batch, or higher thresholds, so that fewer masks are kept"
     with bar, memory_named("making masks", remedy), Behind(2 * setup.batch) as behind:
         while part := dict(islice(reading, setup.batch)):
@@ -231,23 +234,22 @@ def write_batch(
     behind: Behind,
 ) -> None:
     """The mask files of some images that are being read; what cannot be read or asked is reported."""
-    images: dict[str, np.ndarray] = {}
-    asked = []
+    asked: dict[str, Any] = {}
     for image_id, future in reading.items():
         try:
-            image = future.result()
-            asked.append(setup.source.prepare(image_id, image.shape[:2]))
-            images[image_id] = image
+            asked[image_id] = future.result()
         except InputError as error:
             stage.fail(image_id, str(error))
-    for image_id, masks in zip(images, setup.source.masks(list(images.values()), asked), strict=True):
-        behind(write_one, args, stage, image_id, work[image_id], masks)
+    if not asked:
+        return
+    for image_id, finish in zip(asked, setup.source.masks(list(asked.values())), strict=True):
+        behind(write_one, args, stage, image_id, work[image_id], finish)
 
 
-def write_one(args: argparse.Namespace, stage: Stage, image_id: str, work: Work, masks: Masks) -> None:
+def write_one(args: argparse.Namespace, stage: Stage, image_id: str, work: Work, finish: sources.Finish) -> None:
     """The mask file of an image, in the form that is asked for, and its line in the ledger."""
     target, other = mask_files(args, image_id)
-    write_masks(target, masks, image_id, work.path.name)
+    write_masks(target, finish(), image_id, work.path.name)
     other.unlink(missing_ok=True)
     stage.record(image_id, work.key, [target])
 

@@ -11,7 +11,9 @@ Source: Kirillov et al., "Segment Anything", arXiv 2304.02643, appendix B.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,10 +27,11 @@ from models.common.memory import free_memory
 from models.common.precision import DTYPES
 from models.common.transfer import to_device, to_host
 from models.sam.geometry import clean_masks, cut_off, cut_out, mask_boxes, suppress
-from models.sam.networks import PackageNetwork, PromptableNetwork
+from models.sam.networks import PackageNetwork, PromptableNetwork, Seen
 from models.sam.options import Options
 from util.data.masks import Masks
 from util.runtime.errors import InputError
+from util.runtime.overlap import read_ahead
 
 T = TypeVar("T")
 
@@ -113,39 +116,58 @@ class MaskGenerator:
         self.network = PackageNetwork(self.sam, self.exact) if isinstance(self.sam, Sam) else self.sam
         self.points_per_batch = self.options.points_per_batch
 
-    @torch.inference_mode()
-    def generate(self, images: Sequence[np.ndarray]) -> Iterator[Masks]:
+    def fit(self, image: np.ndarray) -> Seen:
+        """What the network sees of an image (uint8 HxWx3 RGB); safe in any thread, so that it can be made ahead."""
+        return Seen(image, self.network.fit(image))
+
+    def generate(self, images: Sequence[np.ndarray | Seen]) -> Iterator[Masks]:
         """The masks of each image.
 
         Args:
-            images: uint8 HxWx3 RGB.
+            images: uint8 HxWx3 RGB, or what `fit` made of it.
 
         Yields:
             one `Masks` an image, in the order of ``SamAutomaticMaskGenerator``; ``extra`` has ``bbox`` (x, y, and the
             distances to the last pixel's x and y, as the package gives them), ``point_coords`` and ``crop_box``.
         """
+        for finish in self.search(images):
+            yield finish()
+
+    @torch.inference_mode()
+    def search(self, images: Sequence[np.ndarray | Seen]) -> Iterator[Callable[[], Masks]]:
+        """As `generate`, but for each image a function that gives its masks: safe in any thread, behind the network."""
         layers, overlap = self.options.crop_n_layers, self.options.crop_overlap_ratio
+        pixels = [image.image if isinstance(image, Seen) else image for image in images]
         crops = [
             (number, tuple(crop), layer)
-            for number, image in enumerate(images)
+            for number, image in enumerate(pixels)
             for crop, layer in zip(*generate_crop_boxes(image.shape[:2], layers, overlap), strict=True)
         ]
+
+        def fitted(which: tuple[int, tuple[int, int, int, int], int]) -> Any:
+            number, crop, layer = which
+            image = images[number]
+            if isinstance(image, Seen) and layer == 0:
+                return image.pixels
+            return self.network.fit(cut_out(pixels[number], crop))
+
         found: list[list[Candidates]] = [[] for _ in images]
+        seen: list[Any] = []
         finished = start = 0
-        while start < len(crops):
-            embeddings = self._halve_on_demand(
-                "encode_batch",
-                lambda part: self._embed([cut_out(images[number], crop) for number, crop, _ in crops[part]]),
-                start,
-            )
-            for (number, crop, layer), embedding in zip(crops[start:], embeddings):
-                found[number].append(self._search_crop(embedding, crop, layer, images[number].shape[:2]))
-            start += len(embeddings)
-            last = crops[start][0] if start < len(crops) else len(images)
-            for number in range(finished, last):
-                yield self._finish(found[number], images[number].shape[:2])
-                found[number] = []
-            finished = last
+        with closing(read_ahead(fitted, crops, self.encode_batch)) as reading:
+            while start < len(crops):
+                while len(seen) < min(start + self.encode_batch, len(crops)):
+                    seen.append(next(reading)[1].result())
+                embeddings = self._halve_on_demand("encode_batch", lambda part: self._embed(seen[part]), start)
+                for (number, crop, layer), embedding in zip(crops[start:], embeddings):
+                    found[number].append(self._search_crop(embedding, crop, layer, pixels[number].shape[:2]))
+                seen[start : start + len(embeddings)] = [None] * len(embeddings)
+                start += len(embeddings)
+                last = crops[start][0] if start < len(crops) else len(images)
+                for number in range(finished, last):
+                    yield self._finish(found[number], pixels[number].shape[:2])
+                    found[number] = []
+                finished = last
 
     def _halve_on_demand(self, attribute: str, work: Callable[[slice], T], start: int = 0) -> T:
         """``work`` on as many items from ``start`` as ``attribute`` says; halved, for good, while the GPU's memory runs out."""
@@ -171,10 +193,10 @@ class MaskGenerator:
             self.network.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None
         )
 
-    def _embed(self, crops: list[np.ndarray]) -> Any:
-        """One embedding for each image."""
+    def _embed(self, fitted: list[Any]) -> Any:
+        """One embedding for each image, from what the network's ``fit`` made of it."""
         with self._autocast():
-            return self.network.embed(crops)
+            return self.network.embed(fitted)
 
     def _search_crop(
         self, embedding: Any, box: tuple[int, int, int, int], layer: int, size: tuple[int, int]
@@ -244,18 +266,20 @@ class MaskGenerator:
             boxes.append(mask_boxes(full > threshold))
         return torch.cat(scores), torch.cat(boxes)
 
-    def _finish(self, parts: list[Candidates], size: tuple[int, int]) -> Masks:
-        """Suppress duplicates between crops, and code what is left."""
+    def _finish(self, parts: list[Candidates], size: tuple[int, int]) -> Callable[[], Masks]:
+        """Suppress duplicates between crops; what is left is coded by the function, which needs no GPU."""
         found = Candidates.join(parts)
         if len(parts) > 1:
             wide, high = found.crops[:, 2] - found.crops[:, 0], found.crops[:, 3] - found.crops[:, 1]
             found = found.select(suppress(found.boxes, 1 / (wide * high), self.options.crop_nms_thresh))
-        places, points, crops, scores, stability = map(
-            torch.from_numpy,
-            to_host(found.boxes, found.points, found.crops, found.predicted_iou, found.stability_score),
-        )
-        masks = self._encode(found.logits, crops.numpy(), size)
-        boxes, order = places.clone(), torch.arange(len(masks))
+        about = to_host(found.boxes, found.points, found.crops, found.predicted_iou, found.stability_score)
+        return partial(self._coded, self._borders(found.logits, about[2], size), about, size)
+
+    def _coded(self, borders: tuple[np.ndarray, np.ndarray], about: list[np.ndarray], size: tuple[int, int]) -> Masks:
+        """The masks of an image, from `_borders` and the values of `Candidates`."""
+        boxes, points, crops, scores, stability = map(torch.from_numpy, about)
+        masks = run_lengths(borders, len(boxes), size)
+        boxes, order = boxes.clone(), torch.arange(len(masks))
         if self.options.min_mask_region_area > 0 and len(masks):
             threshold = max(self.options.box_nms_thresh, self.options.crop_nms_thresh)
             masks, boxes, order = clean_masks(masks, boxes, self.options.min_mask_region_area, threshold)
@@ -267,15 +291,15 @@ class MaskGenerator:
         predicted_iou, stable = (values[order].double().numpy() for values in (scores, stability))
         return replace(masks, predicted_iou=predicted_iou, stability_score=stable, extra=extra)
 
-    def _encode(self, logits: Tensor, crops: np.ndarray, size: tuple[int, int]) -> Masks:
-        """Run-length codes in the whole image; masks of one crop lie together or not, their order is kept.
+    def _borders(self, logits: Tensor, crops: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Where runs of masks start and end in the whole image: the masks' numbers and the positions, see `run_lengths`.
 
         Args:
             logits: of `Candidates`.
             crops: int64 Kx4, as there but on the host.
             size: of the image.
         """
-        (height, width), count = size, len(crops)
+        height, width = size
         owners, positions = [logits.new_zeros(0, dtype=torch.int64)], [logits.new_zeros(0, dtype=torch.int64)]
         for x0, y0, x1, y1 in np.unique(crops, axis=0).tolist():
             members = to_device((crops == (x0, y0, x1, y1)).all(1).nonzero()[0], logits.device)
@@ -289,9 +313,19 @@ class MaskGenerator:
                 owners.append(members[done + owner])
                 positions.append(position)
                 done += len(full)
-        owner, position = map(torch.from_numpy, to_host(torch.cat(owners), torch.cat(positions)))
-        steps = position[owner.argsort(stable=True)].numpy()
-        counts = np.bincount(owner.numpy(), minlength=count) // 2
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        unknown = np.full(count, np.nan)
-        return Masks(height, width, steps[0::2].copy(), steps[1::2].copy(), offsets, unknown, unknown)
+        borders = to_host(torch.cat(owners), torch.cat(positions))
+        return borders[0], borders[1]
+
+
+def run_lengths(borders: tuple[np.ndarray, np.ndarray], count: int, size: tuple[int, int]) -> Masks:
+    """Run-length codes of ``count`` masks; masks of one crop lie together or not, their order is kept.
+
+    Args:
+        borders: int64, of each start and end of a run its mask, and its place counted column by column.
+    """
+    owner, position = borders
+    steps = position[owner.argsort(kind="stable")]
+    counts = np.bincount(owner, minlength=count) // 2
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    unknown = np.full(count, np.nan)
+    return Masks(*size, steps[0::2].copy(), steps[1::2].copy(), offsets, unknown, unknown)

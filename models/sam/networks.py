@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,30 @@ from torch import Tensor
 from models.common.transfer import to_device
 from models.sam.decoder import FoldedDecoder, LowMasks, PackageDecoder, at_least_float32, exact_positions
 from models.sam.encoder import FusedEncoder, PackageEncoder
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An image and what a network sees of it, which can be made ahead, in another thread.
+
+    Attributes:
+        image: uint8 HxWx3 RGB.
+        pixels: what the network's ``fit`` made of it.
+    """
+
+    image: np.ndarray
+    pixels: Any
+
+
+def as_seen(image: np.ndarray | Seen, fit: Callable[[np.ndarray], Any]) -> Seen:
+    """An image, as the network sees it; made now where it was not made before."""
+    return image if isinstance(image, Seen) else Seen(image, fit(image))
+
+
+def size_of(image: np.ndarray | Seen) -> tuple[int, int]:
+    """(height, width)."""
+    height, width = (image.image if isinstance(image, Seen) else image).shape[:2]
+    return height, width
 
 
 class PromptableNetwork(Protocol):
@@ -30,8 +55,11 @@ class PromptableNetwork(Protocol):
     mask_threshold: float
     side: int
 
-    def embed(self, crops: Sequence[np.ndarray]) -> Sequence[Any]:
-        """One embedding for each image (uint8 HxWx3 RGB)."""
+    def fit(self, image: np.ndarray) -> Any:
+        """What `embed` takes of an image (uint8 HxWx3 RGB): resized, on the host; safe in any thread."""
+
+    def embed(self, fitted: Sequence[Any]) -> Sequence[Any]:
+        """One embedding for each image, from what `fit` gave for it."""
 
     def image_side(self, embedding: Any) -> Any:
         """What all prompts on an image share, from one of `embed`'s embeddings."""
@@ -84,15 +112,15 @@ class PackageNetwork:
         self.decoder = (PackageDecoder if exact else FoldedDecoder)(sam)
         self.image_side, self.decode = self.decoder.image_side, self.decoder.decode
 
-    def embed(self, crops: Sequence[np.ndarray]) -> Tensor:
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """uint8 hxwx3 whose long side is that of the network's input."""
+        height, width = input_size(image.shape[:2], self.side)
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+    def embed(self, fitted: Sequence[np.ndarray]) -> Tensor:
         """Images -> float32 BxCxHxW."""
-        inputs = []
-        for crop in crops:
-            height, width = input_size(crop.shape[:2], self.side)
-            resized = np.array(Image.fromarray(crop).resize((width, height), Image.Resampling.BILINEAR))
-            tensor = to_device(resized, self.device).permute(2, 0, 1).contiguous()
-            inputs.append(self.sam.preprocess(tensor))
-        return at_least_float32(self.encoder(torch.stack(inputs)))
+        tensors = (to_device(pixels, self.device).permute(2, 0, 1).contiguous() for pixels in fitted)
+        return at_least_float32(self.encoder(torch.stack([self.sam.preprocess(tensor) for tensor in tensors])))
 
     def place(self, points: np.ndarray, size: tuple[int, int]) -> Tensor:
         height, width = input_size(size, self.side)

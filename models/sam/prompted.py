@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.ops import batched_nms
 
 from models.common.transfer import to_host
-from models.sam.generator import Candidates, MaskGenerator
+from models.sam.generator import Candidates, MaskGenerator, run_lengths
+from models.sam.networks import Seen, as_seen, size_of
 from models.sam.prompts import Prompt
 from util.data.masks import Masks
 
@@ -30,11 +31,11 @@ class PromptedGenerator(MaskGenerator):
     """
 
     @torch.inference_mode()
-    def answer(self, images: Sequence[np.ndarray], prompts: Sequence[Sequence[Prompt]]) -> Iterator[Masks]:
+    def answer(self, images: Sequence[np.ndarray | Seen], prompts: Sequence[Sequence[Prompt]]) -> Iterator[Masks]:
         """The masks of each image.
 
         Args:
-            images: uint8 HxWx3 RGB.
+            images: uint8 HxWx3 RGB, or what `fit` made of it.
             prompts: of each image; an image without prompts has no masks.
 
         Yields:
@@ -44,11 +45,12 @@ class PromptedGenerator(MaskGenerator):
         for image, asked in zip(images, prompts, strict=True):
             yield self._answer_image(image, asked)
 
-    def _answer_image(self, image: np.ndarray, asked: Sequence[Prompt]) -> Masks:
-        size = (image.shape[0], image.shape[1])
+    def _answer_image(self, image: np.ndarray | Seen, asked: Sequence[Prompt]) -> Masks:
+        size = size_of(image)
         if not asked:
             return Masks.from_dense(np.zeros((0, *size), bool))
-        embedding = self._halve_on_demand("encode_batch", lambda _: self._embed([image]))[0]
+        pixels = as_seen(image, self.network.fit).pixels
+        embedding = self._halve_on_demand("encode_batch", lambda _: self._embed([pixels]))[0]
         groups: dict[Shape, list[int]] = defaultdict(list)
         for number, prompt in enumerate(asked):
             groups[len(prompt.points), prompt.box is not None].append(number)
@@ -102,7 +104,7 @@ class PromptedGenerator(MaskGenerator):
         return kept[sizes[kept]].sort().values
 
     def _describe(self, found: Candidates, asked: Sequence[Prompt], size: tuple[int, int]) -> Masks:
-        masks = self._encode(found.logits, to_host(found.crops)[0], size)
+        masks = run_lengths(self._borders(found.logits, to_host(found.crops)[0], size), len(asked), size)
         extra = []
         for prompt, score in zip(asked, found.predicted_iou.tolist(), strict=True):
             about: dict[str, Any] = {"score": score, "point_coords": prompt.points.tolist()}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from models.sam.generator import MaskGenerator
+from models.sam.networks import Seen
 from models.sam.options import CamPromptOptions
 from models.sam.prompt_files import check_size
 from models.sam.prompted import PromptedGenerator
@@ -22,6 +24,11 @@ from util.data.voc import ClassTable
 from util.runtime.errors import InputError
 from util.runtime.files import read_bytes
 
+Finish = Callable[[], Masks]
+Asked = tuple[
+    np.ndarray | Seen, Sequence[Any]
+]  # an image, as the network sees it where anything is asked, and what is asked
+
 
 class MaskSource(Protocol):
     """Makes the masks of images."""
@@ -29,11 +36,25 @@ class MaskSource(Protocol):
     def key_parts(self, image_id: str) -> list[bytes | str]:
         """What the masks of an image depend on beside the image; raises InputError if it is missing."""
 
-    def prepare(self, image_id: str, size: tuple[int, int]) -> Any:
-        """What is asked about an image of ``size`` (height, width); raises InputError if it does not fit."""
+    def prepare(self, image_id: str, image: np.ndarray) -> Any:
+        """What is asked about an image (uint8 HxWx3 RGB), and what the network sees of it; made ahead, in another thread.
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[Any]) -> Iterator[Masks]:
-        """The masks of each image (uint8 HxWx3 RGB), from what `prepare` gave for it."""
+        Raises:
+            InputError: if both do not fit together.
+        """
+
+    def masks(self, asked: Sequence[Any]) -> Iterator[Finish]:
+        """For each image that `prepare` gave this for, what gives its masks; called behind, in another thread."""
+
+
+def finished(masks: Iterable[Masks]) -> Iterator[Finish]:
+    """Masks of which nothing is left to do."""
+    for each in masks:
+        yield partial(_itself, each)
+
+
+def _itself(masks: Masks) -> Masks:
+    return masks
 
 
 class Regions:
@@ -42,21 +63,27 @@ class Regions:
     def key_parts(self, image_id: str) -> list[bytes | str]:
         return []
 
-    def prepare(self, image_id: str, size: tuple[int, int]) -> None:
-        return None
+    def prepare(self, image_id: str, image: np.ndarray) -> np.ndarray:
+        return image
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[None]) -> Iterator[Masks]:
-        return map(region_masks, images)
+    def masks(self, asked: Sequence[np.ndarray]) -> Iterator[Finish]:
+        return finished(map(region_masks, asked))
 
 
 @dataclass
-class Grid(Regions):
+class Grid:
     """A grid of points."""
 
     generator: MaskGenerator
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[None]) -> Iterator[Masks]:
-        return self.generator.generate(images)
+    def key_parts(self, image_id: str) -> list[bytes | str]:
+        return []
+
+    def prepare(self, image_id: str, image: np.ndarray) -> Seen:
+        return self.generator.fit(image)
+
+    def masks(self, asked: Sequence[Seen]) -> Iterator[Finish]:
+        return self.generator.search(asked)
 
 
 @dataclass
@@ -85,13 +112,17 @@ class Words:
     tags: Tags
 
     def key_parts(self, image_id: str) -> list[bytes | str]:
-        return [repr(self.prepare(image_id, (0, 0)))]
+        return [repr(self._names(image_id))]
 
-    def prepare(self, image_id: str, size: tuple[int, int]) -> list[str]:
+    def _names(self, image_id: str) -> list[str]:
         return [self.tags.classes.names[value] for value in self.tags.values(image_id)]
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[list[str]]) -> Iterator[Masks]:
-        return self.generator.answer(images, asked)
+    def prepare(self, image_id: str, image: np.ndarray) -> Asked:
+        names = self._names(image_id)
+        return self.generator.fit(image) if names else image, names
+
+    def masks(self, asked: Sequence[Asked]) -> Iterator[Finish]:
+        return finished(self.generator.answer(*zip(*asked, strict=True)))
 
 
 @dataclass
@@ -108,8 +139,8 @@ class Cams:
         values = repr(self.tags.values(image_id)) if self.tags else ""
         return [read_bytes(cam_file(self.folder, image_id)), values]
 
-    def prepare(self, image_id: str, size: tuple[int, int]) -> list[Prompt]:
-        cam = read_cam(self.folder, image_id)
+    def prepare(self, image_id: str, image: np.ndarray) -> Asked:
+        size, cam = image.shape[:2], read_cam(self.folder, image_id)
         if self.tags is not None:
             cam = {value: cam[value] for value in self.tags.values(image_id) if value in cam}
         for value, values in cam.items():
@@ -119,10 +150,11 @@ class Cams:
                     f"pixels, the image {size[1]}x{size[0]}, and there are {len(self.classes)} classes; make the CAMs of "
                     "this image and these classes"
                 )
-        return cam_prompts(cam, self.classes.names, self.options)
+        prompts = cam_prompts(cam, self.classes.names, self.options)
+        return self.generator.fit(image) if prompts else image, prompts
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[list[Prompt]]) -> Iterator[Masks]:
-        return self.generator.answer(images, asked)
+    def masks(self, asked: Sequence[Asked]) -> Iterator[Finish]:
+        return finished(self.generator.answer(*zip(*asked, strict=True)))
 
 
 @dataclass
@@ -136,18 +168,19 @@ class Listed:
         asked = self._of(image_id)
         return [repr([(p.category, p.points.tolist(), p.labels.tolist(), p.box) for p in asked])]
 
-    def prepare(self, image_id: str, size: tuple[int, int]) -> Sequence[Prompt]:
-        for prompt in self._of(image_id):
-            check_size(prompt, size)
-        return self._of(image_id)
+    def prepare(self, image_id: str, image: np.ndarray) -> Asked:
+        prompts = self._of(image_id)
+        for prompt in prompts:
+            check_size(prompt, image.shape[:2])
+        return self.generator.fit(image) if prompts else image, prompts
 
     def _of(self, image_id: str) -> Sequence[Prompt]:
         if image_id not in self.prompts:
             raise InputError("the file of prompts does not name it; add it, with an empty list if it has none")
         return self.prompts[image_id]
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[Sequence[Prompt]]) -> Iterator[Masks]:
-        return self.generator.answer(images, asked)
+    def masks(self, asked: Sequence[Asked]) -> Iterator[Finish]:
+        return finished(self.generator.answer(*zip(*asked, strict=True)))
 
 
 @dataclass
@@ -159,10 +192,14 @@ class Several:
     def key_parts(self, image_id: str) -> list[bytes | str]:
         return [part for source in self.sources for part in source.key_parts(image_id)]
 
-    def prepare(self, image_id: str, size: tuple[int, int]) -> list[Any]:
-        return [source.prepare(image_id, size) for source in self.sources]
+    def prepare(self, image_id: str, image: np.ndarray) -> list[Any]:
+        return [source.prepare(image_id, image) for source in self.sources]
 
-    def masks(self, images: Sequence[np.ndarray], asked: Sequence[list[Any]]) -> Iterator[Masks]:
-        answers = [source.masks(images, [one[i] for one in asked]) for i, source in enumerate(self.sources)]
+    def masks(self, asked: Sequence[list[Any]]) -> Iterator[Finish]:
+        answers = [source.masks([one[i] for one in asked]) for i, source in enumerate(self.sources)]
         for parts in zip(*answers, strict=True):
-            yield Masks.join(parts)
+            yield partial(_joined, parts)
+
+
+def _joined(parts: Sequence[Finish]) -> Masks:
+    return Masks.join([finish() for finish in parts])

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from models.common.precision import DTYPES
+from models.common.transfer import to_device
 from models.sam.families import MODELS, TEXT_TYPES, hub_errors, model_source, model_type
+from models.sam.networks import Seen, as_seen, size_of
 from util.data.masks import LEAST_SCORE, Masks
 from util.runtime.errors import InputError
 
@@ -45,12 +47,19 @@ class TextGenerator:
         self.device = next(net.parameters()).device
         self._phrases: dict[str, tuple[Any, torch.Tensor]] = {}
 
+    def fit(self, image: np.ndarray) -> Seen:
+        """What the network sees of an image (uint8 HxWx3 RGB); safe in any thread, so that it can be made ahead."""
+        return Seen(image, self._pixels(image))
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        return self.processor(images=image, return_tensors="np")["pixel_values"]
+
     @torch.inference_mode()
-    def answer(self, images: Sequence[np.ndarray], categories: Sequence[Sequence[str]]) -> Iterator[Masks]:
+    def answer(self, images: Sequence[np.ndarray | Seen], categories: Sequence[Sequence[str]]) -> Iterator[Masks]:
         """The masks of each image.
 
         Args:
-            images: uint8 HxWx3 RGB.
+            images: uint8 HxWx3 RGB, or what `fit` made of it.
             categories: names of the classes that each image shows; none: no masks.
 
         Yields:
@@ -58,20 +67,19 @@ class TextGenerator:
             well.
         """
         for image, names in zip(images, categories, strict=True):
-            size = (image.shape[0], image.shape[1])
-            found = self._answer_image(image, names, size) if names else []
+            size = size_of(image)
+            found = self._answer_image(as_seen(image, self._pixels).pixels, names, size) if names else []
             dense = [mask for mask, _, _ in found]
             scores = [score for _, _, score in found]
             extra = [{"category": name, "prompt": "tags", "score": score} for _, name, score in found]
             yield Masks.from_dense(np.stack(dense) if dense else np.zeros((0, *size), bool), scores, None, extra)
 
     def _answer_image(
-        self, image: np.ndarray, names: Sequence[str], size: tuple[int, int]
+        self, pixels: np.ndarray, names: Sequence[str], size: tuple[int, int]
     ) -> list[tuple[np.ndarray, str, float]]:
-        pixels = self.processor(images=image, return_tensors="pt")["pixel_values"].to(self.device)
         try:
             with self._autocast():
-                seen = self.net.get_vision_features(pixels)
+                seen = self.net.get_vision_features(to_device(pixels, self.device))
                 return [
                     answer
                     for name in names

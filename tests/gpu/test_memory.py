@@ -55,7 +55,7 @@ def ends_with_advice(done, *words):
     assert all(word in error for word in words), error
 
 
-@pytest.mark.parametrize("place", ["suppress", "mask_boxes", "Candidates.join", "MaskGenerator._encode"])
+@pytest.mark.parametrize("place", ["suppress", "mask_boxes", "Candidates.join", "MaskGenerator._borders"])
 def test_masks(folder, monkeypatch, capsys, place):
     """Suppression and joining of masks, and coding them; boxes are made of ever fewer points before that."""
     monkeypatch.setattr(checkpoints, "load_sam", lambda path, name: (name, small_sam()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 def read_ahead(
     read: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2
-) -> Iterator[tuple[Item, Future[Result]]]:
+) -> Generator[tuple[Item, Future[Result]], None, None]:
     """Each item with the future of ``read(item)``, in their order; what follows is read meanwhile.
 
     Args:

@@ -234,7 +234,7 @@ def test_sam_hq_s_masks_are_those_of_its_authors_decoder():
     # transformers 5.24 drops the image tokens of SAM-HQ's decoder; see families.keep_image_tokens.
     net, processor = tiny("sam_hq")
     network = TransformersNetwork(net, processor, padded=True)
-    (embedding,) = network.embed([random_image(128, 128)])
+    (embedding,) = network.embed([network.fit(random_image(128, 128))])
     point = torch.tensor([[[[40.0, 70.0]]]])
     expected = hq_by_hand(net, embedding, point)
     labels = torch.ones(1, 1, dtype=torch.int)

@@ -20,7 +20,7 @@ def network(kind):
 @torch.inference_mode()
 def options_for(net, image, **changes):
     """Options under which about half of the masks of a random network pass."""
-    embedding = net.embed([image])[0]
+    embedding = net.embed([net.fit(image)])[0]
     points = np.random.default_rng(0).random((40, 2)) * image.shape[1::-1]
     found = net.decode(embedding, net.place(points, image.shape[:2]), 0)
     values = dict(
