@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -366,7 +365,4 @@ def _memory_named(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
 
 def _start_worker(number: int) -> None:
     start_worker()
-    # torchrun passes SIGTERM on to the whole group; workers must outlive it until the step and the save are done.
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
     cv2.setNumThreads(0)

@@ -46,12 +46,12 @@ class LowMasks:
 
 
 @contextlib.contextmanager
-def exact_positions(sam: Sam) -> Iterator[None]:
+def exact_positions(device: torch.device) -> Iterator[None]:
     """Within, nothing is computed below float32: bfloat16 or TF32 would move points by up to a pixel."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(sam.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
@@ -67,7 +67,7 @@ def embed_points(sam: Sam, points: Tensor) -> Tensor:
         float32 Bx2xC: the point and the padding that stands where a box could.
     """
     encoder = sam.prompt_encoder
-    with exact_positions(sam):
+    with exact_positions(sam.device):
         found = encoder.pe_layer.forward_with_coords(points[:, None] + 0.5, encoder.input_image_size)
         found = found + encoder.point_embeddings[1].weight
         return torch.cat([found, encoder.not_a_point_embed.weight.expand(len(points), 1, -1)], dim=1)
@@ -75,7 +75,7 @@ def embed_points(sam: Sam, points: Tensor) -> Tensor:
 
 def image_positions(sam: Sam) -> Tensor:
     """Positional encoding of the image tokens, float32 1xCxHxW."""
-    with exact_positions(sam):
+    with exact_positions(sam.device):
         return sam.prompt_encoder.get_dense_pe()
 
 

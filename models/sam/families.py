@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from models.common.hub import retries_in_one_line
 from models.common.transfer import to_device
-from models.sam.decoder import LowMasks, at_least_float32, passing
+from models.sam.decoder import LowMasks, at_least_float32, exact_positions, passing
 from models.sam.networks import input_size, upscale_padded
 from models.sam.options import PACKAGE_MODELS
 from util.runtime.errors import InputError
@@ -232,6 +233,12 @@ def keep_image_tokens(module: nn.Module, args: tuple, given: dict[str, Any], fou
         image.copy_(tokens.transpose(2, 3).reshape(image.shape).transpose(2, 3))
 
 
+def positions(forward: Callable[..., Tensor], coordinates: Tensor, *more: Any, **named: Any) -> Tensor:
+    """Positional encodings, in float32 also under autocast."""
+    with exact_positions(coordinates.device):
+        return forward(coordinates, *more, **named)
+
+
 class TransformersNetwork:
     """A SAM of ``transformers`` as a `models.sam.networks.PromptableNetwork`.
 
@@ -247,6 +254,9 @@ class TransformersNetwork:
         self.net, self.processor, self.padded = net, processor, padded
         if type(net).__name__ == "SamHQModel":
             net.mask_decoder.transformer.register_forward_hook(keep_image_tokens, with_kwargs=True)
+        for module in net.modules():
+            if type(module).__name__.endswith("PositionalEmbedding"):
+                module.forward = partial(positions, module.forward)
         self.device = next(net.parameters()).device
         self.side = processor.size.get("longest_edge") or processor.size["height"]
 

@@ -131,7 +131,7 @@ class PackageNetwork:
     ) -> tuple[Tensor, Tensor]:
         encoder = self.sam.prompt_encoder
         given = None if points is None or labels is None else (points, labels)
-        with exact_positions(self.sam):
+        with exact_positions(self.device):
             sparse, dense = encoder(points=given, boxes=boxes, masks=None)
             position = encoder.get_dense_pe()
         logits, iou = self.sam.mask_decoder(embedding[None], position, sparse, dense, multimask_output=multimask)

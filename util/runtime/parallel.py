@@ -116,9 +116,11 @@ def _without_lost_workers(batches: Iterator[Item]) -> Iterator[Item]:
 def start_worker(number: int = 0) -> None:
     """Set up a worker process, of `run_parallel` or of a torch ``DataLoader`` (as its ``worker_init_fn``).
 
-    Ctrl-C reaches the whole process group, but the parent alone decides; and a worker ends with its parent even if that
-    was killed.
+    Ctrl-C, and SIGTERM from torchrun, reach the whole process group, but the parent alone decides: it may have a step to
+    finish. A worker ends with its parent even if that was killed.
     """
+    if hasattr(os, "setpgid") and multiprocessing.parent_process() is not None:
+        os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()

@@ -32,6 +32,7 @@ from models.common.recipe import Recipe
 from models.common.training import Trainer, _start_worker
 from util.runtime.distributed import Dist, cleanup
 from util.runtime.errors import InputError
+from util.runtime.parallel import start_worker
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
@@ -206,8 +207,9 @@ class ProcessGroups(Dataset):
 
 
 @pytest.mark.skipif(not hasattr(os, "setpgid"), reason="process groups are POSIX's")
-def test_loader_workers_are_not_in_the_group_that_torchrun_signals():
-    for ((process, group),) in DataLoader(ProcessGroups(), num_workers=1, worker_init_fn=_start_worker):
+@pytest.mark.parametrize("start", [_start_worker, start_worker], ids=["training", "others"])
+def test_loader_workers_are_not_in_the_group_that_torchrun_signals(start):
+    for ((process, group),) in DataLoader(ProcessGroups(), num_workers=1, worker_init_fn=start):
         assert process == group != os.getpgid(0)
 
 

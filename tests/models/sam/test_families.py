@@ -119,3 +119,18 @@ def test_several_images_and_crops_at_once_change_nothing(kind):
     for one, other in zip(alone, together, strict=True):
         assert len(one) == len(other)
         assert np.abs(one.areas - other.areas).sum() <= 1e-3 * one.areas.sum()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_positions_are_float32_under_autocast(kind):
+    """bfloat16 would move points by up to a pixel."""
+    net = network(kind)
+    encoders = [part for part in net.net.modules() if type(part).__name__.endswith("PositionalEmbedding")]
+    places = torch.rand(1, 5, 2, generator=torch.Generator().manual_seed(0))
+    assert encoders
+    for encoder in encoders:
+        expected = encoder(places)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = encoder(places)
+        assert found.dtype == torch.float32 and torch.equal(found, expected)

@@ -36,6 +36,10 @@ def handlers_of_worker(number):
     return [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
 
 
+def process_and_group(number):
+    return os.getpid(), os.getpgid(0)
+
+
 def die(number):
     os._exit(1)
 
@@ -162,3 +166,9 @@ def test_a_worker_does_without_a_parent_that_is_not_there():
     """`start_worker` may run in the main process, where a torch loader has no workers."""
     assert multiprocessing.parent_process() is None
     parallel._join_parent()
+
+
+@pytest.mark.skipif(not hasattr(os, "setpgid"), reason="process groups are POSIX's")
+def test_workers_are_not_in_the_group_that_torchrun_signals(start_method):
+    found = list(run_parallel(process_and_group, range(20), workers=2, description="groups", chunk=2))
+    assert all(process == group != os.getpgid(0) for process, group in found)
