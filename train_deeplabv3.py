@@ -30,18 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_common("images", "labels", "list", "out", required=("images", "labels", "list", "out"))
     parser.add_common("num-classes", "class-names", "encoder", "encoder-weights", "batch-size", "jitter", "amp")
-    parser.add_common(
-        "device",
-        "workers",
-        "seed",
-        "overwrite",
-        "retrain",
-        "data-name",
-        "save-minutes",
-        "val-list",
-        "val-images",
-        "val-gt",
-    )
+    parser.add_common("device", "workers", "seed", "overwrite", "retrain", "data-name", "save-minutes")
+    parser.add_common("val-list", "val-images", "val-gt")
     parser.add_common("crop-size", crop_size={"type": _crop_size})
     add_options(parser, "training", SegmentationRecipe)
     length = parser.group("training").add_mutually_exclusive_group()

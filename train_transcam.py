@@ -30,18 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_common("images", "list", "image-labels", "out", required=("images", "list", "image-labels", "out"))
     parser.add_common("num-classes", "class-names", "encoder", "encoder-weights", "batch-size", "crop-size", "jitter")
-    parser.add_common(
-        "amp",
-        "device",
-        "workers",
-        "seed",
-        "overwrite",
-        "retrain",
-        "data-name",
-        "save-minutes",
-        "val-list",
-        "val-images",
-    )
+    parser.add_common("amp", "device", "workers", "seed", "overwrite", "retrain", "data-name", "save-minutes")
+    parser.add_common("val-list", "val-images")
     network, training = parser.group("network"), parser.group("training")
     network.add_argument("--method", choices=list(DEFAULTS), default="transcam", help="kind of network")
     sizes = "size of the Conformer; tiny is for trials without published weights"

@@ -67,17 +67,8 @@ def _cam(plan: Plan) -> Iterator[Step]:
 def _training(plan: Plan, stage: str) -> list[Argument]:
     """Options that both training scripts take."""
     retrain: list[Argument] = ["--retrain"] if plan.settings.retrain else []
-    return [
-        *_network(plan),
-        *plan.data_name("train"),
-        "--seed",
-        plan.settings.seed,
-        *plan.overwrite,
-        *retrain,
-        "--save-minutes",
-        1,
-        *plan.extra(stage),
-    ]
+    options: list[Argument] = [*_network(plan), *plan.data_name("train"), "--seed", plan.settings.seed, *plan.overwrite]
+    return [*options, *retrain, "--save-minutes", 1, *plan.extra(stage)]
 
 
 def _network(plan: Plan) -> list[Argument]:
@@ -249,6 +240,7 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
 
 
 HELD_OUT_SHOWN = 24  # images
+_NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
 _LISTS = ("lists/train.txt", "compare", "a list of the ids with labels and masks")
 STAGES = (
     Stage("data", "get the images", _data, ("data",), (), 4),
@@ -262,8 +254,7 @@ STAGES = (
     Stage("check", "are the enhanced labels fit to train on?", _check, ("check",), (_LISTS,), 1),
     Stage("deeplab", "train DeepLabV3+", _deeplab, ("deeplab",), (_LISTS,), 133),
     Stage(
-        *("score", "score it on held-out images, or segment some without ground truth", _score, ("scores", "held_out")),
-        *((("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+"),), 12),
+        "score", "score it on held-out images, or segment some of them", _score, ("scores", "held_out"), (_NETWORK,), 12
     ),
 )
 

@@ -16,22 +16,20 @@ from util.runtime.errors import InputError
 from util.runtime.files import read_json
 from util.runtime.provenance import code_digest
 
-# Options that results do not depend on, or that follow from others; paths may be written in several ways.
-_NO_PART = {
-    *(
-        "--out",
-        "--workers",
-        "--device",
-        "--overwrite",
-        "--retrain",
-        "--save-minutes",
-        "--mode",
-        "--methods",
-        "--data-name",
-    ),
-    *("--images", "--list", "--image-labels", "--class-names", "--checkpoint", "--gt", "--cam-path", "--pseudo-path"),
-    *("--sam-path", "--image-list", "--gt-dir", "--images-path", "--val-list"),
+# Options that results do not depend on, that others imply, or whose paths may be written in several ways.
+_RUNNING = {"--out", "--workers", "--device", "--overwrite", "--retrain", "--save-minutes", "--mode", "--data-name"}
+_LISTS = {"--list", "--image-list", "--val-list", "--image-labels", "--class-names", "--methods"}
+_FOLDERS = {
+    "--images",
+    "--images-path",
+    "--gt",
+    "--gt-dir",
+    "--cam-path",
+    "--pseudo-path",
+    "--sam-path",
+    "--checkpoint",
 }
+_NO_PART = _RUNNING | _LISTS | _FOLDERS
 _OPEN = "BEST"  # in the place of what is not chosen yet
 CODE = {"cam": "models/cam/training.py", "deeplab": "models/segmentation/training.py"}
 
