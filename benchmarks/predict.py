@@ -7,10 +7,10 @@ Both segment the same images at the same size, in turns, and must agree on the l
 by hand: Pillow, the network, F.interpolate, argmax, Pillow; without digests, ledger, confidence and summary. All times are
 of one processor; those of the two ways are the best round of each.
 
-Stand-ins for large photos: images are enlarged by cubic interpolation and saved as JPEG; their small versions are made from
-that by Lanczos reduction and saved as JPEG, as people's tools do. The label map of the large image, reduced, is compared
-with that of the small one by the IoU, a mean over the classes of an image. As a control the small version is saved once
-more: what that changes no handling of sizes can keep.
+Stand-ins for large photos: images are enlarged by cubic interpolation and saved as JPEG; their small versions, whose long side
+has 500 pixels as VOC's images have, are made from that by Lanczos reduction. The label map of the large image, reduced, is
+compared with that of the small one by the IoU, a mean over the classes of an image. As a control the small version is saved
+as JPEG: what that changes no handling of sizes can keep.
 """
 
 import sys
@@ -41,7 +41,7 @@ from util.runtime.cli import Parser, real, run, whole
 from util.runtime.files import file_digest
 
 OPACITY = 0.6  # of overlays, as predict.py's
-SMALL, AGREED = 0.19, 0.95  # megapixels, as VOC's images have; IoU of label maps that agree
+SMALL, AGREED = 500, 0.95  # long side in pixels, as VOC's images have; IoU of label maps that agree
 
 
 def parse_args():
@@ -121,11 +121,11 @@ def plain_step(network, image_id: str, path: Path, out: Path, with_overlay: bool
 
 def measure_large(network, sources: dict[str, Path], root: Path, args) -> None:
     """Print time beyond decoding, the peak of memory, and how label maps agree with those of small versions."""
-    for folder in ("large", "small"):
-        (root / folder).mkdir()
+    (root / "large").mkdir()
     files = {i: root / "large" / f"{i}.jpg" for i in sources}
     for image_id, path in files.items():
-        saved(resized(read_image(sources[image_id]), args.megapixels), path)
+        image = read_image(sources[image_id])
+        saved(resized(image, (args.megapixels * 1e6 / (image.shape[0] * image.shape[1])) ** 0.5), path)
     begun = time.process_time()
     images = {i: read_image(path) for i, path in files.items()}
     decoding = (time.process_time() - begun) / len(files)
@@ -151,18 +151,17 @@ def measure_large(network, sources: dict[str, Path], root: Path, args) -> None:
         )
     alike, control = [], []
     for image_id, image in images.items():
-        small = saved(resized(image, SMALL), root / "small" / f"{image_id}.jpg")
-        expected, again = (network.segment(i).label for i in (small, saved(small, root / "small" / "again.jpg")))
+        small = resized(image, SMALL / max(image.shape[:2]))
+        expected, again = (network.segment(i).label for i in (small, saved(small, root / "again.jpg")))
         found = Image.fromarray(read_label(root / "large_1" / "labels" / f"{image_id}.png"))
         alike.append(mean_iou(expected, np.array(found.resize(small.shape[1::-1], Image.Resampling.NEAREST))))
         control.append(mean_iou(expected, again))
     print(f"IoU with the label map of the small version: {agreement(alike)}; control {agreement(control)}")
 
 
-def resized(image: np.ndarray, megapixels: float) -> np.ndarray:
-    """uint8 HxWx3 with so many pixels, by cubic interpolation where it grows and by Lanczos' where it shrinks."""
+def resized(image: np.ndarray, factor: float) -> np.ndarray:
+    """uint8 HxWx3, by cubic interpolation where it grows and by Lanczos' where it shrinks."""
     height, width = image.shape[:2]
-    factor = (megapixels * 1e6 / (height * width)) ** 0.5
     kind = Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.LANCZOS
     return np.array(Image.fromarray(image).resize((round(width * factor), round(height * factor)), kind))
 
