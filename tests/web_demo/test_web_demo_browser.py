@@ -212,7 +212,7 @@ def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photogr
     for name in ("first", "second"):
         page.get_by_role("radio", name=re.compile(name)).click()
         page.get_by_role("img", name=re.compile(f"Overlay of {name}.jpg: ")).wait_for()
-        assert page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d s")).count() == 1
+        assert page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d\ss")).count() == 1
         settle(page)
         found, mask = download(page, page.get_by_role("button", name="Label map (PNG)"))
         assert found == f"{name}_label.png" and mask == expected[name]
@@ -240,7 +240,7 @@ def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
     other.set_default_timeout(PATIENCE)
     other.goto(site["address"])
     other.get_by_role("img", name=re.compile("^Overlay of Sample 1")).wait_for()
-    done = page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d s"))
+    done = page.get_by_text(re.compile(r"pixels, done in \d+\.\d\d\ss"))
     quickly = done.inner_text()
     page.get_by_text("High quality").click()
     playwright.expect(done).not_to_have_text(quickly, timeout=PATIENCE)

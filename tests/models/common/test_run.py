@@ -77,7 +77,7 @@ def train(out, scores, monkeypatch, save_seconds=3600.0, **changes):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: (fsync(file), waited.extend(t.progress.step for t in trainers)))
         patch.setattr(run, "_draw_history", lambda args, trainer: None)
-        args = Namespace(out=out, overwrite=False, seed=0, list=None, val_list=None)
+        args = Namespace(out=out, overwrite=False, retrain=False, seed=0, list=None, val_list=None)
         run.train_into(args, ALONE, OPTIONS, make_trainer, save_seconds)
     return trainers[0], waited
 
