@@ -49,5 +49,5 @@ def _check_options(plan: Plan, todo: Sequence[Stage]) -> None:
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise InputError(
-                f'--with "{stage.name}=...": {said.partition("error: ")[2] or said}; see python {command.script} --help'
+                f'--with "{stage.name}=...": {said.partition("error: ")[2] or said} (see python {command.script} --help)'
             )

@@ -10,7 +10,7 @@ from models.sam.options import PACKAGE_MODELS, names_file
 from pipeline.options import Settings
 from pipeline.steps import TYPED
 from util.runtime.cli import COMMON, as_typed
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, choose_from
 from util.runtime.files import check_folder
 
 # Options of the stages' scripts that name what is read.
@@ -86,7 +86,7 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _check_strategies(names: Iterable[str], option: str) -> None:
     for name in names:
         if name not in STRATEGIES:
-            raise InputError(f"{option}: no strategy {name}; choose one of {', '.join(STRATEGIES)}")
+            raise InputError(f"{option}: no strategy {name}; {choose_from(name, STRATEGIES)}")
 
 
 def _check_encoder(encoder: str | None, weights: str | None, stage: str) -> None:

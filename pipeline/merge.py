@@ -24,7 +24,7 @@ from util.evaluation.report import score_table
 from util.figures.style import data_name, described
 from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, join
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, choose_from
 from util.runtime.files import check_folder
 from util.runtime.locking import lock_if
 
@@ -79,7 +79,7 @@ class Job:
         args = self.args
         for name in self.methods:
             if name not in STRATEGIES:
-                raise InputError(f"strategy {name!r} is unknown; there are {', '.join(STRATEGIES)}")
+                raise InputError(f"strategy {name!r} is unknown; {choose_from(name, STRATEGIES)}")
         if args.mode == "compare" and args.param and len(self.methods) > 1:
             raise InputError("--param goes with one strategy; name it with --methods NAME")
         if args.mode != "compare" and (args.sensitivity or args.values or args.split_half is not None):

@@ -225,7 +225,7 @@ generate_sam_masks: --crop-overlap-ratio 2 ; --min-mask-region-area -1
 generate_sam_masks: --pred-iou-thresh nan ; --preview -1 ; --unheard-of
 generate_sam_masks: --model vit_b --mirror nowhere --checkpoint {p}/none.pth => --mirror
 generate_sam_masks: --model vit_b --mirror nowhere => nowhere.*--mirror
-main merge: --method magic => unknown; there are auto ; --method ../merge/max_iou => max_iou ; --mode dance ; --param ratio
+main merge: --method magic => unknown; choose one of auto ; --method ../merge/max_iou => max_iou ; --mode dance ; --param ratio
 main merge: --param nothing=1 => nothing.*no such parameter ; --sam-path /nowhere => should be the folder of SAM masks ; --pseudo-path /nowhere
 main merge: --image-list nowhere.txt => no such file ; --sensitivity threshold => go with --mode compare
 main merge: --mode vis => no label maps to draw; make them with --mode merge or all first ; --number-class 5

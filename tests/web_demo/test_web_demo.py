@@ -686,7 +686,7 @@ def test_the_network_is_loaded_once_and_again_when_it_was_written_anew(network, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--no-such-option"], "unrecognized arguments"),
+        (["--checkpont", "a.pth"], "--checkpont is not an option; did you mean --checkpoint?"),
         (["--checkpoint", "nowhere.pth"], "no such file"),
         (["--pseudo-path", "nowhere", "--sam-path", "nowhere"], "should be the folder"),
         (["--pseudo-path", "."], "go together"),

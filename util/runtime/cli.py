@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from util.runtime.errors import InputError, disk_error
+from util.runtime.errors import InputError, choose_from, disk_error
 from util.runtime.signals import end_with_parent
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -230,20 +230,31 @@ class Parser(argparse.ArgumentParser):
         self._action_groups.sort(key=lambda group: order.get(group, -1))
         return super().format_help()
 
-    def parse_known_args(self, args=None, namespace=None):
-        args = sys.argv[1:] if args is None else list(args)
-        return super().parse_known_args([self._hyphens(arg) for arg in args], namespace)
-
     def parse_args(self, args=None, namespace=None):
         """As argparse's; where the quickstart asks, the process ends here if the options can be read."""
-        parsed = super().parse_args(args, namespace)
+        words = [self._hyphens(arg) for arg in (sys.argv[1:] if args is None else args)]
+        self._check_names(words)
+        parsed = super().parse_args(words, namespace)
         if PARSE_ONLY_VARIABLE in os.environ:
             sys.exit(0)
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        """As argparse's: usage, message, exit code 2."""
-        super().error(as_typed(message))
+        """End with the message in one line; argparse has the usage above it, where options are too many to be read."""
+        self.exit(EXIT_ERROR, f"error: {as_typed(message)}\n")
+
+    def _check_names(self, words: Sequence[str]) -> None:
+        """End with the first unknown option; argparse asks for required ones first, which may be the mistyped one."""
+        known = [name for action in self._actions for name in action.option_strings]
+        for word in words[: words.index("--")] if "--" in words else words:
+            name = word.partition("=")[0]
+            if re.match(r"--?[A-Za-z]", name) and " " not in word and name not in known:
+                near = choose_from(name, known)
+                self.error(f"{name} is not an option; {near if near.endswith('?') else '--help lists all'}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"{value!r} is unknown; {choose_from(value, action.choices)}")
 
     @staticmethod
     def _hyphens(arg: str) -> str:

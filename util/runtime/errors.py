@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Iterable
 
 
 class InputError(Exception):
@@ -10,6 +12,13 @@ class InputError(Exception):
 
     The message says what was wrong, what was found, and what to do. Scripts print it without a traceback.
     """
+
+
+def choose_from(word: object, known: Iterable[object]) -> str:
+    """What to do about an unknown name: ``did you mean grow?``, or the known names where none is similar."""
+    names = [str(name) for name in known]
+    near = difflib.get_close_matches(str(word), names, 1)
+    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
 
 
 def disk_error(error: OSError, path: str | os.PathLike) -> InputError:

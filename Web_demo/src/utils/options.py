@@ -42,7 +42,7 @@ class _PageParser(Parser):
     """Reports what is wrong by an exception, so that the page can show it."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; the options are:\n\n{self.format_help()}")
+        raise InputError(message)
 
 
 def parser() -> Parser:

@@ -99,6 +99,36 @@ def test_defaults_are_shown_once_and_only_where_there_is_one():
 
 
 @pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--sed", "1"], "--sed is not an option; did you mean --seed?"),
+        (["--out", "a", "--sed=1"], "--sed is not an option; did you mean --seed?"),
+        (["-sed", "1"], "-sed is not an option; did you mean --seed?"),
+        (["--xyz"], "--xyz is not an option; --help lists all"),
+        ([], "the following arguments are required: --out"),
+        (["--out", "a", "--amp", "of"], "argument --amp/--precision: 'of' is unknown; did you mean off?"),
+        (
+            ["--out", "a", "--amp", "x"],
+            "argument --amp/--precision: 'x' is unknown; choose one of auto, off, fp32, bf16, fp16",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_what_may_be_meant(capsys, words, said):
+    """An unknown option comes before one that is missing: they may be the same."""
+    with pytest.raises(SystemExit) as end:
+        parser_with("out", "seed", "amp", required=("out",)).parse_args(words)
+    assert (end.value.code, capsys.readouterr().err) == (2, f"error: {said}\n")
+
+
+def test_values_that_begin_with_a_hyphen_are_not_taken_for_options():
+    parser = parser_with("seed")
+    parser.add_argument("--with", action="append")
+    parser.add_argument("rest", nargs="*")
+    args = parser.parse_args(["--seed", "-3", "--with", "--a b", "--", "--xyz"])
+    assert (args.seed, getattr(args, "with"), args.rest) == (-3, ["--a b"], ["--xyz"])
+
+
+@pytest.mark.parametrize(
     "kind, text, value",
     [
         (cli.whole(1), "3", 3),
