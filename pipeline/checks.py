@@ -8,10 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pipeline.lists import is_there
 from pipeline.plan import Plan, needs
 from pipeline.stages import Stage
 from pipeline.stale import check_networks
 from pipeline.steps import ROOT, Command
+from util.data.classes import classes_of
+from util.data.ids import read_id_list
+from util.data.image_labels import check_tagged, read_image_labels
+from util.data.labels import label_path
+from util.data.mask_files import masks_path
 from util.runtime.cli import PARSE_ONLY_VARIABLE
 from util.runtime.errors import InputError
 
@@ -24,6 +30,8 @@ def check_run(plan: Plan, todo: Sequence[Stage]) -> None:
     """
     _check_needs(plan, todo)
     _check_options(plan, todo)
+    if plan.is_real and plan.train.exists():  # with --download it is made first
+        _check_data(plan, todo)
     check_networks(plan, todo)
 
 
@@ -33,6 +41,22 @@ def _check_needs(plan: Plan, todo: Sequence[Stage]) -> None:
         for path, maker, what in stage.needs:
             if maker not in names:
                 needs(plan.out / path, maker, what)
+
+
+def _check_data(plan: Plan, todo: Sequence[Stage]) -> None:
+    """Check that lists, class names, image-level labels and what is given in the place of results belong together."""
+    lists = {path: read_id_list(path, plan.images) for path in (plan.train, plan.held_out) if path}
+    settings, ids = plan.settings, [image_id for listed in lists.values() for image_id in listed]
+    classes = classes_of([plan.image_labels, plan.images, plan.gt, settings.labels], plan.class_names, ids=ids)
+    if any(stage.name == "cam" for stage in todo):
+        tags = read_image_labels(plan.image_labels, classes, ids)
+        for path, listed in lists.items():
+            check_tagged(listed, path, plan.image_labels, tags)
+    for folder, find, what in ((settings.masks, masks_path, "masks"), (settings.labels, label_path, "label map")):
+        if folder and not any(is_there(find, folder, image_id) for image_id in lists[plan.train]):
+            raise InputError(
+                f"{folder}: no {what} for any of the {len(lists[plan.train])} ids of {plan.train}; check it"
+            )
 
 
 def _check_options(plan: Plan, todo: Sequence[Stage]) -> None:

@@ -1,4 +1,4 @@
-"""What ``--download`` fetches, and how much disk a run takes: said before anything starts."""
+"""What a run downloads, and with ``--download`` how much disk it takes: said before anything starts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import recipes
 from pipeline.options import Settings
 from pipeline.plan import Argument
 from pipeline.steps import Command
@@ -53,32 +54,47 @@ def prepare_voc(settings: Settings) -> Command:
 
 def needs_of(settings: Settings) -> list[Need]:
     """What is not there yet."""
-    root, folder = settings.voc or Path(), archives_folder(settings)
-    found = [Need(part.what, part.size, folder / part.file) for part in (VOC, SBD) if part.place(folder) is None]
-    if settings.masks is None and settings.sam_checkpoint is None:
-        model = settings.sam_model or "vit_h"
+    found = _archives(settings)
+    if settings.runs("masks") and settings.masks is None and settings.sam_checkpoint is None:
+        model = settings.sam_model or ("vit_h" if settings.download else "regions")
         name, size = SAM_FILES.get(model) or (model, _hub_bytes(model))
-        if not (cache_folder() / name).is_file():
+        is_there = model == "regions" or Path(model).is_dir() or (cache_folder() / name).is_file()
+        if not is_there:
             found.append(
                 Need(f"SAM's checkpoint, {model}", size, cache_folder() / name if model in SAM_FILES else _hub())
             )
-    encoders = {_encoder(settings, stage) for stage in ("cam", "deeplab")} - {None}
-    for encoder in sorted(map(str, encoders)):
+    for encoder in sorted({_encoder(settings, stage) for stage in ("cam", "deeplab")} - {""}):
         found.append(Need(f"ImageNet weights of the encoder {encoder}", ENCODER_BYTES.get(encoder, 0), _hub()))
+    return found + _results(settings)
+
+
+def _archives(settings: Settings) -> list[Need]:
+    if not settings.download:
+        return []
+    folder = archives_folder(settings)
+    return [Need(part.what, part.size, folder / part.file) for part in (VOC, SBD) if part.place(folder) is None]
+
+
+def _results(settings: Settings) -> list[Need]:
+    """What a run on VOC writes; of other data it is not known."""
+    if not settings.download:
+        return []
+    root = settings.voc or Path()
+    found = []
     if not (root / "cls_labels.npy").exists():
         found.append(Need("the prepared data set", PREPARED_BYTES, root, is_download=False))
     cams = 0 if settings.labels or settings.from_tags else CAM_BYTES
-    found.append(Need("the results", cams + RESULT_BYTES, settings.out, is_download=False))
-    return found
+    return [*found, Need("the results", cams + RESULT_BYTES, settings.out, is_download=False)]
 
 
-def _encoder(settings: Settings, stage: str) -> str | None:
-    """The encoder whose published weights a stage downloads; None if it starts from none, or from a file."""
-    words = settings.extra.get(stage, [])
+def _encoder(settings: Settings, stage: str) -> str:
+    """The encoder whose published weights a stage downloads; empty if it starts from none, or from a file."""
+    recipe = recipes.real(settings, recipes.VOC) if settings.voc else recipes.generated(settings)
+    words = [*map(str, recipe.get(stage, [])), *settings.extra.get(stage, [])]
     given = dict(zip(words, words[1:]))
     without = stage == "cam" and ("--weights" in given or settings.labels or settings.from_tags)
-    if without or stage in settings.skip or given.get("--encoder-weights", "imagenet") != "imagenet":
-        return None
+    if without or not settings.runs(stage) or given.get("--encoder-weights", "imagenet") != "imagenet":
+        return ""
     return given.get("--encoder", COMMON["encoder"].settings["default"])
 
 
@@ -101,16 +117,15 @@ def announce(settings: Settings) -> None:
         InputError: if a disk has too little room for what goes to it.
     """
     found = needs_of(settings)
-    print("This run downloads, unless it is there already:")
-    for need in found:
-        if need.is_download:
+    for title, is_download in (("This run downloads, unless it is there already:", True), ("and writes about:", False)):
+        listed = [need for need in found if need.is_download == is_download]
+        if listed:
+            print(title)
+        for need in listed:
             size = f"{need.size / GB:>6.2f} GB" if need.size else "size not known"
             print(f"  {need.what:<50}{size}   to {need.place}")
-    print("and writes about:")
-    for need in found:
-        if not need.is_download:
-            print(f"  {need.what:<50}{need.size / GB:>6.2f} GB   to {need.place}")
-    print(f"  {'disk in all':<50}{sum(need.size for need in found) / GB:>6.2f} GB", flush=True)
+    if settings.download:
+        print(f"  {'disk in all':<50}{sum(need.size for need in found) / GB:>6.2f} GB", flush=True)
     _check_room(found)
 
 

@@ -76,6 +76,10 @@ class Settings:
         """Whether masks of the class names become the labels, without classifier, CAMs or other pseudo labels."""
         return self.prompt == ["tags"] and self.labels is None
 
+    def runs(self, stage: str) -> bool:
+        """Whether ``--only`` and ``--skip`` leave a stage in."""
+        return stage not in self.skip and (self.only is None or stage in self.only)
+
 
 # What only real data has.
 _REAL = (

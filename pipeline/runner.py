@@ -50,9 +50,11 @@ def run(settings: Settings) -> int:
 
 
 def announce(plan: Plan, todo: list[Stage]) -> None:
-    """Say what a run goes without, and on a person's images how to get better masks and how long it takes without a GPU."""
+    """Say what a run goes without and downloads; on a person's images how to get better masks, and how long it takes."""
     if plan.cam_labels is None:
         print(NO_CAM_LABELS)
+    if not plan.settings.download:  # which has said it already
+        downloads.announce(plan.settings)
     if not plan.is_real:
         return
     if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,12 +26,11 @@ from models.common.task import Task
 from models.common.training import Trainer
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
-from util.data.image_labels import read_image_labels
+from util.data.image_labels import check_tagged, read_image_labels
 from util.data.voc import ClassTable
 from util.runtime import distributed
 from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
-from util.runtime.errors import InputError
 from util.runtime.files import check_folder
 from util.runtime.parallel import batches_of, start_worker
 
@@ -240,7 +237,7 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     val_ids = [] if args.val_list is None else read_id_list(args.val_list, val_images)
     tags = read_image_labels(args.image_labels, classes, [*ids, *val_ids])
     for path, listed in ((args.list, ids), (args.val_list, val_ids)):
-        _check_tagged(listed, path, args.image_labels, tags)
+        check_tagged(listed, path, args.image_labels, tags)
     augmentation = Augmentation(args.crop_size, tuple(args.long_side), args.jitter)
     data = TaggedImages(ids, args.images, tags, len(classes), augmentation, args.seed)
     held_out = TaggedImages(val_ids, val_images, tags, len(classes), augmentation, None) if val_ids else None
@@ -257,12 +254,3 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
         **chosen,
     )
     return Job(args, dist, classes, resolve(recipe, dist), data, held_out)
-
-
-def _check_tagged(ids: list[str], path: Path, labels: Path, tags: Mapping[str, tuple[int, ...]]) -> None:
-    untagged = [image_id for image_id in ids if image_id not in tags]
-    if untagged:
-        raise InputError(
-            f"{labels}: no image-level label for {len(untagged)} of the {len(ids)} ids of {path}, "
-            f"the first: {untagged[0]}; add them or take them off the list"
-        )

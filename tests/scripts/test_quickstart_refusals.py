@@ -1,6 +1,7 @@
 """What quickstart.py refuses before anything runs."""
 
 import contextlib
+import re
 
 import pytest
 from helpers import ROOT, run_script
@@ -54,15 +55,49 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
         (["--only", "score"], "run the stage deeplab first"),
         (["--voc", "VOC", "--image-labels", "nowhere.csv"], "nowhere.csv: no such file"),
         (["--voc", "VOC", "--gt", "nowhere"], "should be the folder of ground truth"),
+        (
+            ["--voc", "VOC", "--class-names", "names.txt"],
+            "names.txt names background, cat, dog, but .* names background",
+        ),
+        (
+            ["--voc", "VOC", "--train-list", "list.txt"],
+            "no image-level label for 1 of the 2 ids of list.txt, the first: no",
+        ),
+        (["--voc", "VOC", "--masks", "VOC/Empty"], "VOC/Empty: no masks for any of the 4 ids of"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would(tmp_path, monkeypatch, arguments, said):
     write_data_set(tmp_path / "VOC", {"train": 4, "val": 2}, side=64)
+    (tmp_path / "VOC/Empty").mkdir()
+    (tmp_path / "names.txt").write_text("background\ncat\ndog\n")
+    (tmp_path / "list.txt").write_text("train_0000\nnowhere\n")
     monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
     for more in (["--dry-run"], []):
         with pytest.raises(InputError, match=said):
             runner.run(parse(None, [*arguments, *more]))
-    assert [path.name for path in tmp_path.iterdir()] == ["VOC"]
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ([], "ImageNet weights of the encoder mobilenet_v2 +0.01 GB"),
+        (["--encoder", "resnet50", "--sam-model", "vit_b"], "vit_b +0.38 GB .*\n.* encoder resnet50 +0.10 GB"),
+        (["--encoder-weights", "mine.pth"], None),
+        (["--skip", "cam", "labels", "deeplab", "score"], None),
+    ],
+)
+def test_weights_that_a_run_downloads_are_announced(tmp_path, monkeypatch, capsys, arguments, said):
+    write_data_set(tmp_path / "VOC", {"train": 4, "val": 2}, side=64)
+    labels = str(tmp_path / "VOC/SegmentationClassAug")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "mine.pth").touch()
+    skipping = ["--labels", labels] if "--skip" in arguments else []
+    assert runner.run(parse(None, ["--voc", "VOC", "--dry-run", *arguments, *skipping])) == 0
+    found = capsys.readouterr().out
+    assert re.search(said, found) if said else "This run downloads" not in found
 
 
 def test_results_of_a_data_set_go_to_a_folder_of_its_name():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from xml.etree import ElementTree
@@ -68,6 +68,16 @@ def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, 
             "their ids alike"
         )
     return found
+
+
+def check_tagged(ids: Sequence[str], source: Path, labels: Path, tags: Mapping[str, Tags]) -> None:
+    """Raise InputError if an id of the list ``source`` has no entry in ``tags``, which are read from ``labels``."""
+    untagged = [image_id for image_id in ids if image_id not in tags]
+    if untagged:
+        raise InputError(
+            f"{labels}: no image-level label for {len(untagged)} of the {len(ids)} ids of {source}, "
+            f"the first: {untagged[0]}; add them or take them off the list"
+        )
 
 
 def _read_folder(path: Path, classes: ClassTable, ids: Sequence[str] | None) -> dict[str, Tags]:
