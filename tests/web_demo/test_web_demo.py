@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -762,22 +763,67 @@ def test_the_lab_shows_what_prompted_masks_know(demo, tmp_path):
     assert (lab.apply(scene, "prompted", STRATEGIES["prompted"], {}) == 2).all()
 
 
-def test_the_lab_finds_what_the_quickstart_made(demo, tmp_path):
-    from util.data.synthetic import write_data_set
+def write_merge(run, *more, absolute=False):
+    """A data set with labels and masks, and the records of what made the masks and merged them; ``run``'s ids."""
+    from util.runtime.files import write_json
 
-    out = tmp_path / "quickstart"
-    write_data_set(out / "data", {"train": 2}, side=64, seed=0)
-    write_merge_data(tmp_path / "other", count=2)
-    for source, target in (("labels", "cams/labels"), ("masks", "masks")):
-        (out / target).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "other" / source).rename(out / target)
-    (out / "cams" / "cams").mkdir()
-    (out / "lists").mkdir()
-    (out / "lists" / "label.txt").write_text("train_0000\n")
+    ids = write_merge_data(run / "data", count=2)
+    place = run.absolute() if absolute else run
+    masks = {
+        "command": ["generate_sam_masks.py", "--images", str(place / "data/images")],
+        "options": {"model": "regions"},
+    }
+    write_json(run / "data/masks/run.json", masks)
+    given = ["--labels", place / "data/labels", "--sam_path", place / "data/masks", f"--list={place / 'data/list.txt'}"]
+    given += ["--class-names", place / "data/class_names.txt", "--out", place / "merge", *more]
+    write_json(run / "merge/grow/run.json", {"command": ["main.py", *map(str, given)]})
+    return ids
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_lab_finds_what_was_merged(demo, tmp_path, moved, absolute):
+    ids = write_merge(Path("runs/first"), absolute=absolute)
+    if moved:
+        Path("runs/first").rename("runs/second")
     app = demo(page="lab")
-    # The masks are of other images: it is the quickstart's list that is browsed.
-    assert app.selectbox(key="lab image").options == ["train_0000"]
-    assert "train_0000" in app.error[0].value.replace("\\", "")
+    assert not app.error and app.selectbox(key="lab image").options == ids
+    panels = [image.proto.imgs[0].alt for image in app.get("image")]
+    assert re.fullmatch(r"\d+ regions", panels[2]) and "SAM" not in texts(app)
+    assert panels[0] == ids[0] and np.ptp(lab_of(app, tmp_path).read(ids[0]).image) > 0, "the images are found as well"
+
+
+def lab_of(app, folder):
+    """The lab of the only merge below a folder."""
+    from Web_demo.src.utils.merges import find_merges
+
+    (found,) = find_merges([folder]).values()
+    return lab.Lab(Namespace(**vars(options.parse([])) | found))
+
+
+def test_the_lab_offers_all_merges(demo, tmp_path):
+    for name, more in (("one", ()), ("two", ("--gt", "runs/two/data/gt"))):
+        write_merge(Path("runs") / name, *more)
+    # Of the commands that merged the same, the one that names the ground truth counts.
+    shutil.copytree("runs/two/merge/grow", "runs/two/merge/later")
+    later = Path("runs/two/merge/later/run.json")
+    later.write_text(later.read_text().replace("--gt", "--data-name"))
+    app = demo(page="lab")
+    labels = [f"runs/{name}/data/labels" for name in ("one", "two")]
+    assert sorted(app.selectbox(key="lab merge").options) == labels
+    for name, scored in (("one", False), ("two", True)):
+        app.selectbox(key="lab merge").set_value(f"runs/{name}/data/labels").run()
+        assert not app.exception and not app.error and bool(app.dataframe) == scored
+
+
+def test_merges_of_the_same_labels_have_names_of_their_own(demo, tmp_path):
+    write_merge(Path("runs/one"))
+    shutil.copytree("runs/one/data/masks", "runs/one/other")
+    shutil.copytree("runs/one/merge", "runs/one/again")
+    record = Path("runs/one/again/grow/run.json")
+    record.write_text(record.read_text().replace("data/masks", "other").replace("one/merge", "one/again"))
+    names = demo(page="lab").selectbox(key="lab merge").options
+    assert sorted(name.rpartition("/")[2] for name in names) == ["masks", "other"]
 
 
 def test_the_lab_steps_tunes_and_ranks(demo, folders):

@@ -12,8 +12,9 @@ from util.runtime.errors import InputError
 from util.runtime.files import file_digest, read_json
 from Web_demo.src.model.loading import Stamp
 from Web_demo.src.utils.files import walk_files
+from Web_demo.src.utils.records import RUN, Moved, option, read_record
 
-RUN, SCORES = "run.json", "metrics.json"
+SCORES = "metrics.json"
 _LEVELS = 3  # folders above a checkpoint that may belong to its run
 
 
@@ -52,7 +53,7 @@ def held_out(stamp: Stamp, folders: tuple[Path, ...]) -> HeldOut | None:
     found = [(path.stat().st_mtime, path) for path in records.values() if (path.parent / SCORES).is_file()]
     digest = None
     for _, path in sorted(found, reverse=True):
-        record = _record(path)
+        record = read_record(path)
         made_from = record.get("made_from", {})
         source = made_from.get("checkpoint") if isinstance(made_from, dict) else None
         if not isinstance(source, dict) or "digest" not in source:
@@ -63,75 +64,41 @@ def held_out(stamp: Stamp, folders: tuple[Path, ...]) -> HeldOut | None:
     return _of_training(checkpoint)
 
 
-def _record(path: Path) -> dict:
-    try:
-        content = read_json(path)
-    except InputError:  # of someone else's, or written anew at this moment
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _of_evaluation(folder: Path, record: dict, checkpoint: Path) -> HeldOut | None:
     made_from = record["made_from"]
-    moved = _Moved(str(made_from["checkpoint"].get("file", "")), checkpoint)
+    moved = Moved(str(made_from["checkpoint"].get("file", "")), checkpoint)
     try:
         miou = float(read_json(folder / SCORES)["miou"])
     except (InputError, KeyError, TypeError, ValueError):
         return None
-    images = made_from.get("images") or _option(record, "--images")
+    images = made_from.get("images") or option(record, "--images")
     listed = made_from.get("list")
     listed = listed.get("file") if isinstance(listed, dict) else listed
     return HeldOut(folder, miou, moved(images), _ids(moved(listed)), moved(made_from.get("gt")))
 
 
 def _of_training(checkpoint: Path) -> HeldOut | None:
-    record = _record(checkpoint.parent / RUN)
+    record = read_record(checkpoint.parent / RUN)
     options = record.get("options")
     if not isinstance(options, dict):
         return None
-    moved = _Moved(str(checkpoint), checkpoint)
+    moved = Moved(str(checkpoint), checkpoint)
     if not options.get("val_list"):
         return _of_classifier(checkpoint, record, moved)
-    images = moved(options.get("val_images") or options.get("images") or _option(record, "--images"))
+    images = moved(options.get("val_images") or options.get("images") or option(record, "--images"))
     return HeldOut(checkpoint.parent, None, images, _ids(moved(options["val_list"])), moved(options.get("val_gt")))
 
 
-def _of_classifier(checkpoint: Path, training: dict, moved: _Moved) -> HeldOut | None:
+def _of_classifier(checkpoint: Path, training: dict, moved: Moved) -> HeldOut | None:
     """The list that the classifier of the same run holds out, where the network was trained on none of it: without ground
     truth, `quickstart.py` gives this list to the classifier alone.
     """
     folder = run_folder(checkpoint) / "cam"
-    record = _record(folder / RUN)
-    held, trained = (_ids(moved(_option(*pair))) for pair in ((record, "--val-list"), (training, "--list")))
+    record = read_record(folder / RUN)
+    held, trained = (_ids(moved(option(*pair))) for pair in ((record, "--val-list"), (training, "--list")))
     if not held or not trained or set(held) & set(trained):
         return None
-    return HeldOut(folder, None, moved(_option(record, "--images")), held, None)
-
-
-class _Moved:
-    """Finds what a run.json names after its folder was moved, by where the checkpoint was and is."""
-
-    def __init__(self, recorded: str, actual: Path):
-        before, after = Path(recorded), actual.absolute()
-        while before.name and before.name == after.name:
-            before, after = before.parent, after.parent
-        self.before, self.after = before, after
-
-    def __call__(self, path: object) -> Path | None:
-        """The path as it is now; None where there is nothing."""
-        if not isinstance(path, str) or not path:
-            return None
-        here = [Path(path)]
-        if self.before.is_absolute() and Path(path).is_relative_to(self.before):
-            here.insert(0, self.after / Path(path).relative_to(self.before))
-        return next((candidate for candidate in here if candidate.exists()), None)
-
-
-def _option(record: dict, name: str) -> object:
-    command = record.get("command")
-    if not isinstance(command, list) or name not in command[:-1]:
-        return None
-    return command[command.index(name) + 1]
+    return HeldOut(folder, None, moved(option(record, "--images")), held, None)
 
 
 def _ids(path: Path | None) -> tuple[str, ...]:

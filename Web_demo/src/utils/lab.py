@@ -32,8 +32,9 @@ from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import Evaluation, cells_of, class_scores
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, digest, list_files, read_bytes
-from util.vis import draw_masks, mask_note
+from util.vis import draw_masks, mask_count, mask_note
 from Web_demo.src.utils.files import keep_inside
+from Web_demo.src.utils.records import RUN, read_record
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Scene:
     Attributes:
         image_id: of the image.
         label: uint8 HxW, the pseudo label.
-        masks: SAM's.
+        masks: of SAM, or regions.
         tags, cam: as a strategy gets them.
         image: uint8 HxWx3; white where no images are given.
         truth: uint8 HxW, or None.
@@ -123,6 +124,14 @@ class Lab:
             image = np.full((*label.shape, 3), 255, np.uint8)
         cam = inputs.cam(image_id, label.shape)
         return Scene(image_id, label, masks, inputs.tags(image_id), cam, image, truth)
+
+    def masks_text(self, scene: Scene) -> str:
+        """How many masks an image has, and of what, where that is recorded."""
+        options = read_record(self.inputs.sam_path / RUN).get("options")
+        model = options.get("model") if isinstance(options, dict) else None
+        if model == "regions":  # not a SAM
+            return mask_count(scene.masks).replace("mask", "region")
+        return mask_count(scene.masks) + (f" of {Path(str(model)).name}" if model else "")
 
     def _inside(self, path: Path) -> Path:
         return keep_inside(path, self.folders)

@@ -21,21 +21,9 @@ DESCRIPTION = """Show what a trained network sees, try merge strategies on singl
         --images-path JPEGImages --gt-dir SegmentationClassAug --image-list train.txt
 
 Streamlit's own options, such as --server.port 8502, come before the two hyphens. The page "Strategy lab" takes the folders
-that main.py takes, by the same names, and reads nothing outside them; by default those that quickstart.py made.
+that main.py takes, by the same names, and reads nothing outside them; by default those of the merges below --runs.
 """
 DEFAULT_RUNS = (Path("runs"), Path("quickstart"))
-
-# Where the quickstart leaves what the lab needs.
-QUICKSTART = {
-    "pseudo_path": "cams/labels",
-    "sam_path": "masks",
-    "cam_path": "cams/cams",
-    "images_path": "data/JPEGImages",
-    "gt_dir": "data/SegmentationClassAug",
-    "image_list": "lists/label.txt",
-    "image_labels": "data/cls_labels.npy",
-    "class_names": "data/class_names.txt",
-}
 
 
 class _PageParser(Parser):
@@ -107,10 +95,6 @@ def parse(arguments: Sequence[str]) -> Namespace:
     args = parser().parse_args(list(arguments))
     if args.help:
         return args
-    if not any(getattr(args, name) for name in QUICKSTART):
-        found = {name: Path("quickstart") / part for name, part in QUICKSTART.items()}
-        if all(path.exists() for path in found.values()):
-            vars(args).update(found)
     for name in ("pseudo_path", "sam_path", "images_path", "gt_dir", "cam_path"):
         if (folder := getattr(args, name)) is not None:
             check_folder(folder, f"--{name.replace('_', '-')}")

@@ -13,14 +13,15 @@ import streamlit as st
 from merge.parameters import parameters_of
 from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
-from util.vis import mask_count, mask_note, overlay
+from util.vis import mask_note, overlay
 from Web_demo.src.pages.lab.ranking import show_ranking
 from Web_demo.src.utils import lab, render
 from Web_demo.src.utils.lab import Lab, Scene
+from Web_demo.src.utils.merges import find_merges
 from Web_demo.src.utils.render import plain
 
 INTRODUCTION = (
-    "A merge strategy turns a pseudo label and SAM's masks into a better label. Choose an image, see what every strategy "
+    "A merge strategy turns a pseudo label and masks into a better label. Choose an image, see what every strategy "
     "makes of it, and tune the parameters of one; then run that one over all images and look at those that it changed "
     "most. Edit a strategy's file in `merge/` and press Rerun to see the difference."
 )
@@ -31,8 +32,12 @@ def show(args: Namespace) -> None:
     st.title("Strategy lab")
     st.markdown(INTRODUCTION)
     if args.pseudo_path is None:
-        explain()
-        return
+        merges = find_merges(args.runs)
+        if not merges:
+            explain(args)
+            return
+        name = st.selectbox("Labels", list(merges), key="lab merge") if len(merges) > 1 else next(iter(merges))
+        args = Namespace(**vars(args) | merges[name] | {key: value for key, value in vars(args).items() if value})
     try:
         room = open_lab(args)
         version, table = lab.strategies()
@@ -46,7 +51,7 @@ def show(args: Namespace) -> None:
     except InputError as error:
         st.error(plain(f"{image_id}: {error}"), icon=":material/error:")
         return
-    show_scene(scene, room.classes)
+    show_scene(scene, room)
     name, parameters = tune(table)
     if not parameters.get("auto", {}).get("rule", "given"):
         parameters["auto"]["rule"] = room.rule
@@ -55,16 +60,15 @@ def show(args: Namespace) -> None:
     show_ranking(room, version, name, table[name], parameters[name])
 
 
-def explain() -> None:
-    """What to start the demo with."""
+def explain(args: Namespace) -> None:
+    """What the lab needs, and where it looked."""
     st.info("The lab needs pseudo labels and masks.", icon=":material/info:")
+    searched = " or ".join(f"`{plain(folder)}`" for folder in args.runs)
     st.markdown(
-        "Start the demo with the folders that `main.py` takes; it reads nothing outside them:\n\n"
-        "```\nstreamlit run Web_demo/src/app.py -- \\\n"
-        "    --pseudo-path pseudo_labels/transcam \\\n    --sam-path sam_masks \\\n"
-        "    --images-path JPEGImages \\\n    --gt-dir SegmentationClassAug \\\n"
-        "    --image-list ImageSets/Segmentation/train.txt\n```"
-        "\n\nAfter `python quickstart.py` its folders are found automatically."
+        f"Looked for what `quickstart.py` or `main.py` merged, in {searched}: there is nothing yet. After a run, reload this "
+        "page. Otherwise start the demo with the folders that `main.py` takes; it reads nothing outside them:\n\n"
+        "```\nstreamlit run Web_demo/src/app.py -- \\\n    --pseudo-path LABELS --sam-path MASKS \\\n"
+        "    --images-path IMAGES --gt-dir GROUND_TRUTH \\\n    --image-list train.txt\n```"
     )
 
 
@@ -101,9 +105,9 @@ def choose_image(room: Lab) -> str:
     return image_id
 
 
-def show_scene(scene: Scene, classes: ClassTable) -> None:
+def show_scene(scene: Scene, room: Lab) -> None:
     """Original, pseudo label, masks and ground truth."""
-    count = len(scene.masks)
+    count, classes = len(scene.masks), room.classes
     place, legend = st.container(key="grid of the image"), st.empty()
     chosen = st.selectbox(
         "Masks",
@@ -116,7 +120,7 @@ def show_scene(scene: Scene, classes: ClassTable) -> None:
         (scene.image_id, scene.image),
         ("Pseudo label" + score_note(scene, classes), overlay(scene.image, scene.label, classes.palette, void=True)),
         (
-            mask_count(scene.masks) if chosen is None else f"Mask {chosen}",
+            room.masks_text(scene) if chosen is None else f"Mask {chosen}",
             lab.masks_image(scene, classes.palette, chosen),
         ),
     ]
