@@ -122,7 +122,7 @@ def _ratio(pairs: list[tuple[int, int]]) -> float | None:
 def most_changed(plan: Plan) -> list[str]:
     """The ids of the contact sheet."""
     if plan.settings.dry_run:
-        return ["MOST_CHANGED"]
+        return ["<the most changed images>"]
     return [image_id for image_id, _ in read_json(plan.out / "changes.json")["most_changed"]]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from merge import STRATEGIES
@@ -28,6 +28,7 @@ class Clock:
 
     plan: Plan
     todo: Sequence[Stage]
+    kept: Mapping[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -36,28 +37,34 @@ class Clock:
         return time.monotonic() - self.started
 
     def note(self, number: int) -> str:
-        """What is known before stage ``number`` of those to do: time so far, time that it will take."""
+        """What is known before stage ``number`` of those to do: time so far, what is kept, time that it will take."""
+        share = self.kept.get(self.todo[number].name, 0)
+        kept = "kept" if share == 1 else f"{100 * share:.0f} % kept" if share else ""
         passed = f"{clock(self.passed)} so far" if number and not self.plan.settings.dry_run else ""
         if self.plan.is_real:
-            left = rough_time(self.plan, self.todo[number].name)
-            left = f"about {left}; after a minute the progress bar knows better" if left else ""
+            left = rough_time(self.plan, self.todo[number].name, share)
+            left = f"about {left}; the progress bar is more accurate after a minute" if left else ""
         else:
-            done = sum(stage.seconds for stage in self.todo[:number])
-            rest = sum(stage.seconds for stage in self.todo[number:])
-            left = f"about {clock(rest * self.passed / done)} left" if number else ""
-        note = ", ".join(part for part in (passed, left) if part)
+            weights = [stage.seconds * (1 - self.kept.get(stage.name, 0)) for stage in self.todo]
+            done, rest = sum(weights[:number]), sum(weights[number:])
+            left = f"about {clock(rest * self.passed / done)} left" if done and not self.plan.settings.dry_run else ""
+        note = ", ".join(part for part in (passed, kept, left) if part)
         return f"   ({note})" if note else ""
 
 
-def rough_time(plan: Plan, stage: str) -> str:
-    """About how long a stage takes on this processor; empty for a short one, or where it is not known."""
-    seconds = rough_seconds(plan, stage)
+def rough_time(plan: Plan, stage: str, kept: float = 0) -> str:
+    """About how long a stage takes on this processor; empty for a short one, or where it is not known.
+
+    Args:
+        kept: share of its work that is done, 0 to 1.
+    """
+    seconds = rough_seconds(plan, stage) * (1 - kept)
     return in_words(seconds) if seconds >= LONG else ""
 
 
-def rough_total(plan: Plan, stages: Sequence[Stage]) -> float:
+def rough_total(plan: Plan, stages: Sequence[Stage], kept: Mapping[str, float] | None = None) -> float:
     """About how many seconds some stages take on this processor; 0 where it is not known."""
-    return sum(rough_seconds(plan, stage.name) for stage in stages)
+    return sum(rough_seconds(plan, stage.name) * (1 - (kept or {}).get(stage.name, 0)) for stage in stages)
 
 
 def in_words(seconds: float) -> str:

@@ -7,11 +7,13 @@ from dataclasses import asdict, replace
 from pipeline import downloads, recipes
 from pipeline.checks import check_run
 from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
+from pipeline.kept import kept_shares
 from pipeline.options import Settings
 from pipeline.plan import Plan, needs
 from pipeline.planning import make_plan
 from pipeline.report import NO_CAM_LABELS, write_report
 from pipeline.stages import STAGES, Stage, sam_options, stages_to_run
+from pipeline.steps import Command
 from util.runtime.cli import EXIT_FAILED_IMAGES
 from util.runtime.locking import lock_folder
 from util.runtime.provenance import write_run_json
@@ -32,15 +34,16 @@ def run(settings: Settings) -> int:
         todo = stages_to_run(plan)
         check_run(plan, todo)
         options = {name: value for name, value in asdict(settings).items() if name not in ("overwrite", "dry_run")}
-        announce(plan, todo)
+        time = Clock(plan, todo, kept_shares(plan, todo))
+        announce(time)
         write_run_json(settings.out / "run.json", options)
-        time = Clock(plan, todo)
         code = 0
         for number, stage in enumerate(todo):
             print(f"\n[{number + 1}/{len(todo)}] {stage.name}: {stage.what}{time.note(number)}", flush=True)
             code = max(code, _run_stage(stage, plan))
             if stage.name == "data" and settings.download:
                 plan = time.plan = make_plan(settings)  # the lists are there now
+                time.kept = kept_shares(plan, todo)
         if todo[-1] is _last_possible(plan):
             write_report(plan, clock(time.passed))
         else:
@@ -49,27 +52,30 @@ def run(settings: Settings) -> int:
         return code
 
 
-def announce(plan: Plan, todo: list[Stage]) -> None:
-    """Say what a run goes without and downloads; on a person's images how to get better masks, and how long it takes."""
+def announce(time: Clock) -> None:
+    """Say what a run goes without, keeps and downloads; on a person's images also how to get better masks, and how long."""
+    plan, todo = time.plan, time.todo
+    kept = [stage.name for stage in todo if time.kept.get(stage.name) == 1]
     if plan.cam_labels is None:
         print(NO_CAM_LABELS)
+    if kept:
+        print(f"kept, made with the same options before: {', '.join(kept)}")
     if not plan.settings.download:  # which has said it already
-        downloads.announce(plan.settings)
+        downloads.announce(replace(plan.settings, skip=[*plan.settings.skip, *kept]))
     if not plan.is_real:
         return
     if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):
         print("masks: graph regions, which need no weights; --sam-model vit_b downloads a SAM, whose masks are better")
-    total = rough_total(plan, todo)
+    total = rough_total(plan, todo, time.kept)
     if total < LONG:
         return
     print(f"about {in_words(total)} in all on this processor", end="")
-    if plan.settings.quick:
+    quick = replace(plan.settings, quick=True)
+    faster = replace(plan, options=recipes.real(quick, recipes.extent_of(plan.train, plan.images)))
+    if plan.settings.quick or (seconds := rough_total(faster, todo)) >= total:
         print()
-        return
-    faster = replace(
-        plan, options=recipes.real(replace(plan.settings, quick=True), recipes.extent_of(plan.train, plan.images))
-    )
-    print(f"; --quick gives a first result in about {in_words(rough_total(faster, todo))}")
+    else:
+        print(f"; --quick gives a first result in about {in_words(seconds)}")
 
 
 def _run_stage(stage: Stage, plan: Plan) -> int:
@@ -88,13 +94,15 @@ def _show(plan: Plan) -> int:
     """Print the stages that would run, with their commands."""
     todo = stages_to_run(plan)
     check_run(plan, todo)
-    announce(plan, todo)
-    time = Clock(plan, todo)
+    time = Clock(plan, todo, kept_shares(plan, todo))
+    announce(time)
     for number, stage in enumerate(todo):
-        rough = time.note(number) if plan.is_real else ""
-        print(f"\n[{number + 1}/{len(todo)}] {stage.name}: {stage.what}{rough}")
-        print(f"  makes {', '.join(str(plan.out / name) for name in stage.makes)}")
-        for step in stage.steps(plan):
+        print(f"\n[{number + 1}/{len(todo)}] {stage.name}: {stage.what}{time.note(number)}")
+        steps = list(stage.steps(plan))
+        makes = dict.fromkeys(str(step.out) for step in steps if isinstance(step, Command))
+        if makes:
+            print(f"  {'keeps' if time.kept.get(stage.name) == 1 else 'makes'} {', '.join(makes)}")
+        for step in steps:
             print(f"  {step.shown}")
     print("\nThis was a dry run; leave --dry-run out to run it.")
     return 0

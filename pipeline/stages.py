@@ -31,7 +31,6 @@ class Stage:
         name: as ``--skip``, ``--only`` and ``--with`` call it.
         what: it does, for the terminal.
         steps: plan -> the steps. Each is run before the next is asked for, so that one may rest on the one before.
-        makes: folders below OUT.
         needs: (file below OUT, stage that makes it, what it is).
         seconds: that it takes on the generated data with two cores; they only weigh the estimate of the time left.
     """
@@ -39,7 +38,6 @@ class Stage:
     name: str
     what: str
     steps: Callable[[Plan], Iterable[Step]]
-    makes: tuple[str, ...]
     needs: tuple[tuple[str, str, str], ...]
     seconds: float
 
@@ -243,19 +241,17 @@ HELD_OUT_SHOWN = 24  # images
 _NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
 _LISTS = ("lists/train.txt", "compare", "a list of the ids with labels and masks")
 STAGES = (
-    Stage("data", "get the images", _data, ("data",), (), 4),
-    Stage("cam", "train a classifier on image-level labels", _cam, ("cam",), (), 34),
+    Stage("data", "get the images", _data, (), 4),
+    Stage("cam", "train a classifier on image-level labels", _cam, (), 34),
     Stage(
-        *("labels", "its class activation maps become pseudo labels", _labels, ("cams",)),
+        *("labels", "its class activation maps become pseudo labels", _labels),
         *((("cam/last.pth", "cam", "a trained classifier"),), 14),
     ),
-    Stage("masks", "masks of every image", _masks, ("masks",), (), 22),
-    Stage("compare", "masks and labels become enhanced labels", _compare, ("lists", "merge", "merge_tune"), (), 4),
-    Stage("check", "are the enhanced labels fit to train on?", _check, ("check",), (_LISTS,), 1),
-    Stage("deeplab", "train DeepLabV3+", _deeplab, ("deeplab",), (_LISTS,), 133),
-    Stage(
-        "score", "score it on held-out images, or segment some of them", _score, ("scores", "held_out"), (_NETWORK,), 12
-    ),
+    Stage("masks", "masks of every image", _masks, (), 22),
+    Stage("compare", "masks and labels become enhanced labels", _compare, (), 4),
+    Stage("check", "are the enhanced labels fit to train on?", _check, (_LISTS,), 1),
+    Stage("deeplab", "train DeepLabV3+", _deeplab, (_LISTS,), 133),
+    Stage("score", "score it on held-out images, or segment some of them", _score, (_NETWORK,), 12),
 )
 
 

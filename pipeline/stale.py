@@ -35,7 +35,7 @@ CODE = {"cam": "models/cam/training.py", "deeplab": "models/segmentation/trainin
 
 
 @dataclass(frozen=True)
-class _Result:
+class Result:
     """A folder that a stage writes, and the command that it writes it with.
 
     Attributes:
@@ -88,7 +88,7 @@ def _options(words: Iterable[str]) -> dict[str, str]:
     }
 
 
-def results_of(plan: Plan) -> Iterator[_Result]:
+def results_of(plan: Plan) -> Iterator[Result]:
     """What the stages of a run write that its networks depend on, in their order."""
     dry = replace(plan, settings=replace(plan.settings, dry_run=True))
     commands = {
@@ -97,15 +97,15 @@ def results_of(plan: Plan) -> Iterator[_Result]:
         if stage.name not in ("data", "score")
     }
     out = plan.out
-    yield _Result("cam", out / "cam", commands["cam"][0])
+    yield Result("cam", out / "cam", commands["cam"][0])
     labels = [command for command in commands["labels"] if "--sweep" not in command.arguments]
-    yield _Result("labels", out / "cams" / "labels", labels[0], ("cam",))
-    yield _Result("masks", out / "masks", commands["masks"][0])
+    yield Result("labels", out / "cams" / "labels", labels[0], ("cam",))
+    yield Result("masks", out / "masks", commands["masks"][0])
     merged = [command for command in commands["compare"] if command.out == out / "merge"]
-    yield _Result("compare", out / "merge" / dry.shown(), merged[0], ("cam", "labels", "masks"))
+    yield Result("compare", out / "merge" / dry.shown(), merged[0], ("cam", "labels", "masks"))
     for command in commands["deeplab"]:
         upstream = ("cam", "labels") if command.out.name == "cam_labels" else ("cam", "labels", "masks", "compare")
-        yield _Result("deeplab", command.out, command, upstream)
+        yield Result("deeplab", command.out, command, upstream)
 
 
 def check_networks(plan: Plan, todo: Sequence[Stage]) -> None:
