@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from merge import STRATEGIES
+from merge import STRATEGIES, StrategyError
 from util.data.images import find_image, read_image
 from util.data.labels import encode_label, label_path, read_label
 from util.data.merge_inputs import Inputs
@@ -26,7 +26,7 @@ from util.evaluation.metrics import Cells, Evaluation, cells_of
 from util.figures.panels import Panel, class_legend, draw_panels
 from util.figures.style import described
 from util.runtime.distributed import ALONE, Dist
-from util.runtime.errors import InputError, disk_error
+from util.runtime.errors import InputError, disk_error, meant
 from util.runtime.files import bytes_digest, check_folder, write_bytes
 from util.runtime.ledger import Stage, entry_is_current
 from util.runtime.parallel import run_parallel
@@ -61,6 +61,8 @@ class _MergeImage:
             if not self.force and entry_is_current(entry, key, self.out):
                 return {"id": image_id, "status": "current"}
             result = call_strategy(STRATEGIES[self.method], self.method, files.decode(self.inputs), self.parameters)
+        except StrategyError as error:
+            return {"id": image_id, "status": "wrong strategy", "message": str(error)}
         except InputError as error:
             return {"id": image_id, "status": "failed", "message": str(error)}
         except OSError as error:
@@ -85,7 +87,7 @@ def call_strategy(strategy: Callable, method: str, arguments: tuple, parameters:
         parameters: keyword arguments.
 
     Raises:
-        InputError: if it fails, or gives anything but a label of the same size.
+        StrategyError: if it fails, or gives anything but a label of the same size.
     """
     label, masks, tags, cam = arguments
     try:
@@ -95,11 +97,23 @@ def call_strategy(strategy: Callable, method: str, arguments: tuple, parameters:
         raise
     except Exception as error:
         where = _place(error, strategy)
-        raise InputError(
-            f"strategy {method} failed with {type(error).__name__}: {error} ({where}); fix the strategy"
+        raise StrategyError(
+            f"strategy {method} failed with {type(error).__name__}: {error}{_meant(error)} ({where}); fix the strategy"
         ) from error
     check_result(result, label, method)
     return result
+
+
+def _meant(error: Exception) -> str:
+    """``; did you mean overlaps?`` of a misspelt attribute or variable, as Python has it below a traceback."""
+    known: list[str] = []
+    if isinstance(error, AttributeError):
+        known = dir(error.obj)
+    elif isinstance(error, NameError) and (frames := list(traceback.walk_tb(error.__traceback__))):
+        known = [*frames[-1][0].f_locals, *frames[-1][0].f_globals]
+    name = getattr(error, "name", None)
+    found = meant(name, known) if name else ""
+    return f"; {found}" if found else ""
 
 
 def _place(error: BaseException, strategy: Callable) -> str:
@@ -111,10 +125,10 @@ def _place(error: BaseException, strategy: Callable) -> str:
 
 
 def check_result(result: object, label: np.ndarray, method: str) -> None:
-    """Raise InputError if a strategy gave something else than a label of the same size."""
+    """Raise StrategyError if it gave something else than a label of the same size."""
     if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != label.shape:
         found = f"{result.dtype} of shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
-        raise InputError(f"strategy {method} gave {found}; return uint8 of the label's shape {label.shape}")
+        raise StrategyError(f"strategy {method} gave {found}; return uint8 of the label's shape {label.shape}")
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,7 @@ def merge_labels(
         dist: the processes that share the ids; the main one's report is of all of them.
 
     Raises:
+        StrategyError: at the strategy's first mistake: once its code is changed, every image is made again.
         InputError: if a folder is missing, or the results cannot be written.
     """
     inputs.check()
@@ -174,19 +189,10 @@ def merge_labels(
         work = _MergeImage(inputs, method, parameters, folder, stage.fingerprint, overwrite, inputs.classes.palette)
         mine = dist.shard(ids)
         items = [(image_id, stage.done.get(image_id)) for image_id in mine]
-        seconds: list[float] = []
-        current = 0
-        for result in run_parallel(work, items, workers=workers, description=f"merge {method}"):
-            if result["status"] == "done":
-                stage.note(result["entry"])
-                seconds.append(result["seconds"])
-            elif result["status"] == "current":
-                current += 1
-            elif result["status"] == "fatal":
-                raise InputError(result["message"])
-            else:
-                stage.fail(result["id"], result["message"])
-                stage.discard(result["id"], [folder / f"{result['id']}.png"])
+        seconds, current, mistake = _merge_items(work, items, stage, workers)
+        # Together, as the processes wait for each other.
+        if mistakes := [text for text in dist.gather(mistake) if text]:
+            raise StrategyError(mistakes[0])
         parts = dist.gather(({i: stage.done[i] for i in mine if i in stage.done}, seconds, current, stage.failures))
         if dist.is_main:
             for entries, *_ in parts:
@@ -195,6 +201,32 @@ def merge_labels(
     every = [value for _, part, *_ in parts for value in part]
     failed = sum(len(part[3]) for part in parts)
     return Merged(len(every), sum(part[2] for part in parts), failed, float(np.mean(every)) if every else float("nan"))
+
+
+def _merge_items(
+    work: _MergeImage, items: list[tuple[str, dict | None]], stage: Stage, workers: int
+) -> tuple[list[float], int, str]:
+    """Merge images until one shows a mistake of the strategy: seconds of each, how many are up to date, the mistake."""
+    seconds: list[float] = []
+    current = 0
+    left = dict(items)
+    for result in run_parallel(work, items, workers=workers, description=f"merge {work.method}"):
+        del left[result["id"]]
+        if result["status"] == "done":
+            stage.note(result["entry"])
+            seconds.append(result["seconds"])
+        elif result["status"] == "current":
+            current += 1
+        elif result["status"] == "fatal":
+            raise InputError(result["message"])
+        elif result["status"] == "failed":
+            stage.fail(result["id"], result["message"])
+            stage.discard(result["id"], [work.out / f"{result['id']}.png"])
+        else:
+            for image_id in (result["id"], *left):  # label maps of an earlier run
+                stage.discard(image_id, [work.out / f"{image_id}.png"])
+            return seconds, current, f"{result['id']}: {result['message']}"
+    return seconds, current, ""
 
 
 # --- parameters ---------------------------------------------------------------------------------------------------

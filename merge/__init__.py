@@ -22,8 +22,12 @@ GROUPS = {
 RECOMMENDED = "auto"  # where no strategy is chosen
 
 
+class StrategyError(InputError):
+    """A strategy's own code is wrong: it cannot be loaded, fails, or gives what is not a label."""
+
+
 def load(name: str) -> Callable:
-    """The strategy of a file; in the place of a broken one, a function that raises InputError naming the line."""
+    """The strategy of a file; in the place of a broken one, a function that raises StrategyError naming the line."""
     try:
         return import_module(f"merge.{name}").merge
     except Exception as error:
@@ -31,7 +35,7 @@ def load(name: str) -> Callable:
         problem = f"strategy {name} cannot be loaded: {type(error).__name__}: {said} ({_line(name, error)}); fix it"
 
     def broken(*arguments: object, **named: object) -> None:
-        raise InputError(problem)
+        raise StrategyError(problem)
 
     return broken
 

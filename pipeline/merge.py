@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
 import processor
-from merge import RECOMMENDED, STRATEGIES, group_of
+from merge import RECOMMENDED, STRATEGIES, StrategyError, group_of
 from merge.parameters import resolve_parameters, search_space
 from pipeline.automatic import decide
 from util.data.classes import classes_of
@@ -113,16 +114,23 @@ class Job:
         return code
 
     def merge(self, method: str) -> processor.Merged:
-        report = processor.merge_labels(
-            self.inputs,
-            method,
-            self.parameters[method],
-            self.ids,
-            self.args.out,
-            workers=self.args.workers,
-            overwrite=self.args.overwrite,
-            dist=self.dist,
-        )
+        try:
+            report = processor.merge_labels(
+                self.inputs,
+                method,
+                self.parameters[method],
+                self.ids,
+                self.args.out,
+                workers=self.args.workers,
+                overwrite=self.args.overwrite,
+                dist=self.dist,
+            )
+        except StrategyError as error:
+            if self.args.mode != "compare":
+                raise
+            if self.dist.is_main:
+                print(error, file=sys.stderr)
+            return processor.Merged(0, 0, len(self.ids), float("nan"))
         if self.dist.is_main:
             print(f"{method}: {report}")
         return report

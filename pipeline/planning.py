@@ -17,7 +17,7 @@ from util.data.labels import label_path
 from util.data.mask_files import masks_path
 from util.evaluation.label_check import check_first
 from util.runtime.cli import quoted
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder
 
 REPORTED = ("label", "val")  # lists of a plan that are scored
@@ -216,7 +216,7 @@ def _keep_truth(plan: Plan, name: str) -> list[str]:
     if plan.gt is not None and scored:
         check_first(plan.gt, scored, len(classes_of([plan.image_labels, plan.images], plan.class_names, ids=scored)))
     if 0 < len(scored) < choice.FEWEST:
-        print(f"warning: {source}: {len(scored)} image(s) with ground truth; a score of so few says little")
+        print(f"warning: {source}: {counted(len(scored), 'image')} with ground truth; a score of so few says little")
     if len(scored) == len(ids):
         return ids
     if getattr(plan.settings, f"{name}_list") and not scored:

@@ -31,6 +31,7 @@ from util.data.voc import ClassTable
 from util.runtime import distributed
 from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
+from util.runtime.errors import counted
 from util.runtime.files import check_folder
 from util.runtime.parallel import batches_of, start_worker
 
@@ -219,7 +220,7 @@ def run(args: argparse.Namespace) -> int:
         assert isinstance(task, ClassificationTask)
         failures = set().union(*dist.gather(set(task.failures)))
         if failures and dist.is_main:
-            print(f"{len(failures)} image(s) could not be read and were left out; see above", file=sys.stderr)
+            print(f"left out {counted(len(failures), 'image')} that could not be read; see above", file=sys.stderr)
         return 1 if failures else 0
 
 

@@ -22,6 +22,7 @@ from util.figures.charts import draw_curves
 from util.figures.style import data_name, described
 from util.runtime import checkpoint
 from util.runtime.distributed import Dist
+from util.runtime.errors import counted
 from util.runtime.files import digest, file_digest, write_json
 from util.runtime.locking import lock_folder
 from util.runtime.provenance import code_digest, write_run_json
@@ -120,13 +121,13 @@ def train_into(
         trainer = make_trainer(resumed)
         if resumed is not None:
             trainer.load_state(resumed["training"])
-            say(dist, f"{last}: {trainer.progress.step} of {trainer.recipe.steps} step(s) are done")
+            say(dist, f"{last}: {trainer.progress.step} of {counted(trainer.recipe.steps, 'step')} done")
             del resumed
         with Keeper(args.out, trainer, options) as keeper:
             trainer.run(keeper.save, save_seconds=save_seconds, log=keeper.log)
         if dist.is_main:
             _draw_history(args, trainer)
-    say(dist, f"{last}: trained for {trainer.progress.step} step(s)")
+    say(dist, f"{last}: trained for {counted(trainer.progress.step, 'step')}")
     return trainer
 
 

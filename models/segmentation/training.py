@@ -31,7 +31,7 @@ from util.figures.panels import Panel, class_legend, panels_image
 from util.runtime import distributed
 from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder
 from util.runtime.options import from_args
 from util.runtime.overlap import Behind, read_ahead
@@ -249,7 +249,7 @@ def run(args: argparse.Namespace) -> int:
             first = next(iter(task.failures))
             say(
                 dist,
-                f"{len(task.failures)} image(s) were left out, the first: {first}; fix them or take them off the list",
+                f"left out {counted(len(task.failures), 'image')}, the first: {first}; fix them or take them off the list",
             )
         return 1 if task.failures else 0
 

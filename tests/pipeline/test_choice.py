@@ -142,7 +142,7 @@ def test_nothing_is_chosen_where_it_must_not(voc, capsys):
     assert plan_of(voc).tune is None
     printed = capsys.readouterr().out
     assert "no list has 20 images" in printed
-    assert f"{voc / 'ImageSets/Segmentation/val.txt'}: 11 image(s) with ground truth; a score of so few" in printed
+    assert f"{voc / 'ImageSets/Segmentation/val.txt'}: 11 images with ground truth; a score of so few" in printed
     shutil.rmtree(voc / "SegmentationClassAug")
     plan = plan_of(voc)
     assert plan.tune is None and plan.chosen() == "auto"

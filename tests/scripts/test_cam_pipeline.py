@@ -258,7 +258,7 @@ def test_from_tags_to_labels_and_every_kind_of_rerun(place, monkeypatch, capsys)
     assert [entry["epoch"] for entry in history] == [1, 2] and history[-1]["loss"] < history[0]["loss"]
     assert {"last.pth", "best.pth", "run.json"} <= set(os.listdir(folder / "run"))
     assert call(monkeypatch, "train_transcam", *train) == 0  # trained already: nothing to do
-    assert "6 of 6 step(s)" in capsys.readouterr().out
+    assert "6 of 6 steps" in capsys.readouterr().out
     with pytest.raises(InputError, match="epochs: 2, now 3"):
         call(monkeypatch, "train_transcam", *train, "--epochs", "3")
 

@@ -206,19 +206,38 @@ def cut(data, name):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_a_failing_strategy_is_reported_with_its_line(data, tmp_path, monkeypatch, capsys):
-    import processor
-    from util.data.merge_inputs import Inputs
-    from util.data.voc import load_classes
-
-    monkeypatch.setitem(processor.STRATEGIES, "broken", broken_strategy)
-    inputs = Inputs(data / "labels", data / "masks", load_classes())
-    report = processor.merge_labels(inputs, "broken", {}, ["img_00"], tmp_path / "o", workers=1)
-    assert report.failed == 1 and "test_main.py, line" in capsys.readouterr().err
+def misspelt_attribute(label, masks, *, tags=None, cam=None):
+    return masks.overlap(label)
 
 
-def broken_strategy(label, masks, *, tags=None, cam=None):
+def misspelt_name(label, masks, *, tags=None, cam=None):
+    return lable  # noqa: F821
+
+
+def another_shape(label, masks, *, tags=None, cam=None):
+    return label[1:]
+
+
+def wrong_call(label, masks, *, tags=None, cam=None):
     return np.concatenate([])
+
+
+@pytest.mark.parametrize(
+    "strategy, said",
+    [
+        (misspelt_attribute, "did you mean overlaps? (test_main.py, line"),
+        (misspelt_name, "did you mean label? (test_main.py, line"),
+        (another_shape, "gave uint8 of shape (39, 52); return uint8 of the label's shape (40, 52)"),
+        (wrong_call, "need at least one array to concatenate (test_main.py, line"),
+    ],
+)
+def test_a_strategy_with_a_mistake_stops_the_run_with_its_line(data, monkeypatch, capsys, strategy, said):
+    """No other image can be right before the strategy is changed, and then all are made again."""
+    monkeypatch.setitem(STRATEGIES, "merge_customize", strategy)
+    asked = command(data, "--mode", "all", "--method", "merge_customize", "--workers", 0)
+    done = call_script(main, monkeypatch, capsys, *asked)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert "error: img_00: " in done.stderr and done.stderr.count("strategy merge_customize") == 1
 
 
 def test_a_second_run_into_the_same_folder_is_refused(data):
@@ -275,8 +294,7 @@ def test_a_broken_strategy_file_stops_no_other(data, tmp_path):
     asked = command(data, "--mode", "compare", "--methods", "max_iou,merge_customize")
     done = run_script(project / "main.py", *asked)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "merge_customize cannot be loaded" in done.stderr and done.stderr.count("merge_customize.py, line 1") == 3
-    assert "and others: the same" in done.stderr, "six images fail alike"
+    assert "merge_customize cannot be loaded" in done.stderr and done.stderr.count("merge_customize.py, line 1") == 1
     assert "merge_customize: no label map, see above; it is left out" in done.stdout
     assert "max_iou" in json.loads((data / "out" / "compare.json").read_text())["methods"]
 

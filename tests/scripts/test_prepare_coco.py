@@ -215,7 +215,7 @@ def test_downloads_what_is_missing_and_refuses_other_files(prepare, archives, tm
 
 def test_bad_input_is_named_and_the_rest_goes_on(prepare, archives, tmp_path):
     done = prepare(source=tmp_path / "nowhere")
-    assert done.returncode == 2 and "3 archive(s) are missing" in done.stderr and "13,510,573,713 bytes" in done.stderr
+    assert done.returncode == 2 and "3 archives missing" in done.stderr and "13,510,573,713 bytes" in done.stderr
     content = instances("val")
     content["annotations"][0]["segmentation"] = [[1, 2, 3]]
     content["images"].append({"id": 99, "file_name": "COCO_val2014_missing.jpg", "height": 40, "width": 60})

@@ -95,7 +95,7 @@ def test_bad_images_are_named_and_the_others_are_ready(photos, tmp_path):
     run = run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / "out")
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "cat/cat 3.JPG: " in run.stderr and "dog/dog 4.JPG: " in run.stderr and "dog 5" not in run.stderr
-    assert "2 image(s) could not be used" in run.stderr and "18 images (train" in run.stdout
+    assert "2 images could not be used" in run.stderr and "18 images (train" in run.stdout
 
 
 @pytest.mark.parametrize(

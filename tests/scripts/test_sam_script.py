@@ -360,7 +360,7 @@ def test_bad_images_are_reported_and_the_rest_goes_on(folder, here, capsys, mode
     errors = capsys.readouterr().err
     bad = ["bomb", "cut", "cut_png", "damaged", "empty", "floats", "folder", "gone", "text"]
     assert [name for name in bad if f"{name}: {images}" not in errors] == [], errors
-    assert f"{len(bad)} image(s) could not be done" in errors and "too large" in errors
+    assert f"{len(bad)} images could not be done" in errors and "too large" in errors
     fine = {
         "bits",
         "cmyk",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from util.runtime.download import download_from
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import make_folder
 
 
@@ -81,7 +81,9 @@ def find(archives: Sequence[Archive], folder: Path) -> list[Path]:
         if place is None
     ]
     if missing:
-        raise InputError(f"{folder}: {len(missing)} archive(s) are missing; give --download, or\n" + "\n".join(missing))
+        raise InputError(
+            f"{folder}: {counted(len(missing), 'archive')} missing; give --download, or\n" + "\n".join(missing)
+        )
     return [place for _, place in places if place is not None]
 
 

@@ -26,7 +26,7 @@ from util.data.split import stratified
 from util.data.unpack import unpacked
 from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
 from util.runtime.cli import print_next
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import (
     atomic_write,
     bytes_digest,
@@ -325,7 +325,10 @@ def run_command(args: Namespace) -> int:
     print_next("quickstart.py", "--voc", args.out)
     print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
     if report.problems:
-        print(f"{len(report.problems)} image(s) could not be used, see above; the others are ready", file=sys.stderr)
+        print(
+            f"{counted(len(report.problems), 'image')} could not be used, see above; the others are ready",
+            file=sys.stderr,
+        )
     return 1 if report.problems else 0
 
 

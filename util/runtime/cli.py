@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from util.runtime.errors import InputError, choose_from, disk_error
+from util.runtime.errors import InputError, choose_from, disk_error, meant
 from util.runtime.signals import end_with_parent
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -249,12 +249,11 @@ class Parser(argparse.ArgumentParser):
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
             if re.match(r"--?[A-Za-z]", name) and " " not in word and name not in known:
-                near = choose_from(name, known)
-                self.error(f"{name} is not an option; {near if near.endswith('?') else '--help lists all'}")
+                self.error(f"{name} is not an option; {meant(name, known) or '--help lists all'}")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
-            raise argparse.ArgumentError(action, f"{value!r} is unknown; {choose_from(value, action.choices)}")
+            raise argparse.ArgumentError(action, f"{value!r} is unknown; {choose_from(value, list(action.choices))}")
 
     @staticmethod
     def _hyphens(arg: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
     if chosen.type == "cuda":
         if local_rank >= torch.cuda.device_count():
             raise InputError(
-                f"torchrun started process {local_rank + 1} on a machine with {torch.cuda.device_count()} GPU(s); "
+                f"torchrun started process {local_rank + 1} on a machine with {counted(torch.cuda.device_count(), 'GPU')}; "
                 "set --nproc-per-node to the number of GPUs, or use --device cpu"
             )
         chosen = torch.device("cuda", local_rank)
@@ -177,5 +177,5 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: torch finds no GPU here; use --device cpu or install a torch with CUDA")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: there are {torch.cuda.device_count()} GPU(s), counted from 0")
+        raise InputError(f"--device {name}: found {counted(torch.cuda.device_count(), 'GPU')}, counted from 0")
     return device

@@ -1,10 +1,10 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and words of its messages."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class InputError(Exception):
@@ -14,11 +14,20 @@ class InputError(Exception):
     """
 
 
-def choose_from(word: object, known: Iterable[object]) -> str:
-    """What to do about an unknown name: ``did you mean grow?``, or the known names where none is similar."""
-    names = [str(name) for name in known]
-    near = difflib.get_close_matches(str(word), names, 1)
-    return f"did you mean {near[0]}?" if near else f"choose one of {', '.join(names)}"
+def counted(number: int, what: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def meant(word: object, known: Iterable[object]) -> str:
+    """``did you mean grow?`` of an unknown name, or nothing where no known one is similar."""
+    near = difflib.get_close_matches(str(word), map(str, known), 1)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def choose_from(word: object, known: Collection[object]) -> str:
+    """What to do about an unknown name: as `meant`, or the known names where none is similar."""
+    return meant(word, known) or f"choose one of {', '.join(map(str, known))}"
 
 
 def disk_error(error: OSError, path: str | os.PathLike) -> InputError:

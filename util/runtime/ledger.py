@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from util.runtime.errors import InputError, disk_error
+from util.runtime.errors import InputError, counted, disk_error
 from util.runtime.files import digest, file_digest, make_folder, read_bytes, relative_name, write_bytes
 from util.runtime.locking import Lock, lock_folder
 from util.runtime.provenance import Code, code_digest, write_run_json
@@ -143,9 +143,10 @@ class Stage:
         write_bytes(self._ledger_path(), ledger.encode())
         self._ledger = None
         if self.failures:
+            others = "The others are finished; fix these" if self.done.keys() - self.failures.keys() else "Fix them"
             print(
-                f"{len(self.failures)} image(s) could not be done, the first: {next(iter(self.failures))}. "
-                "The others are finished; fix these and re-run the command.",
+                f"{counted(len(self.failures), 'image')} could not be done, the first: {next(iter(self.failures))}. "
+                f"{others} and re-run the command.",
                 file=sys.stderr,
             )
         return 1 if self.failures else 0

@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_reported_and_the_others_are_made(args, capsys, s
     (args.images / "p3.png").unlink()
     assert stage(args) == 1
     errors = capsys.readouterr().err
-    assert "p1: " in errors and "p3: " in errors and "2 image(s) could not be done" in errors
+    assert "p1: " in errors and "p3: " in errors and "2 images could not be done" in errors
     assert {image_id for image_id in IDS if (args.out / suffix.format(image_id)).exists()} == {*IDS} - {"p1", "p3"}
 
 

@@ -304,7 +304,7 @@ def test_bad_pairs_are_reported_and_left_out(folder, monkeypatch, capsys):
     (folder / "images" / "p3.png").write_bytes((folder / "images" / "p3.png").read_bytes()[:500])
     assert train(folder, monkeypatch, steps=2) == 1
     printed = capsys.readouterr().out
-    for message in ("p0: ", "63x48", "p1: ", "label values 3 with 3 classes", "p2: ", "p3: ", "4 image(s)"):
+    for message in ("p0: ", "63x48", "p1: ", "label values 3 with 3 classes", "p2: ", "p3: ", "4 images"):
         assert message in printed
     (folder / "list.txt").write_text("p0\np1\n")
     with pytest.raises(InputError, match="none of the 2 listed images"):

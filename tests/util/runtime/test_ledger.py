@@ -106,8 +106,18 @@ def test_failures_are_reported_and_the_others_stay_done(tmp_path, capsys):
         stage.fail("b", "not an image")
         assert stage.finish() == 1
     said = capsys.readouterr().err
-    assert "b: not an image" in said and "1 image(s) could not be done" in said and "re-run" in said
+    assert "b: not an image" in said and "1 image could not be done" in said and "re-run" in said
+    assert "The others are finished" in said
     assert [entry["id"] for entry in entries(tmp_path / "ledger.jsonl")] == ["a"]
+
+
+def test_there_are_no_others_where_all_failed(tmp_path, capsys):
+    with Stage(tmp_path, {}) as stage:
+        stage.fail("a", "not an image")
+        stage.fail("b", "not an image")
+        assert stage.finish() == 1
+    said = capsys.readouterr().err
+    assert "2 images could not be done, the first: a. Fix them and re-run the command." in said
 
 
 def test_processes_of_one_run_have_ledgers_of_their_own_and_read_all(tmp_path):
