@@ -149,17 +149,17 @@ def table(plan: Plan) -> str:
 def _changed_lines(found: dict, method: str) -> list[str]:
     """The classes before and after the merge, the area that it changed, and the agreement of labels and masks."""
     lines = [
-        f"{'':<24}{'mean share of an image, %':>25}   {'images that show it':>25}",
-        f"{'':<24}" + "   ".join([f"{'CAM labels':>12} {method:>12}"] * 2),
+        f"{f'CAM labels -> {method}':<32}{'mean share of an image, %':>25}   {'images that show it':>20}",
     ]
     for name, row in found["classes"].items():
-        shares = f"{100 * row['share_before']:12.2f} {100 * row['share_after']:12.2f}"
-        lines.append(f"{name:<24}{shares}   {row['images_before']:12} {row['images_after']:12}")
+        shares = f"{100 * row['share_before']:.2f} -> {100 * row['share_after']:.2f}"
+        images = f"{row['images_before']} -> {row['images_after']}"
+        lines.append(f"{name:<32}{shares:>25}   {images:>20}")
     lines.append(f"changed by {method}: {100 * found['changed_share']:.2f} % of an image's pixels on average")
     if found["agreement"]["before"] is not None and found["agreement"]["after"] is not None:
         before, after = (100 * found["agreement"][name] for name in ("before", "after"))
         lines.append(
-            f"agreement with the masks: {before:.2f} %, {after:.2f} % after the merge (pixels that have their mask's most "
-            "frequent class, over the masks that a class touches)"
+            f"agreement with the masks: {before:.2f} % -> {after:.2f} %; at 100 % labels end exactly where masks do, and a merge "
+            "should raise it. It is the share of pixels that have their mask's most frequent class"
         )
     return lines

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from pipeline import changes, choice
 from pipeline.choose import choice_of, choice_table
 from pipeline.plan import Argument, Plan, needs
 from util.data.classes import classes_of
+from util.data.ids import read_id_list
 from util.data.images import read_image
 from util.evaluation.report import interval_text
 from util.figures.charts import draw_curves
@@ -112,7 +115,8 @@ def tables(summary: dict, plan: Plan) -> str:
 def _held_out_table(entry: dict, plan: Plan) -> str:
     """Average precision of the classifier that the CAMs come from, per class, in per cent."""
     names = classes_of([plan.image_labels, plan.images], plan.class_names).names[1:]
-    lines = [f"Classifier on {plan.held_out}, which it was not trained on: average precision, %"]
+    count = len(read_id_list(plan.held_out, plan.images)) if plan.held_out else 0
+    lines = [f"Classifier on the {count} images of {plan.held_out}, which it was not trained on: average precision, %"]
     known = [(name, value) for name, value in zip(names, entry["ap"], strict=True) if value is not None]
     lines += [f"{name:<24}{100 * value:12.2f}" for name, value in [*known, ("mean", entry["map"])]]
     return "\n".join(lines)
@@ -195,11 +199,25 @@ def write_report(plan: Plan, took: str) -> None:
         print("\nOn real data, downloads included (6 GB; it says what before it starts):")
         print("python quickstart.py --voc VOC2012 --download --out runs/voc")
     checkpoint, images, found = summary["checkpoint"], plan.images, plan.out / "predictions"
-    print("\nnext: segment images, these or new ones,")
+    if plan.settings.quick:
+        print(
+            "\nThis was --quick, a first look: expect mistaken classes and rough outlines. To train the real network:"
+        )
+        print(quoted(without_quick(sys.argv[1:])))
+    print("\nnext: segment images; for new ones, give their folder as --images:")
     print(quoted(["python", "predict.py", "--checkpoint", checkpoint, "--images", images, "--out", found]))
     lab = _lab_options(plan)
-    print(f"or look at the network{' and the strategies' if lab else ''} in the demo:")
+    print(f"Or look at the network{' and the strategies' if lab else ''} in the demo:")
     print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint, *lab]), flush=True)
+
+
+def without_quick(arguments: Sequence[str]) -> list[str]:
+    """The command of the real run after one with ``--quick``, in another folder, where its networks do not meet."""
+    words = ["python", "quickstart.py"]
+    for word in arguments:
+        is_out = words[-1] == "--out" or word.startswith("--out=")
+        words.append(f"{word.rstrip('/')}-full" if is_out else word)
+    return [word for word in words if word != "--quick"]
 
 
 def _lab_options(plan: Plan) -> list[Argument]:
@@ -217,7 +235,7 @@ def _lab_options(plan: Plan) -> list[Argument]:
 def _places(plan: Plan) -> dict[str, Path]:
     out = plan.out
     places = {"most changed images" if plan.label is None else "images, label by label": example_image(plan)}
-    places["all of them"] = out / "merge" / "vis" / plan.shown()
+    places["one file each"] = out / "merge" / "vis" / plan.shown()
     if plan.label is not None and plan.cam_labels is not None:
         places["strategies compared"] = out / "merge" / "compare.pdf"
     if plan.held_out_sheet.exists() and not plan.has_scores:

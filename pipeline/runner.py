@@ -62,6 +62,8 @@ def announce(time: Clock) -> None:
         print(f"kept, made with the same options before: {', '.join(kept)}")
     if not plan.settings.download:  # which has said it already
         downloads.announce(replace(plan.settings, skip=[*plan.settings.skip, *kept]))
+    if not plan.settings.dry_run:
+        print("commands are shortened below; --dry-run prints them in full")
     if not plan.is_real:
         return
     if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):

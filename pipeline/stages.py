@@ -232,7 +232,10 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
         classes = classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids)
         tags = read_image_labels(plan.image_labels, classes)
         shown = {image_id: tags.get(image_id, ()) for image_id in ids}
-        draw_contact_sheet(plan.held_out_sheet, plan.images, out / "labels", shown, classes, len(ids), 0)
+        title = (
+            f"{plan.data_name('held-out images')[-1]}: colours as predicted, above them the image-level labels as given"
+        )
+        draw_contact_sheet(plan.held_out_sheet, plan.images, out / "labels", shown, classes, len(ids), 0, title)
 
     yield Action(f"draw them to {plan.held_out_sheet}", draw)
 

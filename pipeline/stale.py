@@ -61,6 +61,9 @@ class Result:
         if self.stage == "compare":  # merges one strategy or all; which of them is trained on, the folder says
             for options in (before, now):
                 options.pop("--method", None)
+        for options in (before, now):
+            if self.stage == "deeplab":  # the last part of the labels' folder, which is the strategy's name
+                options["--method"] = options.pop("--labels", "not given")
         found = [
             f"{self.stage}: {name} {before.get(name, 'not given')}, now {now.get(name, 'not given')}"
             for name in sorted({*before, *now})
@@ -130,8 +133,9 @@ def check_networks(plan: Plan, todo: Sequence[Stage]) -> None:
             networks.append(result.folder)
             said += [reason for reason in reasons if reason not in said]
     if networks:
+        labels_alone = "" if plan.out / "cam" in networks else "--skip deeplab score to make labels alone, "
         raise InputError(
             f"{', '.join(map(str, networks))}: trained with other options or code ({'; '.join(said[:6])}"
-            f"{'; ...' if len(said) > 6 else ''}). A trained network is not replaced unasked: give --retrain to train it "
-            "anew, another --out to keep it, or the same options again"
+            f"{'; ...' if len(said) > 6 else ''}). A trained network is replaced on request only: give --retrain to "
+            f"train it again, another --out to keep it, {labels_alone}or the same options as before"
         )

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,13 @@ TYPED = {
     "generate_sam_masks.py": {"--model": "--sam-model", "--checkpoint": "--sam-checkpoint"},
     "main.py": {"--pseudo-path": "--labels", "--sam-path": "--masks", "--gt-dir": "--gt", "--images-path": "--images"},
 }
+
+# Options that a shortened command leaves out: their values are the same in all stages, or results do not depend on them.
+ALIKE = {
+    *("--images", "--images-path", "--image-labels", "--class-names", "--cam-path", "--data-name"),
+    *("--device", "--workers", "--seed", "--save-minutes"),
+}
+LISTED = 4  # values of an option, above which their number is shown
 
 # torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
 TORCHRUN = """
@@ -72,6 +79,20 @@ class Command:
         launcher = "python" if self.processes == 1 else f"torchrun --standalone --nproc-per-node {self.processes}"
         return f"{launcher} {quoted([self.script, *self._words()])}"
 
+    @property
+    def brief(self) -> str:
+        """Without long lists and without what is alike in all stages."""
+        launcher, words = self.shown.partition(self.script)[0] + self.script, [""]
+        left_out = False
+        for option, *values in _by_option(self._words()):
+            if len(values) > LISTED:
+                values = [f"<{len(values)} {'files' if '/' in values[0] else 'values'}>"]
+            elif option in ALIKE:
+                left_out = True
+                continue
+            words += [option, *(value if value.startswith("<") else quoted([value]) for value in values)]
+        return launcher + " ".join(words) + (" ..." if left_out else "")
+
     def _words(self) -> list[str]:
         return [*map(str, self.arguments), "--out", str(self.out)]
 
@@ -85,7 +106,7 @@ class Command:
         command = [sys.executable]
         if self.processes > 1:
             command += ["-c", TORCHRUN, "--standalone", "--nproc-per-node", str(self.processes)]
-        print(f"$ {self.shown}", flush=True)
+        print(f"$ {self.brief}", flush=True)
         wait_for_lock(self.out)
         code = _run_child([*command, str(ROOT / self.script), *self._words()], TYPED.get(self.script, {}))
         if code in (EXIT_INTERRUPTED, -signal.SIGINT):
@@ -97,6 +118,16 @@ class Command:
 
 
 Step = Command | Action
+
+
+def _by_option(words: Sequence[str]) -> list[list[str]]:
+    """Options, each with its values."""
+    found: list[list[str]] = []
+    for word in words:
+        if word.startswith("--") or not found:
+            found.append([])
+        found[-1].append(word)
+    return found
 
 
 def _run_child(command: list[str], typed: Mapping[str, str]) -> int:

@@ -114,7 +114,7 @@ def train_into(
     with lock_folder(args.out) if dist.is_main else contextlib.nullcontext():
         resumed = checkpoint.load_to_resume(last, options, args.overwrite, args.retrain)
         if resumed is None and args.retrain and last.exists():
-            say(dist, f"{last}: trained anew, with other options, data or code than before")
+            say(dist, f"{last}: trained again, with other options, data or code than before")
         if resumed is not None and dist.is_main and checkpoint.restore_best(args.out / "best.pth", resumed):
             say(dist, f"{args.out / 'best.pth'}: made again from {last}, which holds the same step")
         torch.manual_seed(args.seed)

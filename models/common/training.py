@@ -359,7 +359,7 @@ def _memory_named(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
     """Within, a device that runs out of memory is an InputError that names the option to change."""
     return memory_named(
         f"training with {recipe.batch_size} images per step and process",
-        "lower --batch-size or --crop-size and start anew with --overwrite, or free memory",
+        "lower --batch-size or --crop-size and start again with --overwrite, or free memory",
     )
 
 

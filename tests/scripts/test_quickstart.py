@@ -14,10 +14,11 @@ import pytest
 from helpers import ROOT, run_script
 
 from models.segmentation.deeplabv3 import load_checkpoint
-from pipeline import downloads, estimate, steps
+from pipeline import changes, downloads, estimate, steps
 from pipeline.changes import change_of
 from pipeline.options import Settings, split_options
 from pipeline.plan import Plan
+from pipeline.report import without_quick
 from pipeline.steps import Command
 from util.data.ids import read_id_list
 from util.data.labels import write_label
@@ -86,7 +87,7 @@ def test_what_a_changed_option_would_have_refused_at_the_end_is_refused_at_the_s
     assert same.returncode == 0, same.stderr
     other = run_script("quickstart.py", *options, "--with", "cam=--epochs 6", "--method", "max_iou")
     assert other.returncode == 2 and f"{out}/deeplab/enhanced: trained with other options" in other.stderr
-    assert "deeplab: --labels auto, now max_iou" in other.stderr and "give --retrain" in other.stderr
+    assert "deeplab: --method auto, now max_iou" in other.stderr and "give --retrain" in other.stderr
 
 
 @pytest.fixture
@@ -223,6 +224,8 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
     assert not (out / "scores").exists()
     assert len(list((out / "held_out/labels").glob("*.png"))) == 3 and (out / "held_out.png").stat().st_size > 1000
     assert f"held-out images           {out / 'held_out.png'}" in done.stdout
+    assert f"one file each             {out / 'merge/vis/max_iou_imp2'}\n" in done.stdout
+    assert "This was --quick" not in done.stdout
     demo = shlex.split(done.stdout.strip().splitlines()[-1])
     assert demo[:4] == ["streamlit", "run", "Web_demo/src/app.py", "--"]
     options = demo_options.parse(demo[4:])
@@ -269,6 +272,37 @@ def test_only_what_has_ground_truth_is_scored(tmp_path):
     val = voc / "ImageSets/Segmentation/val.txt"
     done = run_script("quickstart.py", "--voc", voc, "--out", tmp_path / "run", "--val-list", val, "--dry-run")
     assert done.returncode == 2 and "none of its 3 ids has ground truth" in done.stderr
+
+
+def test_a_command_is_shown_without_what_is_alike_and_in_full_in_a_plan(tmp_path):
+    files = [f"photos/{number}.jpg" for number in range(12)]
+    words = ["--checkpoint", "a b.pth", "--images", *files, "--device", "cpu", "--scales", 0.5, 1, "--flip"]
+    step = Command("predict.py", words, tmp_path)
+    assert step.brief == (
+        f"python predict.py --checkpoint 'a b.pth' --images <12 files> --scales 0.5 1 --flip --out {tmp_path} ..."
+    )
+    assert shlex.split(step.shown) == ["python", "predict.py", *map(str, words), "--out", str(tmp_path)]
+    assert Command("stage.py", [1], tmp_path, processes=2).brief.endswith(f"2 stage.py 1 --out {tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "arguments, command",
+    [
+        (["--voc", "pets", "--quick"], "python quickstart.py --voc pets"),
+        (["--quick", "--out", "runs/a/", "--voc", "pets"], "python quickstart.py --out runs/a-full --voc pets"),
+        (["--out=a", "--quick"], "python quickstart.py --out=a-full"),
+    ],
+)
+def test_after_quick_comes_the_real_run_in_another_folder(arguments, command):
+    assert " ".join(without_quick(arguments)) == command
+
+
+def test_the_change_table_says_which_number_is_before_and_what_agreement_is_good(tmp_path):
+    row = {"share_before": 0.125, "share_after": 0.25, "images_before": 2, "images_after": 3}
+    found = {"classes": {"cat": row}, "changed_share": 0.125, "agreement": {"before": 0.9, "after": 0.95}}
+    text = "\n".join(changes._changed_lines(found, "auto"))
+    assert text.startswith("CAM labels -> auto ") and "12.50 -> 25.00" in text and "2 -> 3" in text
+    assert "90.00 % -> 95.00 %; at 100 %" in text
 
 
 def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path):

@@ -116,7 +116,10 @@ def test_results_of_a_data_set_go_to_a_folder_of_its_name():
     [
         ([], None),
         (["--workers", "1", "--only", "data", "masks"], None),
-        (["--method", "grow"], "{out}/deeplab/enhanced: .*deeplab: --labels auto, now grow"),
+        (
+            ["--method", "grow"],
+            "{out}/deeplab/enhanced: .*deeplab: --method auto, now grow.*--skip deeplab score to make labels",
+        ),
         (["--with", "masks=--levels 9"], "{out}/deeplab/enhanced: .*masks: --levels not given, now 9"),
         (["--with", "labels=--refine par"], "{out}/deeplab/cam_labels, {out}/deeplab/enhanced: .*labels: --refine"),
         (

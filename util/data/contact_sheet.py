@@ -24,6 +24,7 @@ def draw_contact_sheet(
     classes: ClassTable,
     count: int,
     seed: int,
+    title: str = "",
 ) -> None:
     """Draw up to ``count`` images, as many of each class as there is room for, with label maps and legend where they exist.
 
@@ -32,6 +33,7 @@ def draw_contact_sheet(
         images, labels: folders of images and of label maps; the latter may not exist.
         tags: id -> classes that it shows.
         seed: of the choice.
+        title: above all images.
     """
     panels: list[Panel] = []
     shown: list[np.ndarray] = []
@@ -41,9 +43,10 @@ def draw_contact_sheet(
         if label.is_file():
             shown.append(read_label(label, len(classes)))
             image = overlay(image, shown[-1], classes.palette)
-        panels.append(Panel(", ".join(classes.names[tag] for tag in tags[image_id]) or image_id, image))
+        given = ", ".join(classes.names[tag] for tag in tags[image_id])
+        panels.append(Panel(f"{image_id}\ngiven: {given or 'no class'}", image))
     rows = [panels[k : k + PER_ROW] for k in range(0, len(panels), PER_ROW)]
-    draw_panels(path.with_suffix(""), rows, class_legend(shown, classes) if shown else None, formats=("png",))
+    draw_panels(path.with_suffix(""), rows, class_legend(shown, classes) if shown else None, title, formats=("png",))
 
 
 def _choice(tags: Mapping[str, Sequence[int]], count: int, seed: int) -> list[str]:

@@ -64,7 +64,7 @@ def check(path: str | os.PathLike) -> None:
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         wrong = str(error) or type(error).__name__
     if wrong is not None:
-        raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, or start anew with --overwrite")
+        raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, or start again with --overwrite")
 
 
 def checked_file(path: str | os.PathLike) -> Path:
@@ -218,7 +218,7 @@ def load_to_resume(
         return None
     check(path)
     content = load(path)
-    remedy = "another --out, or --retrain to start anew"
+    remedy = "another --out, or --retrain to train again"
     before = content.get("options", {})
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
     if retrain and (changed or content.get("schema") != SCHEMA):

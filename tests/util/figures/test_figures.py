@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from PIL import Image
 
+from util.data.contact_sheet import draw_contact_sheet
 from util.data.voc import CLASS_NAMES, class_table
 from util.figures import charts, panels, style
 from util.figures.charts import Difference, Strategy
@@ -248,3 +249,13 @@ def test_the_text_of_a_pdf_is_text(tmp_path):
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf.read_bytes(), re.DOTALL)
     plain = b"".join(zlib.decompress(part) for part in streams if part[:1] == b"x")
     assert b"beginbfrange" in plain or b"beginbfchar" in plain
+
+
+def test_a_contact_sheet_names_each_image_and_says_that_its_class_was_given(tmp_path, figures):
+    for name in ("IMG_1", "IMG_2"):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+    tags = {"IMG_1": (1, 2), "IMG_2": ()}
+    classes = class_table(["background", "cat", "dog"])
+    draw_contact_sheet(tmp_path / "sheet.png", tmp_path, tmp_path / "none", tags, classes, 2, 0, TITLE)
+    texts = {text.get_text() for text in figures[0].findobj(Text)}
+    assert {"IMG_1\ngiven: cat, dog", "IMG_2\ngiven: no class", TITLE} <= texts
