@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import changes, choice
 from pipeline.choose import choice_of, choice_table
+from pipeline.held_out import held_out_line
 from pipeline.plan import Argument, Plan, needs
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
@@ -41,6 +42,8 @@ def summary_of(plan: Plan) -> dict:
         summary["changes"] = read_json(needs(plan.out / "changes.json", "compare", "what the merge changed"))
     if plan.held_out is not None and plan.soft_cams is not None and (plan.out / "cam" / "history.json").exists():
         summary["held_out"] = read_json(plan.out / "cam" / "history.json")[-1]
+    if not plan.has_scores and (shown := plan.held_out_sheet.with_suffix(".json")).exists():
+        summary["held_out_network"] = read_json(shown)
     if plan.val is not None:
         scored = {
             name: read_json(needs(plan.out / "scores" / name / "metrics.json", "score", "a score"))
@@ -105,6 +108,8 @@ def tables(summary: dict, plan: Plan) -> str:
         parts.append(_network_table(summary, plan))
     if held_out := summary.get("held_out"):
         parts.append(_held_out_table(held_out, plan))
+    if shown := summary.get("held_out_network"):
+        parts.append(held_out_line(shown, plan))
     if plan.cam_labels is None:
         parts.append(NO_CAM_LABELS)
     if summary["choice"]:

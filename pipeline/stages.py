@@ -10,13 +10,11 @@ from pathlib import Path
 from pipeline import changes, choice
 from pipeline.choose import choose_labels, choose_strategy
 from pipeline.downloads import prepare_voc
+from pipeline.held_out import show_held_out
 from pipeline.lists import usable_list, work_list
 from pipeline.plan import Argument, Plan, needs
 from pipeline.steps import Action, Command, Step
-from util.data.classes import classes_of
-from util.data.contact_sheet import draw_contact_sheet
 from util.data.ids import read_id_list, spread
-from util.data.image_labels import read_image_labels
 from util.data.images import find_image
 from util.data.synthetic import write_data_set
 from util.runtime.errors import InputError
@@ -228,15 +226,7 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
     arguments: list[Argument] = ["--checkpoint", checkpoint, "--images", *files, "--device", plan.settings.device]
     yield Command("predict.py", [*arguments, *plan.overwrite, *plan.extra("score")], out)
 
-    def draw() -> None:
-        classes = classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids)
-        tags = read_image_labels(plan.image_labels, classes)
-        shown = {image_id: tags.get(image_id, ()) for image_id in ids}
-        title = (
-            f"{plan.data_name('held-out images')[-1]}: colours as predicted, above them the image-level labels as given"
-        )
-        draw_contact_sheet(plan.held_out_sheet, plan.images, out / "labels", shown, classes, len(ids), 0, title)
-
+    draw = partial(show_held_out, plan, ids, out / "labels")
     yield Action(f"draw them to {plan.held_out_sheet}", draw)
 
 

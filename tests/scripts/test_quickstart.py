@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -16,11 +17,13 @@ from helpers import ROOT, run_script
 from models.segmentation.deeplabv3 import load_checkpoint
 from pipeline import changes, downloads, estimate, steps
 from pipeline.changes import change_of
+from pipeline.held_out import largest_class
 from pipeline.options import Settings, split_options
 from pipeline.plan import Plan
 from pipeline.report import without_quick
 from pipeline.steps import Command
 from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
 from util.data.labels import write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
@@ -226,6 +229,12 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
     assert f"held-out images           {out / 'held_out.png'}" in done.stdout
     assert f"one file each             {out / 'merge/vis/max_iou_imp2'}\n" in done.stdout
     assert "This was --quick" not in done.stdout
+    line = re.search(r"DeepLabV3\+ on 3 held-out images: in (\d) of them", (out / "tables.txt").read_text())
+    largest = {
+        image_id: largest_class(out / "held_out/labels", image_id) for image_id in ("val_0000", "val_0001", "val_0002")
+    }
+    tags = read_image_labels(voc / "cls_labels.npy", CLASSES)
+    assert int(line[1]) == sum(value in tags[image_id] for image_id, value in largest.items())
     demo = shlex.split(done.stdout.strip().splitlines()[-1])
     assert demo[:4] == ["streamlit", "run", "Web_demo/src/app.py", "--"]
     options = demo_options.parse(demo[4:])
