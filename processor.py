@@ -31,10 +31,10 @@ from util.runtime.files import bytes_digest, check_folder, write_bytes
 from util.runtime.ledger import Stage, entry_is_current
 from util.runtime.parallel import run_parallel
 from util.runtime.provenance import source_file
-from util.vis import draw_masks, mask_count, mask_notes, overlay
+from util.vis import draw_masks, mask_notes, overlay
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # every further write would fail as well
-ROWS, OPACITY = 8, 0.5  # of images on one page; of the colours on them
+ROWS = 8  # of images on one page
 
 
 # --- merge --------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def draw_rows(
         id -> message, for the images that could not be drawn.
     """
     failures, classes = {}, inputs.classes
-    page: list[tuple[list[Panel], list[np.ndarray]]] = []
+    page: list[tuple[dict[str, Panel], list[np.ndarray]]] = []
     for image_id in ids:
         try:
             panels, labels = _panels(inputs, method, image_id, out, images, gt)
@@ -339,20 +339,23 @@ def draw_rows(
             failures[image_id] = str(error)
             print(f"{image_id}: {error}", file=sys.stderr)
             continue
-        draw_panels(out / "vis" / method / image_id, [panels], class_legend(labels, classes))
+        draw_panels(
+            out / "vis" / method / image_id, [[*panels.values()]], class_legend(labels, classes), heads=[*panels]
+        )
         page.append((panels, labels))
         del page[ROWS:]
     if page:
         legend = class_legend([label for _, labels in page for label in labels], classes)
         title = described(data, len(page)) + (", mIoU of each over its own classes" if gt is not None else "")
-        draw_panels(out / "vis" / method, [panels for panels, _ in page], legend, title)
+        rows = [[*panels.values()] for panels, _ in page]
+        draw_panels(out / "vis" / method, rows, legend, title, heads=[*page[0][0]])
     return failures
 
 
 def _panels(
     inputs: Inputs, method: str, image_id: str, out: Path, images: Path | None, gt: Path | None
-) -> tuple[list[Panel], list[np.ndarray]]:
-    """The panels of an image's row, and its label maps."""
+) -> tuple[dict[str, Panel], list[np.ndarray]]:
+    """Heading -> panel of an image's row, and its label maps."""
     colors = inputs.classes.palette
     label, masks, _, _ = inputs.read(image_id).decode(inputs)
     labels = {} if inputs.pseudo_path is None else {"pseudo label": label}
@@ -366,22 +369,20 @@ def _panels(
                 f"the image is {image.shape[1]}x{image.shape[0]}, the label {label.shape[1]}x{label.shape[0]}; "
                 "make the label at the size of the image"
             )
-    panels = [
-        Panel(name + _image_score(inputs, found, truth), overlay(image, found, colors, OPACITY, void=True))
-        for name, found in labels.items()
-    ]
-    panels.insert(len(panels) - 1, Panel(mask_count(masks), draw_masks(image, masks, colors), mask_notes(masks)))
-    if images is not None:
-        panels.insert(0, Panel(image_id, image))
+    panels = {} if images is None else {"image": Panel(image_id, image)}
+    for name, found in labels.items():
+        if name == method:
+            panels["masks"] = Panel(str(len(masks)), draw_masks(image, masks, colors), mask_notes(masks))
+        panels[name] = Panel(_image_score(inputs, found, truth), overlay(image, found, colors))
     if truth is not None:
-        panels.append(Panel("ground truth", overlay(image, truth, colors, OPACITY, void=True)))
+        panels["ground truth"] = Panel("", overlay(image, truth, colors))
         labels["ground truth"] = truth
     return panels, list(labels.values())
 
 
 def _image_score(inputs: Inputs, label: np.ndarray, truth: np.ndarray | None) -> str:
-    """The mIoU of an image's label, as the second line of a caption."""
+    """The mIoU of an image's label, as a caption."""
     if truth is None:
         return ""
     cells = cells_of(label, truth, len(inputs.classes))
-    return f"\nmIoU {100 * Evaluation(inputs.classes, {'': cells}, {}).image_miou(''):.1f} %"
+    return f"mIoU {100 * Evaluation(inputs.classes, {'': cells}, {}).image_miou(''):.1f} %"

@@ -13,12 +13,10 @@ from pipeline.held_out import held_out_line
 from pipeline.plan import Argument, Plan, needs
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
-from util.data.images import read_image
 from util.evaluation.report import interval_text
 from util.figures.charts import draw_curves
 from util.runtime.cli import quoted
-from util.runtime.files import read_json, write_bytes, write_json
-from util.vis import save_image, stack_rows
+from util.runtime.files import read_bytes, read_json, write_bytes, write_json
 
 _SCORES = ("miou", "precision", "recall", "pixel_accuracy")
 NO_CAM_LABELS = "Masks of the class names become the labels: no classifier, and no CAM labels to compare with."
@@ -168,15 +166,10 @@ def _network_table(summary: dict, plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def example_image(plan: Plan, count: int = 4) -> Path:
-    """The rows of the first images that ``main.py --mode vis`` drew, below each other."""
-    rows = sorted((plan.out / "merge" / "vis" / plan.shown()).glob("*.png"))
-    if plan.label is None:  # the most changed ones, in that order
-        drawn = {row.stem: row for row in rows}
-        rows = [drawn[image_id] for image_id in changes.most_changed(plan) if image_id in drawn]
-        count = len(rows)
+def example_image(plan: Plan) -> Path:
+    """The first images that ``main.py --mode vis`` drew, on one page."""
     path = plan.out / "merge_example.png"
-    save_image(path, stack_rows([read_image(row) for row in rows[:count]]))
+    write_bytes(path, read_bytes(plan.out / "merge" / "vis" / f"{plan.shown()}.png"))
     return path
 
 

@@ -150,8 +150,10 @@ def _compare(plan: Plan) -> Iterator[Step]:
     shown: list[Argument] = ["--images-path", plan.images, "--seed", plan.settings.seed]
 
     def command(mode: str, ids: Path, *more: Argument, out: Path = out) -> Command:
-        part = plan.data_name("choice" if out.name == "merge_tune" else "train")
-        return Command("main.py", ["--mode", mode, *common, "--image-list", ids, *part, *more], out)
+        part = "choice" if out.name == "merge_tune" else "train"
+        if mode == "vis" and (plan.label is None or plan.gt is None):
+            part += ", most changed"
+        return Command("main.py", ["--mode", mode, *common, "--image-list", ids, *plan.data_name(part), *more], out)
 
     if plan.tune and plan.gt:
         tune = usable_list(plan, plan.tune, "tune")

@@ -13,6 +13,8 @@ from util.data.masks import Masks
 from util.data.voc import VOID, palette
 from util.runtime.files import atomic_write
 
+OPACITY = 0.6  # of the colours of labels on images
+
 
 def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
     """uint8 HxWx3 RGB image of a uint8 HxW label (default: VOC's palette)."""
@@ -23,14 +25,12 @@ def overlay(
     image: np.ndarray,
     label: np.ndarray,
     colors: np.ndarray | None = None,
-    opacity: float = 0.6,
-    void: bool = False,
+    opacity: float = OPACITY,
 ) -> np.ndarray:
     """The image (uint8 HxWx3) with its label laid over it; the background stays clear, borders are drawn.
 
     Args:
         opacity: of the colours, 0 to 1.
-        void: colour what is void (255) as well.
     """
     colors = palette() if colors is None else colors
     result, present = image.copy(), np.zeros(256, bool)
@@ -38,12 +38,17 @@ def overlay(
     for top in range(0, len(label), step):  # in pieces: numpy makes 8 bytes of every index
         rows = slice(top, top + step)
         present[label[rows]] = True
-        shown = (label[rows] > 0) & ((label[rows] < VOID) | void)
         mixed = cv2.addWeighted(image[rows], 1 - opacity, colorize(label[rows], colors), opacity, 0)
-        np.copyto(result[rows], mixed, where=shown[..., None])
+        np.copyto(result[rows], mixed, where=(label[rows] > 0)[..., None])
     for value in np.flatnonzero(present[1:VOID]) + 1:
         draw_outline(result, label == value, (255, 255, 255))
     return result
+
+
+def seen_color(color: Sequence[int], opacity: float = OPACITY) -> tuple[int, int, int]:
+    """What a class's colour looks like on an image that is neither bright nor dark, for legends."""
+    red, green, blue = (round(opacity * part + (1 - opacity) * 128) for part in color)
+    return red, green, blue
 
 
 def draw_outline(image: np.ndarray, inside: np.ndarray, color: Sequence[int]) -> None:
@@ -107,13 +112,6 @@ def mask_note(masks: Masks, k: int) -> str:
     """``cat 0.93``: category and score of a mask; empty where its file has none."""
     score = masks.scores[k]
     return f"{masks.categories[k] or ''}{'' if np.isnan(score) else f' {score:.2f}'}".strip()
-
-
-def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Images (uint8 HxWx3) below each other, on white."""
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
-    return np.concatenate(padded)
 
 
 def save_image(path: str | os.PathLike, image: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from models.segmentation.options import Prediction
 from util.data.annotations import coco_annotations, coco_categories, labelme_content
 from util.data.labels import read_label, write_label
 from util.data.voc import VOID, ClassTable
-from util.figures.panels import draw_legend
+from util.figures.panels import class_legend, draw_legend
 from util.runtime.files import atomic_write, relative_name, write_bytes, write_csv
 from util.runtime.progress import Progress
 from util.vis import overlay, save_image
@@ -64,9 +64,11 @@ def write_outputs(
     return files
 
 
-def write_legend(path: Path, classes: ClassTable) -> None:
-    """Draw the colours of the overlays, in which background and void stay clear."""
-    draw_legend(path, dict(zip(classes.names[1:], [(int(r), int(g), int(b)) for r, g, b in classes.colors[1:]])))
+def write_legend(path: Path, classes: ClassTable, entries: Mapping[str, dict]) -> None:
+    """Draw the colours of the overlays, in which the background stays clear: all classes, and void where there is some."""
+    void = any(value == VOID for entry in entries.values() for value, *_ in entry["classes"])
+    values = [*range(1, len(classes)), *([VOID] if void else [])]
+    draw_legend(path, class_legend([np.array(values, np.uint8)], classes))
 
 
 def classes_text(entries: Mapping[str, dict], classes: ClassTable) -> str:

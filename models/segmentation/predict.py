@@ -190,9 +190,9 @@ def predict_images(
         _segment_all(network, stage, how, work, dist)
         stage.finish_together(dist)
         failures = {image_id: message for part in dist.gather(stage.failures) for image_id, message in part.items()}
-        if dist.is_main and "overlay" in how.formats:
-            write_legend(out / "legend.png", network.classes)
         done = {image_id: stage.done[image_id] for image_id in sources if image_id not in failures}
+        if dist.is_main and "overlay" in how.formats:
+            write_legend(out / "legend.png", network.classes, done)
     return done, failures
 
 

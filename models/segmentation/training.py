@@ -116,7 +116,7 @@ class SegmentationTask(Task):
                 continue  # reported where it is scored or checked
             labels = {"label": label, "prediction": segmenter.segment(image).label}
             colors = self.classes.palette
-            panels = [Panel(name, overlay(image, found, colors, void=True)) for name, found in labels.items()]
+            panels = [Panel(name, overlay(image, found, colors)) for name, found in labels.items()]
             legend = class_legend(list(labels.values()), self.classes)
             page = panels_image([[Panel(image_id, image), *panels]], legend)
             writer.add_image(f"predictions/{image_id}", page, entry["step"], dataformats="HWC")

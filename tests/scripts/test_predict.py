@@ -13,7 +13,9 @@ from pycocotools import mask as coco_mask
 import evaluate_enhanced
 import predict as predict_script
 from util.data.labels import read_label
+from util.data.voc import VOID, palette
 from util.runtime.files import file_digest
+from util.vis import seen_color
 
 torch = pytest.importorskip("torch")
 
@@ -53,12 +55,18 @@ def digests(folder):
     return {str(path.relative_to(folder)): file_digest(path) for path in files if path.name != "run.json"}
 
 
+def colors_of(path):
+    with Image.open(path) as image:
+        return {color for _, color in image.convert("RGB").getcolors(1 << 20)}
+
+
 def test_the_colours_of_overlays_have_a_legend(shots, predict):
     done = predict()
     assert done.returncode == 0 and f"colours: {shots / 'out' / 'legend.png'}" in done.stdout
-    with Image.open(shots / "out" / "legend.png") as legend:
-        shown = {color for _, color in legend.convert("RGB").getcolors(1 << 20)}
-    assert {(128, 0, 0), (0, 128, 0)} <= shown, "VOC's colours of the two classes"
+    shown = {seen_color(color) for color in palette()[[1, 2, VOID]]}
+    assert shown & colors_of(shots / "out" / "legend.png") == {seen_color(color) for color in palette()[1:3]}
+    assert predict("unsure", "--min-confidence", "0.999").returncode == 0
+    assert shown <= colors_of(shots / "unsure" / "legend.png"), "and void, where there is some"
     table = next(line for line in done.stdout.splitlines() if line.startswith("class"))
     assert table.split() == ["class", "images", "area,", "%"]
     assert predict("plain", "--format", "label-map").returncode == 0

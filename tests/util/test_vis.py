@@ -40,11 +40,10 @@ def test_outlines_are_as_thick_relative_to_the_image(size):
     assert across.sum() / size == pytest.approx(0.02 if size == 100 else 0.005, rel=0.5)
 
 
-def test_void_is_clear_unless_it_is_asked_for():
-    label = np.full((80, 100), VOID, np.uint8)
-    assert np.array_equal(vis.overlay(GREY, label), GREY)
-    expected = np.rint(0.4 * 128 + 0.6 * palette()[VOID])
-    assert np.array_equal(vis.overlay(GREY, label, void=True)[0, 0], expected)
+@pytest.mark.parametrize("value", [1, 2, VOID])
+def test_legends_have_the_colours_of_overlays(value):
+    drawn = vis.overlay(GREY, np.full((80, 100), value, np.uint8))
+    assert tuple(drawn[40, 50]) == vis.seen_color(palette()[value]) != tuple(palette()[value])
 
 
 def prompted():

@@ -282,6 +282,7 @@ def draw_curves(stem: Stem, histories: Mapping[str, Sequence[Mapping[str, Any]]]
             axes.set_xlabel("step")
             axes.set_ylabel(kinds[key][0])
             axes.locator_params(axis="x", nbins=4, integer=True)
+            axes.yaxis.set_major_formatter("{x:g}")  # without a factor above the axis
             axes.grid(linewidth=0.3, alpha=0.5)
         write_title(figure, title)
         if len(histories) > 1:

@@ -217,6 +217,31 @@ def test_rows_of_images_are_aligned(tmp_path, figures, names):
         assert landscape.width > portrait.width
 
 
+def test_headings_stand_once(tmp_path, figures):
+    rows = [
+        [panels.Panel(caption, np.zeros((60, 90, 3), np.uint8)) for caption in row] for row in (("a", ""), ("b", "7"))
+    ]
+    files = panels.draw_panels(tmp_path / "rows", rows, {"cat": (64, 0, 0)}, TITLE, heads=("image", "masks"))
+    check(figures[0], files, STYLE.double)
+    assert [text for text, _ in texts_of(figures[0])].count("masks") == 1
+
+
+@CLASSES
+def test_a_legend_of_its_own_has_no_margins(tmp_path, names):
+    panels.draw_legend(tmp_path / "legend.png", panels.class_legend([np.arange(len(names))], class_table(names)))
+    with Image.open(tmp_path / "legend.png") as image:
+        inked = np.argwhere(np.asarray(image.convert("L")) < 250)
+        margins = [*inked.min(axis=0), *(np.array(image.size[::-1]) - 1 - inked.max(axis=0))]
+    assert max(margins) <= 0.12 * 300 and min(margins) > 0
+
+
+def test_small_numbers_have_no_factor_above_the_axis(tmp_path, figures):
+    history = [{"step": step, "loss": 5 / step, "lr": 1e-5 * step} for step in range(1, 9)]
+    charts.draw_curves(tmp_path / "curves", {"a": history}, TITLE)
+    assert not any(axes.yaxis.get_offset_text().get_text() for axes in figures[0].axes)
+    assert "8e\N{MINUS SIGN}05" in [text for text, _ in texts_of(figures[0])]
+
+
 def test_the_same_bytes_each_time(tmp_path):
     image = np.zeros((10, 20, 3), np.uint8)
     one, two = (panels.draw_panels(tmp_path / name, [[panels.Panel("a", image)]], {"cat": (64, 0, 0)}) for name in "ab")

@@ -118,14 +118,14 @@ def show_scene(scene: Scene, room: Lab) -> None:
     )
     panels = [
         (scene.image_id, scene.image),
-        ("Pseudo label" + score_note(scene, classes), overlay(scene.image, scene.label, classes.palette, void=True)),
+        ("Pseudo label" + score_note(scene, classes), overlay(scene.image, scene.label, classes.palette)),
         (
             room.masks_text(scene) if chosen is None else f"Mask {chosen}",
             lab.masks_image(scene, classes.palette, chosen),
         ),
     ]
     if scene.truth is not None:
-        panels.append(("Ground truth", overlay(scene.image, scene.truth, classes.palette, void=True)))
+        panels.append(("Ground truth", overlay(scene.image, scene.truth, classes.palette)))
     with place:
         for column, (title, image) in zip(st.columns(len(panels)), panels):
             column.image(render.inline(render.encode(image)), caption=plain(title), alt=title, width="stretch")
@@ -274,5 +274,5 @@ def show_label(
     if scene.truth is not None:
         before, after = (lab.image_scores(label, scene.truth, classes)[0] for label in (scene.label, result))
         caption = f"{name}: mIoU {100 * after:.1f} % ({100 * (after - before):+.1f}), {milliseconds:.1f} ms"
-    shown = lab.errors_image(scene, result) if errors else overlay(scene.image, result, classes.palette, void=True)
+    shown = lab.errors_image(scene, result) if errors else overlay(scene.image, result, classes.palette)
     st.image(render.inline(render.encode(shown)), caption=plain(caption), alt=caption, width="stretch")

@@ -96,7 +96,7 @@ def thumbnail(room: Lab, strategy: Callable, name: str, parameters: dict, image_
     try:
         scene = room.read(image_id)
         return render.thumbnail(
-            overlay(scene.image, lab.apply(scene, name, strategy, parameters), room.classes.palette, void=True)
+            overlay(scene.image, lab.apply(scene, name, strategy, parameters), room.classes.palette)
         )
     except InputError:
         return ""

@@ -225,7 +225,7 @@ def panel(name: str, segmented: Segmented, look: Look, example: Example) -> tupl
     if name == ORIGINAL:
         return render.encode(image.image), f"The image {image.name}"
     if name == TRUTH and example.truth is not None:
-        drawn = overlay(image.image, example.truth, palette, look.opacity, void=True)
+        drawn = overlay(image.image, example.truth, palette, look.opacity)
         return render.encode(drawn), f"Ground truth of {image.name}"
     return overlay_file(segmented, look), f"Overlay of {image.name}: {words}"
 
