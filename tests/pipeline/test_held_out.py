@@ -20,8 +20,7 @@ def test_images_whose_largest_area_is_of_a_given_class_are_counted(tmp_path):
     ids = read_id_list(voc / "ImageSets/Segmentation/val.txt")
     write_image_labels(plan.image_labels, {image_id: (1, 2) for image_id in ids}, CLASSES)
     for image_id, value in zip(ids[:4], (1, 2, 3, 0)):
-        width, height = image_size(find_image(plan.images, image_id))
-        label = np.zeros((height, width), np.uint8)
+        label = np.zeros(image_size(find_image(plan.images, image_id)), np.uint8)
         label[:3], label[0, :5], label[10:] = value, 3 if value else 0, 255
         write_label(labels / f"{image_id}.png", label)
     assert [largest_class(labels, image_id) for image_id in ids] == [1, 2, 3, 0, None]
