@@ -120,7 +120,7 @@ def unreadable(good: bytes) -> dict:
         "zeros": (bytes(4096), "no format"),
         "cut PNG": (good[: len(good) // 2], "truncated"),
         "damaged PNG": (flipped(good), "broken"),
-        "head of a PNG": (good[:8], "no format|truncated"),
+        "head of a PNG": (good[:8], "not a readable|truncated"),
         "no pixels": (png_of_size(0, 0), "no format|not a readable"),
         "bomb": (png_of_size(60000, 60000), "too large|beyond"),
         "pixels missing": (png_of_size(64, 48), "truncated|not enough|not a readable"),
@@ -134,7 +134,7 @@ def unreadable(good: bytes) -> dict:
 
 IMAGES = unreadable(_PNG) | {
     "cut JPEG": (_JPEG[: len(_JPEG) // 2], "truncated"),
-    "head of a JPEG": (_JPEG[:20], "truncated|no format"),
+    "head of a JPEG": (_JPEG[:20], "truncated|not a readable"),
     "transparent": (png(np.dstack([_RGB, _RGB[..., :1] * 0])), "transparent all over"),
     "12 bits": (encoded(_RGB[..., 0].astype(np.uint16) * 16, "PNG"), "10 or 12 bits"),
     "cut TIFF": (encoded(_RGB, "TIFF")[:5000], "truncated|no format|not a readable|not enough"),

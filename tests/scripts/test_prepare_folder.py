@@ -77,7 +77,7 @@ def test_large_images_are_made_smaller_with_their_label_maps_and_the_sources_sta
     command = ("prepare_folder.py", "--source", source, "--out", tmp_path / "out", "--val-share", 0)
     run = run_script(*command)
     assert run.returncode == 0, run.stderr
-    assert "1 of 2 images have a side above 1000 pixels" in run.stdout
+    assert "1 of 2 images have a side above 1000 pixels, and about 8 MB of CAMs each" in run.stdout  # 2 x float32
     run = run_script(*command, "--max-side", 600)
     assert run.returncode == 0 and "side above" not in run.stdout, run.stderr
     made = Image.open(tmp_path / "out/JPEGImages/large.jpg")
@@ -91,11 +91,35 @@ def test_large_images_are_made_smaller_with_their_label_maps_and_the_sources_sta
 def test_bad_images_are_named_and_the_others_are_ready(photos, tmp_path):
     (photos / "cat/cat 3.JPG").write_bytes(b"not an image")
     (photos / "dog/dog 4.JPG").write_bytes((photos / "dog/dog 4.JPG").read_bytes()[:300])
+    (photos / "dog/cat 5.JPG").write_bytes((photos / "dog/dog 5.JPG").read_bytes())
     (photos / "dog/._dog 5.JPG").write_bytes(b"\0\5")
     run = run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / "out")
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "cat/cat 3.JPG: " in run.stderr and "dog/dog 4.JPG: " in run.stderr and "dog 5" not in run.stderr
-    assert "2 images could not be used" in run.stderr and "18 images (train" in run.stdout
+    assert "2 images could not be used" in run.stderr and "19 images (train" in run.stdout
+    assert "2 images renamed, since others have the same name: cat/cat 5.JPG -> cat_cat 5; " in run.stdout
+
+
+def test_class_names_that_cost_images_are_the_last_that_is_said(photos, tmp_path):
+    (tmp_path / "names.txt").write_text("background\ncat\nhorse\n")
+    command = (
+        "prepare_folder.py",
+        "--source",
+        photos,
+        "--out",
+        tmp_path / "out",
+        "--class-names",
+        tmp_path / "names.txt",
+    )
+    run = run_script(*command)
+    assert run.returncode == 0 and run.stderr.splitlines()[-1] == (
+        f"warning: 10 of 20 images are in no list, as {tmp_path / 'names.txt'} names none of their classes: dog (10 images); "
+        "no image shows its horse. If these are the same, correct the names and re-run"
+    )
+    (tmp_path / "names.txt").write_text("background\nhorse\n")
+    run = run_script(*command)
+    assert run.returncode == 2
+    assert "no image shows a class of --class-names; they show cat (10 images), dog (10 images)" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+BEGINNINGS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG"}
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -137,17 +138,23 @@ def open_image(
         raise InputError(f"{path}: too large, more than {max_pixels / 1e6:.0f} million pixels; scale it down") from None
     except UnidentifiedImageError:
         head = source[:99] if isinstance(source, bytes) else read_bytes(source)[:99]
-        raise InputError(f"{path}: {_unknown(head, what)}") from None
+        raise InputError(f"{path}: {_unknown(head, what, Path(path).suffix)}") from None
     except Exception as error:  # Pillow raises nearly anything over a damaged file
         known = isinstance(error, (OSError, SyntaxError, ValueError, EOFError))
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: not a readable {what} ({reason}); it may be cut short, replace it") from None
 
 
-def _unknown(head: bytes, what: str) -> str:
-    """What to say of a file, by its first bytes, that is of no format which Pillow reads."""
+def _unknown(head: bytes, what: str, suffix: str) -> str:
+    """What to say of a file, by its first bytes and its suffix, that is of no format which Pillow reads."""
+    remedy = "convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
-        return "a HEIC image, which is not read here; convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
+        return f"a HEIC image, which is not read here; {remedy}"
+    if suffix.lower() in (".heic", ".heif"):
+        return f"its name ends in {suffix}, and HEIC images are not read here; {remedy}"
+    for kind, magic in BEGINNINGS.items():
+        if head.startswith(magic):
+            return f"begins as a {kind}, but is not a readable {what}; it may be cut short, replace it"
     if head.startswith(b"version https://git-lfs"):
         return f"a pointer of Git LFS in the place of the {what}; run git lfs pull"
     return f"not a readable {what} (no format that is known here); it may be cut short, replace it"

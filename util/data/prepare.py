@@ -40,6 +40,7 @@ from util.runtime.progress import Progress
 from util.runtime.provenance import write_run_json
 
 LARGE = 1000  # pixels of the long side; networks see about half of that
+CAM_BYTES = 8  # of a pixel and class: float32, before and after the refinement
 
 
 @dataclass
@@ -53,10 +54,12 @@ class Report:
         label_maps: how many images have pixel annotations.
         sizes: smallest, median and largest (width, height), by number of pixels, as in the layout.
         large: number of images with a side above `LARGE` pixels.
+        large_cams: megabytes that the CAMs of such an image take on average.
         duplicates: groups of ids whose files are the same; each group is in one list.
         unlabelled: ids of images that show no class; they are in no list.
         renamed: id -> name in the source, where two images had the same.
         left_out: class -> number of images, for classes that ``--class-names`` does not name.
+        lost: number of images that show no other class, and so are in no list.
         notes: how the source was understood, where that may surprise.
         problems: image -> message, for those that could not be used.
     """
@@ -67,10 +70,12 @@ class Report:
     label_maps: int = 0
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     large: int = 0
+    large_cams: int = 0
     duplicates: list[list[str]] = field(default_factory=list)
     unlabelled: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
     notes: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -122,9 +127,12 @@ def prepare(
         except (ValueError, TypeError, KeyError, IndexError) as error:
             report.problems[item.name] = f"its annotation cannot be drawn ({error}); draw it again"
     report.unlabelled = [image_id for image_id, image in images.items() if not image.tags]
+    report.lost = sum(bool(images[image_id].item.classes) for image_id in report.unlabelled)
     tagged = {image_id: image for image_id, image in images.items() if image.tags}
     if not tagged:
-        first = next(iter(report.problems.items()), ("none", "no image shows a class"))
+        shown = f"no image shows a class of --class-names; they show {_classes_left_out(report)}"
+        nothing = ("none", shown if report.left_out else "no image shows a class")
+        first = next(iter(report.problems.items()), nothing)
         raise InputError(
             f"{out}: no usable image with a class; the first problem: {first[0]}: {first[1]}; see --source"
         )
@@ -284,7 +292,10 @@ def _write_lists(
 def _describe(tagged: dict[str, _Image], images: dict[str, _Image], report: Report) -> None:
     report.images = len(tagged)
     report.label_maps = sum(image.label is not None for image in images.values())
-    report.large = sum(max(image.shape) > LARGE for image in images.values())
+    large = [image for image in tagged.values() if max(image.shape) > LARGE]
+    report.large = len(large)
+    sizes = [CAM_BYTES * len(image.tags) * image.shape[0] * image.shape[1] for image in large]
+    report.large_cams = round(sum(sizes) / len(sizes) / 1e6) if sizes else 0
     shapes = sorted((image.shape for image in images.values()), key=lambda shape: shape[0] * shape[1])
     for name, place in (("smallest", 0), ("median", len(shapes) // 2), ("largest", -1)):
         report.sizes[name] = (shapes[place][1], shapes[place][0])
@@ -324,12 +335,30 @@ def run_command(args: Namespace) -> int:
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
     print_next("quickstart.py", "--voc", args.out)
     print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
+    if report.lost:
+        print(f"warning: {lost_text(report, args.class_names)}", file=sys.stderr)
     if report.problems:
         print(
             f"{counted(len(report.problems), 'image')} could not be used, see above; the others are ready",
             file=sys.stderr,
         )
     return 1 if report.problems else 0
+
+
+def _classes_left_out(report: Report) -> str:
+    return ", ".join(f"{name} ({counted(number, 'image')})" for name, number in report.left_out.items())
+
+
+def lost_text(report: Report, names: Path) -> str:
+    """What ``--class-names`` costs, and what it names in vain, which may be another name for what is left out."""
+    text = (
+        f"{report.lost} of {counted(report.images + len(report.unlabelled), 'image')} are in no list, as {names} names none of "
+        f"their classes: {_classes_left_out(report)}"
+    )
+    unseen = [name for name, per_list in report.classes.items() if not any(per_list.values())]
+    if unseen:
+        text += f"; no image shows its {', '.join(unseen)}. If these are the same, correct the names and re-run"
+    return text
 
 
 def report_text(report: Report, out: Path) -> str:
@@ -343,7 +372,7 @@ def report_text(report: Report, out: Path) -> str:
     for what, found in (
         ("groups of identical images", [", ".join(group) for group in report.duplicates]),
         ("images without a class, in no list", report.unlabelled),
-        ("images renamed, since others have the same name", [f"{k} ({v})" for k, v in report.renamed.items()]),
+        ("images renamed, since others have the same name", [f"{v} -> {k}" for k, v in report.renamed.items()]),
         ("classes left out by --class-names", [f"{k} ({v} images)" for k, v in report.left_out.items()]),
     ):
         if found:
@@ -351,8 +380,8 @@ def report_text(report: Report, out: Path) -> str:
     lines += [f"note: {note}" for note in report.notes]
     if report.large:
         lines.append(
-            f"{report.large} of {report.images} images have a side above {LARGE} pixels; networks see about half of that, so "
-            f"--max-side {LARGE} saves time and disk in all that follows"
+            f"{report.large} of {report.images} images have a side above {LARGE} pixels, and about {report.large_cams} MB of CAMs "
+            f"each; networks see about half of that side, so --max-side {LARGE} saves time and disk in all that follows"
         )
     empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
     if empty:

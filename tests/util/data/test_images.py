@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import struct
 import unicodedata
 import zlib
@@ -197,6 +198,29 @@ def test_accents_of_macos_are_found(tmp_path):
     Image.fromarray(MARKED).save(tmp_path / (unicodedata.normalize("NFD", "caf\u00e9") + ".jpg"))
     (image_id,) = list_image_ids(tmp_path)
     assert image_id == "caf\u00e9" and read_image(find_image(tmp_path, image_id)).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize(
+    "name, data, said",
+    [
+        ("a.heic", b"random", "its name ends in .heic, and HEIC images are not read here; convert it to JPEG"),
+        (
+            "a.jpg",
+            b"\xff\xd8\xff",
+            "begins as a JPEG, but is not a readable image; it may be cut short, replace it",
+        ),
+        (
+            "a.png",
+            b"\x89PNG\r\n\x1a\n",
+            "begins as a PNG, but is not a readable image; it may be cut short, replace it",
+        ),
+        ("a.jpg", b"random", "not a readable image"),
+    ],
+)
+def test_what_is_no_image_is_named_by_its_beginning_or_its_suffix(tmp_path, name, data, said):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=re.escape(f"{name}: {said}")):
+        read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.jpg"])
