@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import changes, choice
 from pipeline.choose import choice_of, choice_table
 from pipeline.held_out import held_out_line
-from pipeline.plan import Argument, Plan, needs
+from pipeline.plan import Plan, needs
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.evaluation.report import interval_text
@@ -204,9 +204,9 @@ def write_report(plan: Plan, took: str) -> None:
         print(quoted(without_quick(sys.argv[1:])))
     print("\nnext: segment images; for new ones, give their folder as --images:")
     print(quoted(["python", "predict.py", "--checkpoint", checkpoint, "--images", images, "--out", found]))
-    lab = _lab_options(plan)
-    print(f"Or look at the network{' and the strategies' if lab else ''} in the demo:")
-    print(quoted(["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint, *lab]), flush=True)
+    print(f"Or look at the network{' and the strategies' if plan.cam_labels else ''} in the demo:")
+    demo = ["streamlit", "run", "Web_demo/src/app.py", "--", "--checkpoint", checkpoint, "--runs", plan.out]
+    print(quoted(demo), flush=True)
 
 
 def without_quick(arguments: Sequence[str]) -> list[str]:
@@ -216,18 +216,6 @@ def without_quick(arguments: Sequence[str]) -> list[str]:
         is_out = words[-1] == "--out" or word.startswith("--out=")
         words.append(f"{word.rstrip('/')}-full" if is_out else word)
     return [word for word in words if word != "--quick"]
-
-
-def _lab_options(plan: Plan) -> list[Argument]:
-    """What the demo's strategy lab needs of a person's data; what the generated data leaves, it finds by itself."""
-    if not plan.is_real or plan.cam_labels is None:
-        return []
-    soft: list[Argument] = ["--cam-path", plan.soft_cams] if plan.soft_cams else []
-    truth: list[Argument] = ["--gt-dir", plan.gt] if plan.gt else []
-    return [
-        *("--pseudo-path", plan.cam_labels, "--sam-path", plan.masks, "--images-path", plan.images, *soft, *truth),
-        *("--image-list", plan.out / "lists" / "train.txt", "--image-labels", plan.image_labels, *plan.names),
-    ]
 
 
 def _places(plan: Plan) -> dict[str, Path]:

@@ -139,7 +139,8 @@ def _merging(plan: Plan) -> list[Argument]:
     labels: list[Argument] = ["--pseudo-path", plan.cam_labels] if plan.cam_labels else []
     soft: list[Argument] = ["--cam-path", plan.soft_cams] if plan.soft_cams else []
     return [
-        *(*labels, "--sam-path", plan.masks, *soft, "--image-labels", plan.image_labels),
+        # Of the images only vis has need; in run.json, the demo finds them.
+        *(*labels, "--sam-path", plan.masks, *soft, "--images-path", plan.images, "--image-labels", plan.image_labels),
         *(*plan.names, "--workers", plan.settings.workers, *plan.overwrite),
     ]
 
@@ -147,7 +148,7 @@ def _merging(plan: Plan) -> list[Argument]:
 def _compare(plan: Plan) -> Iterator[Step]:
     common, out = _merging(plan), plan.out / "merge"
     train = usable_list(plan, plan.train, "train")
-    shown: list[Argument] = ["--images-path", plan.images, "--seed", plan.settings.seed]
+    seed: list[Argument] = ["--seed", plan.settings.seed]
 
     def command(mode: str, ids: Path, *more: Argument, out: Path = out) -> Command:
         part = "choice" if out.name == "merge_tune" else "train"
@@ -164,7 +165,7 @@ def _compare(plan: Plan) -> Iterator[Step]:
     if plan.label is None or plan.gt is None:
         yield command("merge", train, *method, *plan.extra("compare"))
         yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
-        yield command("vis", train, *method, *shown, "--vis-sample", *changes.most_changed(plan))
+        yield command("vis", train, *method, *seed, "--vis-sample", *changes.most_changed(plan))
         return
     labels = usable_list(plan, plan.label, "label")
     drawn: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
@@ -178,7 +179,7 @@ def _compare(plan: Plan) -> Iterator[Step]:
     is_trained_on = plan.chosen() != choice.INPUT
     if plan.settings.dry_run or (is_trained_on and train.read_bytes() != labels.read_bytes()):
         yield command("merge", train, *method)
-    yield command("vis", labels, *method, "--gt-dir", plan.gt, *shown, *drawn)
+    yield command("vis", labels, *method, "--gt-dir", plan.gt, *seed, *drawn)
 
 
 def _check(plan: Plan) -> Iterator[Step]:

@@ -30,6 +30,7 @@ from util.data.masks import Masks
 from util.data.synthetic import CLASSES, write_data_set
 from util.runtime.errors import InputError
 from Web_demo.src.utils import options as demo_options
+from Web_demo.src.utils.merges import find_merges
 
 TINY = ("--count", 16, "--effort", 0.02, "--workers", 0)
 
@@ -60,8 +61,9 @@ def test_ends_with_both_tables_and_a_checkpoint_that_opens(finished):
         metrics = json.loads((out / f"scores/{name}/metrics.json").read_text())
         assert summary["segmentation"][name]["miou"] == metrics["miou"] and metrics["images"] == 5
     last = text.strip().splitlines()[-1]
-    assert last == f"streamlit run Web_demo/src/app.py -- --checkpoint {out}/deeplab/enhanced/last.pth"
-    assert load_checkpoint(last.split()[-1]).classes.names == CLASSES.names
+    checkpoint = f"{out}/deeplab/enhanced/last.pth"
+    assert last == f"streamlit run Web_demo/src/app.py -- --checkpoint {checkpoint} --runs {out}"
+    assert load_checkpoint(checkpoint).classes.names == CLASSES.names
     assert (out / "merge_example.png").stat().st_size > 1000 and (out / "curves.pdf").stat().st_size > 1000
 
 
@@ -238,7 +240,10 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
     demo = shlex.split(done.stdout.strip().splitlines()[-1])
     assert demo[:4] == ["streamlit", "run", "Web_demo/src/app.py", "--"]
     options = demo_options.parse(demo[4:])
-    assert options.pseudo_path == labels and options.images_path == voc / "JPEGImages" and options.checkpoint.is_file()
+    (merge,) = find_merges(options.runs).values()
+    assert (
+        merge["pseudo_path"] == labels and merge["images_path"] == voc / "JPEGImages" and options.checkpoint.is_file()
+    )
     changes = json.loads((out / "summary.json").read_text())["changes"]
     lines = (out / "changes.csv").read_text().splitlines()
     assert changes["images"] == 10 and len(lines) == 11
@@ -248,7 +253,11 @@ def test_without_ground_truth_it_ends_with_a_network_and_shows_what_changed(tmp_
     assert sum(row["share_after"] for row in changes["classes"].values()) == pytest.approx(1)
     assert changes["most_changed"][0][0] == lines[1].split(",")[0]
     assert (out / "merge_example.png").read_bytes() == (out / "merge/vis/max_iou_imp2.png").read_bytes()
-    assert f"--data-name '{voc.name} train, most changed'" in done.stdout + done.stderr
+    plan = run_script(
+        "quickstart.py", "--voc", voc, "--out", tmp_path / "other", "--labels", labels, "--dry-run"
+    ).stdout
+    assert f"--data-name '{voc.name} train, most changed'" in plan
+    assert "--vis-sample '<the most changed images>'" in plan and "merge_tune" not in plan
 
 
 def test_the_share_that_changed_is_that_of_the_pixels(tmp_path):

@@ -156,7 +156,7 @@ COMMON = {
     ),
     "retrain": Option(
         OUTPUT,
-        "train a network in OUT anew where options, labels or code have changed; otherwise that is refused",
+        "train a network in OUT again where options, labels or code have changed; otherwise that is refused",
         {"action": "store_true"},
     ),
     "save-minutes": Option(
