@@ -12,7 +12,7 @@ Either is checked against the checkpoint at once: the largest difference and bot
 from argparse import Namespace
 
 from models.segmentation.options import EXPORTS
-from util.runtime.cli import Parser, run
+from util.runtime.cli import Parser, print_next, run
 
 
 def parse_args() -> Namespace:
@@ -33,6 +33,8 @@ def main() -> int:
 
     export(args.checkpoint, args.format, args.out)
     print(f"{args.out}: written")
+    if args.format == "onnx":
+        print_next("predict.py", "--checkpoint", args.out, "--images", "new_images", "--out", "predictions")
     return 0
 
 

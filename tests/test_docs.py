@@ -77,3 +77,11 @@ def test_files_that_are_named_exist(page):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 170
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/own-data.md"])
+def test_git_ignores_the_results_of_the_commands_that_are_shown(page):
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    for out in re.findall(r"--out ([\w./-]+)", (ROOT / page).read_text(encoding="utf-8")):
+        first = Path(out).parts[0]
+        assert f"{first}/" in ignored or f"*{Path(first).suffix}" in ignored, f"{page} writes to {out}"

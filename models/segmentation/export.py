@@ -20,7 +20,7 @@ from models.common.convolution import DilatedDepthwiseConv2d, Float32GradientCon
 from models.segmentation.deeplabv3 import load_checkpoint
 from models.segmentation.inference import STRIDE, PixelNetwork, Segmenter
 from models.segmentation.networks import INPUT, METADATA, ONNX_SUFFIX, OUTPUT, OnnxNetwork, onnx_session
-from util.runtime.errors import InputError, disk_error
+from util.runtime.errors import InputError, counted, disk_error
 from util.runtime.files import atomic_write, make_folder, write_json
 
 OPSET = 17
@@ -43,6 +43,7 @@ def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
             differs from the checkpoint.
     """
     network = load_checkpoint(checkpoint)
+    print(f"{checkpoint}: exporting, and checking the result against it; this may take a minute", flush=True)
     try:
         {"onnx": export_onnx, "smp": export_smp}[kind](network, out)
     except OSError as error:
@@ -150,12 +151,13 @@ def _compare(name: str, network: Segmenter, other: nn.Module, out: Path) -> None
         expected = network.net(pixels)
         largest = float((expected - other(pixels)).abs().max())
         rounding = float((expected - exact(pixels.double())).abs().max())
+        most = max(LARGEST_DIFFERENCE, ROUNDING * rounding)
         print(
-            f"{name}, {batch} x {width}x{height}: largest difference of logits {largest:.2g} (logits up to "
-            f"{float(expected.abs().max()):.3g}; torch's own difference from float64 {rounding:.2g})",
+            f"{name}, {batch} x {width}x{height}: {'the same' if largest <= most else 'another'} network: logits, up to "
+            f"{float(expected.abs().max()):.3g}, differ by {largest:.2g} at most, where rounding may explain {most:.2g}",
             flush=True,
         )
-        if not largest <= max(LARGEST_DIFFERENCE, ROUNDING * rounding):
+        if not largest <= most:
             raise InputError(
                 f"{out}: its logits differ by {largest:.2g} from the checkpoint's, more than rounding explains; "
                 "use the checkpoint, and report this encoder"
@@ -163,7 +165,7 @@ def _compare(name: str, network: Segmenter, other: nn.Module, out: Path) -> None
     ours, theirs = _milliseconds([network.net, other])
     print(
         f"{name}: {theirs:.1f} ms per image of {TIMED_SIZE[2]}x{TIMED_SIZE[1]}, torch {ours:.1f} ms, "
-        f"{torch.get_num_threads()} thread(s)",
+        f"{counted(torch.get_num_threads(), 'thread')}",
         flush=True,
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import difflib
+import glob
 import os
 import pickle
 import re
@@ -75,14 +77,27 @@ def checked_file(path: str | os.PathLike) -> Path:
     """
     path = Path(path)
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
         inside = [file.name for file in list_files(path, WEIGHTS_SUFFIXES)] if path.is_dir() else []
         if inside:
             raise InputError(
                 f"{path}: no checkpoint here, found a folder that holds {', '.join(inside[:3])}; give the file"
             )
-        raise InputError(f"{path}: no checkpoint here, found {found}; check the path or train first")
+        found = ", found a folder" if path.is_dir() else ""
+        similar = _similar_file(path)
+        question = f" (did you mean {similar}?)" if similar else ""
+        raise InputError(f"{path}: no checkpoint here{found}; check the path{question} or train first")
     return path
+
+
+def _similar_file(path: Path) -> Path | None:
+    """A file that may be meant by a missing one: beside it, or in the same place below a folder with another name."""
+    folder, rest = path.parent, [path.name]
+    while not folder.is_dir() and folder != folder.parent:
+        folder, rest = folder.parent, [folder.name, *rest]
+    pattern = str(Path("*", *map(glob.escape, rest[1:])))
+    files = list_files(folder, WEIGHTS_SUFFIXES) if len(rest) == 1 else filter(Path.is_file, folder.glob(pattern))
+    near = difflib.get_close_matches(str(Path(*rest)), [str(file.relative_to(folder)) for file in files], 1)
+    return folder / near[0] if near else None
 
 
 def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> dict[str, Any]:

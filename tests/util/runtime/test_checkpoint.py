@@ -43,8 +43,16 @@ def test_damaged_file_is_refused(tmp_path, kept):
         checkpoint.load(tmp_path / "a.pth")
 
 
+@pytest.mark.parametrize("asked", ["mydata/deeplab/last.pth", "mydata-quick/deeplab/best.pth"])
+def test_a_similar_file_is_named_where_one_is_missing(tmp_path, asked):
+    made = tmp_path / "my[runs]" / "mydata-quick" / "deeplab" / "last.pth"
+    checkpoint.save(made, {"step": 1})
+    with pytest.raises(InputError, match=re.escape(f"no checkpoint here; check the path (did you mean {made}?) or")):
+        checkpoint.load(tmp_path / "my[runs]" / asked)
+
+
 def test_missing_file_and_other_content_are_named(tmp_path):
-    with pytest.raises(InputError, match="found nothing"):
+    with pytest.raises(InputError, match="none.pth: no checkpoint here; check the path or train first"):
         checkpoint.load(tmp_path / "none.pth")
     with pytest.raises(InputError, match="found a folder"):
         checkpoint.load(tmp_path)
