@@ -68,7 +68,7 @@ def show_pages() -> None:
         st.Page(lambda: lab.show(args), title="Strategy lab", url_path="lab"),
         st.Page(lambda: results.show(args), title="Results", url_path="results"),
     ]
-    page = st.navigation(pages)
+    page = st.navigation({"Segmentation demo": pages})
     menu.close_after_choice()
     if page is not pages[0]:
         segment.keep_choices()

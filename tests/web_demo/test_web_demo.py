@@ -738,13 +738,40 @@ def test_the_lab_says_what_it_needs(demo):
 def test_the_lab_shows_every_strategy_with_its_score(demo, folders):
     app = demo(*lab_options(folders), page="lab")
     assert not app.error and len(app.get("image")) == 4 + len(STRATEGIES)
+    (legend,) = (
+        part.proto.body for part in app.get("html") if "palette" in part.proto.body and "<li>" in part.proto.body
+    )
+    assert "void" not in legend, "there is none"
     room = lab.Lab(options.parse([str(a) for a in lab_options(folders)]))
     scene = room.read("shape_0")
+    alts = [image.proto.imgs[0].alt for image in app.get("image")]
     table = app.dataframe[0].value
     for name, strategy in STRATEGIES.items():
-        _, per_class = lab.image_scores(strategy(scene.label, scene.masks), scene.truth, room.classes)
+        label = strategy(scene.label, scene.masks)
+        changed = 100 * np.mean(label != scene.label)
+        expected = f", {changed:.1f} % changed," if changed else ", unchanged,"
+        assert any(image.startswith(f"{name}: mIoU") and expected in image for image in alts), name
+        _, per_class = lab.image_scores(label, scene.truth, room.classes)
         for value, iou in per_class.items():
             assert table.loc[name, NAMES[value]] == pytest.approx(100 * iou, abs=0.051)
+
+
+def test_changes_are_marked_by_kind():
+    before, after = np.array([[0, 1, 1, 1, 255]], np.uint8), np.array([[1, 0, 2, 1, 1]], np.uint8)
+    image = np.full((1, 5, 3), 100, np.uint8)
+    drawn = lab.differences_image(image, after, before, before != 255)[0].tolist()
+    added, removed, another, kept = [230, 140, 0], [0, 114, 178], [148, 82, 180], [146] * 3
+    assert drawn == [added, removed, another, kept, kept]
+
+
+def test_the_legend_of_the_lab_names_void_where_there_is_some(demo, tmp_path):
+    write_merge_data(tmp_path, count=1)
+    file = tmp_path / "labels/shape_0.png"
+    label = read_label(file).copy()
+    label[:9, :9] = 255
+    write_label(file, label)
+    app = demo(*lab_options(tmp_path), page="lab")
+    assert any("void</li>" in part.proto.body for part in app.get("html"))
 
 
 def test_the_lab_shows_what_prompted_masks_know(demo, tmp_path):
@@ -853,8 +880,9 @@ def test_the_lab_steps_tunes_and_ranks(demo, folders):
     app.selectbox(key="mask of shape_0").set_value(1).run()
     facts = next(element.proto.body for element in app.get("html") if "facts" in element.proto.body)
     assert "stability" in facts and "0.800" in facts
-    next(toggle for toggle in app.toggle if "wrong" in toggle.label).set_value(True).run()
-    assert not app.exception and not app.error
+    for view, told in (("Changes", "Blue: removed"), ("Errors", "Blue: missed")):
+        choose(app, "Show", view)
+        assert told in texts(app) and not app.error
 
 
 def rank(app):
@@ -1036,7 +1064,9 @@ def test_results_are_drawn(demo, runs):
             assert [metric.value for metric in app.metric] == ["100.00 %"] * 4
             assert len(app.get("vega_lite_chart")) >= 4
         else:
-            assert "loss" in texts(app) and len(app.get("vega_lite_chart")) == 2
+            loss, _ = specs(app)  # and not how long the training waited for data
+            assert loss["encoding"]["y"]["title"] == "loss" and "loss" not in texts(app)
+            assert loss["encoding"]["x"]["axis"]["tickMinStep"] == 10, "no ticks between the steps"
             assert app.json
 
 

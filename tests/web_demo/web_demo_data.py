@@ -130,7 +130,8 @@ def write_runs(out, folders):
 
     with SummaryWriter(out / "training") as writer:
         for step in range(5):
-            writer.add_scalar("loss", 1 / (step + 1), step)
+            writer.add_scalar("loss", 1 / (step + 1), 10 * step)
+            writer.add_scalar("share of time waiting for data", 0.5, 10 * step)
     write_json(
         out / "training" / "sweep.json", {"curve": [{"threshold": 0.1, "miou": 0.5}, {"threshold": 0.2, "miou": 0.6}]}
     )

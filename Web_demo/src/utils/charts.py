@@ -104,12 +104,13 @@ def _readable(chart: Chart) -> Chart:
 
 
 def line_chart(table: pd.DataFrame, x: str, y: str, y_title: str | None = None) -> alt.Chart:
-    """A curve of the column ``y`` over the column ``x``."""
+    """A curve of the column ``y`` over the column ``x``; no ticks between values of ``x``."""
+    step = float(table[x].diff().abs().min()) if len(table) > 1 else 1.0
     return _readable(
         alt.Chart(table)
         .mark_line(point=len(table) < _DOTTED)
         .encode(
-            x=alt.X(f"{x}:Q", title=x, scale=alt.Scale(nice=False)),
+            x=alt.X(f"{x}:Q", title=x, scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=step)),
             y=alt.Y(f"{y}:Q", title=y_title or y, scale=alt.Scale(zero=False)),
             tooltip=[x, alt.Tooltip(y, format=".4f")],
         )

@@ -315,13 +315,18 @@ def masks_image(scene: Scene, colors: np.ndarray, chosen: int | None = None) -> 
     return image
 
 
-def errors_image(scene: Scene, label: np.ndarray) -> np.ndarray:
-    """Where a label is wrong: blue for what it misses, orange for what it adds, violet for another class; uint8 HxWx3."""
-    grey = cv2.cvtColor(cv2.cvtColor(scene.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2 + 96
-    truth, known = scene.truth, scene.truth != VOID
-    grey[known & (label != truth)] = (148, 82, 180)
-    grey[known & (label != truth) & ((label == 0) | (label == VOID))] = (0, 114, 178)
-    grey[known & (label != truth) & (truth == 0)] = (230, 140, 0)
+def differences_image(image: np.ndarray, label: np.ndarray, other: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Where a label differs from another: blue for what it lacks, orange for what it adds, violet for another class.
+
+    Args:
+        image: uint8 HxWx3, shown in grey; so is the result.
+        known: bool HxW, where the two are compared.
+    """
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) // 2 + 96
+    differs = known & (label != other)
+    grey[differs] = (148, 82, 180)
+    grey[differs & ((label == 0) | (label == VOID))] = (0, 114, 178)
+    grey[differs & (other == 0)] = (230, 140, 0)
     return grey
 
 

@@ -18,6 +18,7 @@ from Web_demo.src.utils.files import walk_files
 COMPARISON, SWEEP, RUN = "compare.json", "sweep.json", "run.json"
 SCORES, PER_IMAGE = "metrics.json", "per_image.csv"
 EVENTS = "events.out.tfevents."
+_WAITING = "share of time waiting for data"  # for TensorBoard alone: it says nothing of the network
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
@@ -165,6 +166,7 @@ def read_curves(folder: Path) -> dict[str, pd.DataFrame]:
     return {
         name: pd.DataFrame([{"step": event.step, "value": event.value} for event in events.Scalars(name)])
         for name in events.Tags()["scalars"]
+        if name != _WAITING
     }
 
 

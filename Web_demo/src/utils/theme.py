@@ -18,12 +18,13 @@ STYLE = """<style>
   [class*=st-key-grid] [data-testid=stColumn] { flex: none; width: calc(50% - .5rem); min-width: 0; }
 }
 /* Room for the path of a checkpoint. */
-[data-testid=stSidebar] [data-testid=stSelectbox] input { font-size: .8rem !important; }
+[data-testid=stSidebar] [data-testid=stSelectbox] input { font-size: .8rem !important; text-overflow: ellipsis; }
 [class*=st-key-wide] { overflow-x: auto; }
 [class*=st-key-hover] { position: absolute; } /* nothing to see, and so no gap */
 pre code { white-space: pre-wrap !important; overflow-wrap: anywhere; }
 .st-key-download-all button { color: light-dark(white, #10222a); } /* the dark theme's button is light */
 .st-key-view button { padding: .25rem .6rem; }
+@media (max-width: 768px) { .st-key-view button { padding: .25rem .38rem; } .st-key-view button p { font-size: .78rem; } }
 h1 { font-size: 1.9rem !important; padding: 0 0 .4rem !important; }
 h2 { font-size: 1.5rem !important; } h3 { font-size: 1.2rem !important; }
 table.legend { border-collapse: collapse; width: 100%; max-width: 26rem; font-size: .9rem; }

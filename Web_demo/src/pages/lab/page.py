@@ -12,8 +12,9 @@ import streamlit as st
 
 from merge.parameters import parameters_of
 from util.data.voc import VOID, ClassTable
+from util.figures.panels import class_legend
 from util.runtime.errors import InputError
-from util.vis import mask_note, overlay
+from util.vis import mask_note, overlay, seen_color
 from Web_demo.src.pages.lab.ranking import show_ranking
 from Web_demo.src.utils import lab, render
 from Web_demo.src.utils.lab import Lab, Scene
@@ -25,6 +26,8 @@ INTRODUCTION = (
     "makes of it, and tune the parameters of one; then run that one over all images and look at those that it changed "
     "most. Edit a strategy's file in `merge/` and press Rerun to see the difference."
 )
+
+LABELS, CHANGES, ERRORS = VIEWS = ("Labels", "Changes", "Errors")
 
 
 def show(args: Namespace) -> None:
@@ -51,11 +54,12 @@ def show(args: Namespace) -> None:
     except InputError as error:
         st.error(plain(f"{image_id}: {error}"), icon=":material/error:")
         return
-    show_scene(scene, room)
+    legend = show_scene(scene, room)
     name, parameters = tune(table)
     if not parameters.get("auto", {}).get("rule", "given"):
         parameters["auto"]["rule"] = room.rule
     results = run_strategies(scene, table, parameters)
+    legend.html(render.palette_list(shown_classes(scene, results, room.classes)))
     show_strategies(scene, room.classes, name, results)
     show_ranking(room, version, name, table[name], parameters[name])
 
@@ -105,8 +109,8 @@ def choose_image(room: Lab) -> str:
     return image_id
 
 
-def show_scene(scene: Scene, room: Lab) -> None:
-    """Original, pseudo label, masks and ground truth."""
+def show_scene(scene: Scene, room: Lab) -> st.delta_generator.DeltaGenerator:
+    """Original, pseudo label, masks and ground truth; returns the place for the legend."""
     count, classes = len(scene.masks), room.classes
     place, legend = st.container(key="grid of the image"), st.empty()
     chosen = st.selectbox(
@@ -129,19 +133,16 @@ def show_scene(scene: Scene, room: Lab) -> None:
     with place:
         for column, (title, image) in zip(st.columns(len(panels)), panels):
             column.image(render.inline(render.encode(image)), caption=plain(title), alt=title, width="stretch")
-    legend.html(render.palette_list(shown_classes(scene, classes)))
     if chosen is not None:
         st.html(render.fact_table(lab.mask_numbers(scene, chosen, classes)))
+    return legend
 
 
-def shown_classes(scene: Scene, classes: ClassTable) -> ClassTable:
-    """The classes of the image's labels and void, which strategies may leave; background left out."""
-    labels = [scene.label] if scene.truth is None else [scene.label, scene.truth]
-    values = sorted({int(value) for label in labels for value in np.unique(label)} - {0, VOID})
-    red, green, blue = map(int, classes.palette[VOID])
-    return ClassTable(
-        (*(classes.names[k] for k in values), "void"), (*(classes.colors[k] for k in values), (red, green, blue))
-    )
+def shown_classes(scene: Scene, results: Mapping, classes: ClassTable) -> ClassTable:
+    """The classes of the image's labels and void, where there is some, as overlays show them; background left out."""
+    labels = [scene.label, *(label for label, _ in results.values() if isinstance(label, np.ndarray))]
+    legend = class_legend(labels if scene.truth is None else [*labels, scene.truth], classes)
+    return ClassTable(tuple(legend), tuple(map(seen_color, legend.values())))
 
 
 def mask_name(scene: Scene, k: int) -> str:
@@ -240,15 +241,20 @@ def run_strategies(scene: Scene, table: Mapping[str, Callable], parameters: Mapp
 
 def show_strategies(scene: Scene, classes: ClassTable, tuned: str, results: Mapping) -> None:
     """Every strategy's label side by side, the tuned one first, with its scores."""
-    errors = scene.truth is not None and st.toggle("Show where the labels are wrong", key="lab errors")
-    if errors:
-        st.caption("Blue: missed. Orange: too much. Violet: another class.")
+    views = VIEWS if scene.truth is not None else VIEWS[:-1]
+    if st.session_state.get("lab view") not in views:
+        st.session_state["lab view"] = LABELS
+    view = st.segmented_control("Show", views, required=True, key="lab view", wrap=True) or LABELS
+    if view == CHANGES:
+        st.caption("Against the pseudo label. Blue: removed. Orange: added. Violet: another class.")
+    elif view == ERRORS:
+        st.caption("Against the ground truth. Blue: missed. Orange: too much. Violet: another class.")
     names = [tuned, *(name for name in results if name != tuned)]
     grid = st.container(key="grid of strategies")
     for start in range(0, len(names), 3):
         for column, name in zip(grid.columns(3), names[start : start + 3]):
             with column:
-                show_label(scene, classes, name, results[name], errors)
+                show_label(scene, classes, name, results[name], view)
     if scene.truth is None:
         return
     labels = {"pseudo label": scene.label, **{name: results[name][0] for name in names}}
@@ -263,16 +269,23 @@ def show_strategies(scene: Scene, classes: ClassTable, tuned: str, results: Mapp
 
 
 def show_label(
-    scene: Scene, classes: ClassTable, name: str, outcome: tuple[np.ndarray | InputError, float], errors: bool
+    scene: Scene, classes: ClassTable, name: str, outcome: tuple[np.ndarray | InputError, float], view: str
 ) -> None:
     """A strategy's label, or why there is none."""
     result, milliseconds = outcome
     if isinstance(result, InputError):
         st.error(plain(result), icon=":material/error:")
         return
-    caption = f"{name}, {milliseconds:.1f} ms"
+    changed = result != scene.label
+    caption = f"{100 * changed.mean():.1f} % changed" if changed.any() else "unchanged"
     if scene.truth is not None:
         before, after = (lab.image_scores(label, scene.truth, classes)[0] for label in (scene.label, result))
-        caption = f"{name}: mIoU {100 * after:.1f} % ({100 * (after - before):+.1f}), {milliseconds:.1f} ms"
-    shown = lab.errors_image(scene, result) if errors else overlay(scene.image, result, classes.palette)
+        caption = f"mIoU {100 * after:.1f} % ({100 * (after - before):+.1f}), {caption}"
+    caption = f"{name}: {caption}, {milliseconds:.1f} ms"
+    if view == CHANGES:
+        shown = lab.differences_image(scene.image, result, scene.label, changed)
+    elif view == ERRORS and scene.truth is not None:
+        shown = lab.differences_image(scene.image, result, scene.truth, scene.truth != VOID)
+    else:
+        shown = overlay(scene.image, result, classes.palette)
     st.image(render.inline(render.encode(shown)), caption=plain(caption), alt=caption, width="stretch")

@@ -106,7 +106,6 @@ def show_curves(folder: Path) -> None:
                 if len(curves[name]) == 1:
                     st.metric(plain(name), f"{curves[name].value.iloc[0]:.4g}")
                     continue
-                st.markdown(plain(name))
                 chart = charts.line_chart(curves[name], "step", "value", name)
                 st.altair_chart(chart, alt=f"{name}: {curves[name].value.iloc[-1]:.4g} at the last step")
 

@@ -24,7 +24,7 @@ _KEPT = ("gallery", "view", "opacity", "high quality")
 
 def show(args: Namespace) -> None:
     """Draw the page."""
-    st.title("What is in the image?")
+    st.title("Segment")
     network = choose_network(args)
     if network is None:
         return
