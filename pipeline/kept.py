@@ -46,11 +46,11 @@ def kept_shares(plan: Plan, todo: Sequence[Stage]) -> dict[str, float]:
 
 def _chosen(plan: Plan) -> tuple[Path | None, Sequence[str]]:
     """The folder of the strategy, None where it is not chosen yet, and the names of the networks."""
-    real = replace(plan, settings=replace(plan.settings, dry_run=False))
+    real, dry = (replace(plan, settings=replace(plan.settings, dry_run=is_dry)) for is_dry in (False, True))
     try:
         return real.merged, list(real.trainings())
     except InputError:
-        return None, list(plan.trainings())
+        return None, list(dry.trainings())
 
 
 def _share(plan: Plan, result: Result) -> float:

@@ -5,7 +5,7 @@ import re
 import pytest
 from helpers import ROOT
 
-from pipeline import estimate, runner, stale
+from pipeline import choice, estimate, runner, stale
 from pipeline.kept import kept_shares
 from pipeline.options import parse
 from pipeline.planning import make_plan
@@ -61,6 +61,19 @@ def shares(plan):
 )
 def test_results_of_the_same_options_are_kept_and_what_is_made_of_others_is_not(finished, changed, expected):
     assert shares(finished(*changed)) == expected
+
+
+@pytest.mark.parametrize("mode", ["--dry-run", "--seed=0"])
+def test_where_a_choice_is_still_to_make_what_rests_on_it_is_not_kept(finished, mode):
+    tune = ("--tune-list", "VOC/ImageSets/Segmentation/val.txt")
+    finished(*tune)  # writes the lists
+    plan = finished(*tune, mode)
+    assert shares(plan) == [1, 1, 1, 0, 0.5, 0], "the network on the CAM labels needs no strategy"
+    choice.record(plan.out, "labels", plan.tune_key, {"refine": "par", "threshold": 0.5})
+    choice.record(plan.out, "strategy", plan.strategy_key(), {"name": "auto"})
+    assert shares(plan) == [1, 1, 1, 1, 1, 1]
+    choice.record(plan.out, "strategy", plan.strategy_key(), {"name": choice.INPUT})
+    assert shares(plan)[-2:] == [1, 1], "one network, on the CAM labels"
 
 
 def test_a_stage_that_was_interrupted_is_kept_in_part(finished, tmp_path):
