@@ -61,8 +61,11 @@ def _share(plan: Plan, result: Result) -> float:
         history = result.folder / "history.json"
         done = read_json(history) if history.exists() and (result.folder / "last.pth").exists() else []
         return min(1.0, done[-1]["step"] / read_json(result.folder / "run.json")["options"]["steps"]) if done else 0.0
-    ids = read_id_list(plan.train, plan.images)
-    if result.stage == "compare":
+    merges = result.stage == "compare"
+    # Where no strategy is above the CAM labels, it merges the scored list alone.
+    source = plan.label if merges and plan.label and plan.label.exists() else plan.train
+    ids = read_id_list(source, plan.images)
+    if merges:
         ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
     find = masks_path if result.stage == "masks" else label_path
     return sum(is_there(find, result.folder, image_id) for image_id in ids) / max(1, len(ids))

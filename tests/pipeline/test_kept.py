@@ -82,6 +82,13 @@ def test_a_stage_that_was_interrupted_is_kept_in_part(finished, tmp_path):
     assert shares(finished()) == [1, 1, 0.75, 1, 0.75, 0]
 
 
+def test_of_the_merge_the_scored_images_count(finished, tmp_path):
+    (tmp_path / "run/merge/auto/train_0003.png").unlink()
+    (tmp_path / "scored.txt").write_text("train_0000\ntrain_0001\n")
+    assert shares(finished()) == [1, 1, 1, 0.75, 1, 1]
+    assert shares(finished("--label-list", "scored.txt")) == [1, 1, 1, 1, 1, 1]
+
+
 def test_a_plan_names_what_is_kept_and_estimates_the_rest(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(estimate, "CORE_SECONDS", {"cam": 60, "masks": 600, "deeplab": 6000})
     monkeypatch.setattr(estimate, "default_workers", lambda: 1)
