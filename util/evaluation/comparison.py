@@ -22,10 +22,11 @@ from util.evaluation.report import (
 from util.runtime.files import write_csv, write_json
 
 SUMMARY_COLUMNS = 13  # of `comparison_rows`; what follows is the IoU of each class
-SUMMARY_NOTE = (
-    "change, to ...: difference in mIoU, with 95 % intervals of a paired bootstrap over images. void: share of the pixels "
-    "labelled void (255),\nwhich count as wrong; without void: mIoU of the other pixels. ms: per image on one core"
-)
+SUMMARY_NOTES = {
+    "change (95 %)": "change, to ...: difference in mIoU, with the 95 % interval of a paired bootstrap over images",
+    "void": "void: share of the pixels labelled void (255), which count as wrong; without void: mIoU of the other pixels",
+    "ms": "ms: per image on one core, where it was merged now",
+}
 
 
 def compare_labels(
@@ -90,7 +91,7 @@ def comparison_rows(comparison: dict) -> Iterator[list[Cell]]:
     groups = comparison.get("groups", {})  # files of earlier versions have none
     yield [
         *("method", "group", "mIoU", "change", "95 % interval", "precision", "recall", "accuracy", "void", "ms"),
-        *("without void", f"to {baseline or 'baseline'}", "95 % of that", *names),
+        *("without void", f"to {baseline or 'baseline'}", f"95 % to {baseline or 'baseline'}", *names),
     ]
     every = [(name, comparison["methods"][name], comparison["difference"][name]) for name in ranking(comparison)]
     for name, scores, change in [*every, ("input", comparison["input"], None)]:
@@ -111,6 +112,22 @@ def comparison_rows(comparison: dict) -> Iterator[list[Cell]]:
         ]
 
 
+def summary(rows: list[list[Cell]], count: int) -> str:
+    """The first ``count`` columns for a terminal, and what they are: intervals beside their differences, no column of nothing."""
+    columns: dict[str, list[str]] = {}
+    for name, *cells in zip(*(row[:count] for row in text_rows(rows))):
+        if name.startswith("95 %"):
+            last, differences = columns.popitem()
+            name = f"{last} (95 %)"
+            cells = [f"{value} ({bounds})" if bounds else value for value, bounds in zip(differences, cells)]
+        columns[name] = cells
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
+    if set(columns["void"]) == {"0.00"}:
+        del columns["void"], columns["without void"]
+    table = rows_to_text([list(columns), *map(list, zip(*columns.values()))])
+    return "\n\n".join([table, "\n".join(note for name, note in SUMMARY_NOTES.items() if name in columns)])
+
+
 def write_comparison(comparison: dict, out: Path, data: str) -> tuple[str, list[Path]]:
     """Write ``compare.json`` and, as CSV, PDF and PNG, ``compare`` and ``compare_classes``.
 
@@ -129,9 +146,8 @@ def write_comparison(comparison: dict, out: Path, data: str) -> tuple[str, list[
     write_csv(files[2], list(activation_rows(scores)))
     files += draw_comparison(out / "compare", comparison, data)
     files += draw_change(out / "compare_classes", comparison["input"], scores[best[0]], ("input labels", best[0]), data)
-    summary = rows_to_text([row[:SUMMARY_COLUMNS] for row in text_rows(rows)])
     before_after = rows_to_text(list(activation_rows({"input": scores["input"], best[0]: scores[best[0]]})))
-    return f"{summary}\n\n{SUMMARY_NOTE}\n\n{before_after}\n\n{ACTIVATION_NOTE}", files
+    return f"{summary(rows, SUMMARY_COLUMNS)}\n\n{before_after}\n\n{ACTIVATION_NOTE}", files
 
 
 def split_half(
@@ -195,7 +211,7 @@ def write_split_half(result: dict, out: Path, data: str) -> tuple[str, list[Path
             numbers = (pick[key] for key in ("miou_where_chosen", "miou_on_the_other_half", "input_on_the_other_half"))
             text = " ".join(f"{key}={value}" for key, value in pick["parameters"].items())
             picks.append([name, str(result["chosen"][name]["settings"]), half, *map(per_cent, numbers), text])
-    return f"{rows_to_text([row[: SUMMARY_COLUMNS - 1] for row in text_rows(rows)])}\n\n{rows_to_text(picks)}", files
+    return f"{summary(rows, SUMMARY_COLUMNS - 1)}\n\n{rows_to_text(picks)}", files
 
 
 def sensitivity(before: Evaluation, points: list[tuple[object, Evaluation]], default) -> dict:

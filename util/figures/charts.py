@@ -58,7 +58,7 @@ class Strategy:
 
 
 def draw_strategies(stem: Stem, strategies: Sequence[Strategy], levels: Mapping[str, float], title: str) -> list[Path]:
-    """Dots with 95 % intervals of differences in mIoU: one row per strategy, the best of each group first.
+    """Dots with 95 % intervals of differences in mIoU: one row per strategy, the best first, as in the tables.
 
     Args:
         stem: path of the files without suffix.
@@ -67,23 +67,19 @@ def draw_strategies(stem: Stem, strategies: Sequence[Strategy], levels: Mapping[
     Returns:
         the files, see `util.figures.style.save`.
     """
-    ranked = sorted(strategies, key=lambda strategy: -strategy.miou)
+    rows = sorted(strategies, key=lambda strategy: (-strategy.miou, strategy.name))
     known = [group for group in STYLE.groups if any(strategy.group == group for strategy in strategies)]
-    rows: list[Strategy | None] = []
-    for group in known:
-        rows += [None] if rows else []
-        rows += [strategy for strategy in ranked if strategy.group == group]
     with new_figure(STYLE.double, _ROW * len(rows) + _FRAME) as figure:
         panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
         for axes, (name, level) in zip(panels, levels.items()):
             axes.axvline(0, color=STYLE.neutral, linewidth=0.8, linestyle=":")
             for place, strategy in enumerate(rows):
-                if strategy is not None and name in strategy.differences:
+                if name in strategy.differences:
                     _dot(axes, place, strategy.differences[name], *STYLE.groups[strategy.group])
             axes.set_xlabel(STYLE.fitted(f"against {name} ({100 * level:.2f} %)", 4.2 / len(levels)))
             axes.tick_params(axis="y", length=0)
             axes.grid(axis="x", linewidth=0.3, alpha=0.5)
-        names = {place: f"{row.name}  {100 * row.miou:.2f}" for place, row in enumerate(rows) if row is not None}
+        names = {place: f"{row.name}  {100 * row.miou:.2f}" for place, row in enumerate(rows)}
         panels[0].set_yticks(list(names), list(names.values()))
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         panels[0].set_title("mIoU, %", loc="left", x=0, ha="right")

@@ -5,6 +5,7 @@ import pytest
 
 from util.data.voc import load_classes
 from util.evaluation import bootstrap, report
+from util.evaluation.comparison import SUMMARY_COLUMNS, compare_labels, comparison_rows, summary
 from util.evaluation.metrics import Evaluation
 
 CLASSES = load_classes()
@@ -102,3 +103,19 @@ def test_an_interval_is_one_cell_in_a_table_and_two_numbers_in_a_csv_file():
         ["a", "+1.00", "0.50", "1.50"],
         ["input", "", "", ""],
     ]
+
+
+@pytest.mark.parametrize("seconds, void", [(0.01, 0), (float("nan"), 0), (float("nan"), 255)])
+def test_the_terminals_table_has_no_column_that_says_nothing(seconds, void):
+    before, after = population(0.7, seed=1), population(0.9, seed=2)
+    result = compare_labels(before, {"one": after, "two": before}, {"one": seconds, "two": float("nan")}, "two")
+    if void:
+        result["methods"]["one"]["void"] = 0.25
+    rows = list(comparison_rows(result))
+    table, notes = summary(rows, SUMMARY_COLUMNS).split("\n\n")
+    assert "group" in rows[0] and "group" not in table and "95 % interval" not in table
+    assert " change (95 %) " in table.splitlines()[0] and "to two (95 %)" in table.splitlines()[0]
+    gain = f"{100 * result['difference']['one']['miou']:+.2f} ({report.interval_text(result['difference']['one']['interval_95'])})"
+    assert table.splitlines()[2].count(gain) == 2, "the input is the second method here"
+    assert ("without void" in table) == ("void: " in notes) == (void > 0)
+    assert ("  ms" in table) == ("ms: " in notes) == (seconds == 0.01)
