@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 
+from merge import RECOMMENDED
 from util.runtime.cli import Parser, run, whole
 
 
@@ -67,7 +68,7 @@ def parse_args() -> argparse.Namespace:
 def add_strategies(parser: Parser) -> None:
     group = parser.group("strategies")
     group.add_argument(
-        "--method", metavar="NAME", help="strategy; auto decides by masks and labels (default: the recommended one)"
+        "--method", metavar="NAME", help=f"strategy; auto decides by masks and labels (default: {RECOMMENDED})"
     )
     group.add_argument("--methods", default="all", metavar="NAME,...", help="compare: strategies, or all")
     group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")

@@ -10,7 +10,7 @@ import pytest
 from helpers import ROOT, call_script, random_label, random_masks, run_script, run_two, write_set
 
 import main
-from merge import STRATEGIES
+from merge import RECOMMENDED, STRATEGIES
 from merge.auto import RULES
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
@@ -47,6 +47,11 @@ def test_all_writes_labels_scores_and_figures(data):
     assert len(rows) == 7
     run = json.loads((out / "auto" / "run.json").read_text())
     assert run["options"]["parameters"]["rule"] in RULES and "numpy" in run["versions"]
+
+
+def test_the_help_names_the_strategy_that_is_the_default(monkeypatch, capsys):
+    done = call_script(main, monkeypatch, capsys, "--help")
+    assert f"(default: {RECOMMENDED})" in " ".join(done.stdout.split())
 
 
 def test_compare_ranks_every_strategy(data):

@@ -179,10 +179,12 @@ COMMON = {
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """The description as written; the default behind each option that has one worth showing."""
+    """The description as written; behind each option its default, where that is worth showing, or that it is required."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or "", action.default
+        if action.required:
+            return f"{text} (required)"
         hidden = default is None or isinstance(default, bool) or default in ("", argparse.SUPPRESS)
         if hidden or default in ([], ()) or "(default" in text or not action.option_strings:
             return text
@@ -197,7 +199,9 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, description: str | None = None, **options: Any):
-        super().__init__(description=description, formatter_class=_Formatter, allow_abbrev=False, **options)
+        # The usage would name each option once, by the first of its names, which may not be that of the examples.
+        settings = {"usage": "%(prog)s [options]", "formatter_class": _Formatter, "allow_abbrev": False, **options}
+        super().__init__(description=description, **settings)
         self._titled: dict[str, argparse._ArgumentGroup] = {}
 
     def group(self, title: str) -> argparse._ArgumentGroup:

@@ -91,6 +91,14 @@ def test_underscores_and_aliases_are_the_same_option():
     assert (args.num_classes, args.amp, str(args.labels)) == (4, "fp32", "a_b")
 
 
+def test_the_usage_prefers_no_name_of_an_option_and_the_help_says_which_is_required():
+    text = parser_with("labels", "out", required=("labels",), labels={"aliases": ("pseudo-path",)}).format_help()
+    assert text.startswith("usage: ") and text.splitlines()[0].endswith(" [options]")
+    text = " ".join(text.split())
+    assert "--labels DIR, --pseudo-path DIR folder of label maps, <id>.png (required)" in text
+    assert text.count("(required)") == 1
+
+
 def test_defaults_are_shown_once_and_only_where_there_is_one():
     text = parser_with("seed", "out", "class-names", "overwrite", out={"default": "50%"}).format_help()
     text = " ".join(text.split())
