@@ -97,7 +97,7 @@ def test_bad_images_are_named_and_the_others_are_ready(photos, tmp_path):
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "cat/cat 3.JPG: " in run.stderr and "dog/dog 4.JPG: " in run.stderr and "dog 5" not in run.stderr
     assert "2 images could not be used" in run.stderr and "19 images (train" in run.stdout
-    assert "2 images renamed, since others have the same name: cat/cat 5.JPG -> cat_cat 5; " in run.stdout
+    assert "images renamed, since others have the same name (2): cat/cat 5.JPG -> cat_cat 5; " in run.stdout
 
 
 def test_class_names_that_cost_images_are_the_last_that_is_said(photos, tmp_path):
@@ -116,6 +116,7 @@ def test_class_names_that_cost_images_are_the_last_that_is_said(photos, tmp_path
         f"warning: 10 of 20 images are in no list, as {tmp_path / 'names.txt'} names none of their classes: dog (10 images); "
         "no image shows its horse. If these are the same, correct the names and re-run"
     )
+    assert "classes left out by --class-names (1): dog (10 images)" in run.stdout
     (tmp_path / "names.txt").write_text("background\nhorse\n")
     run = run_script(*command)
     assert run.returncode == 2

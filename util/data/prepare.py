@@ -373,10 +373,10 @@ def report_text(report: Report, out: Path) -> str:
         ("groups of identical images", [", ".join(group) for group in report.duplicates]),
         ("images without a class, in no list", report.unlabelled),
         ("images renamed, since others have the same name", [f"{v} -> {k}" for k, v in report.renamed.items()]),
-        ("classes left out by --class-names", [f"{k} ({v} images)" for k, v in report.left_out.items()]),
+        ("classes left out by --class-names", [f"{k} ({counted(v, 'image')})" for k, v in report.left_out.items()]),
     ):
         if found:
-            lines.append(f"{len(found)} {what}: {'; '.join(found[:5])}{'; ...' if len(found) > 5 else ''}")
+            lines.append(f"{what} ({len(found)}): {'; '.join(found[:5])}{'; ...' if len(found) > 5 else ''}")
     lines += [f"note: {note}" for note in report.notes]
     if report.large:
         lines.append(
