@@ -281,7 +281,7 @@ def show_label(
     if scene.truth is not None:
         before, after = (lab.image_scores(label, scene.truth, classes)[0] for label in (scene.label, result))
         caption = f"mIoU {100 * after:.1f} % ({100 * (after - before):+.1f}), {caption}"
-    caption = f"{name}: {caption}, {milliseconds:.1f} ms"
+    caption = f"{name}: {caption}, {milliseconds:.1f}\N{NO-BREAK SPACE}ms"
     if view == CHANGES:
         shown = lab.differences_image(scene.image, result, scene.label, changed)
     elif view == ERRORS and scene.truth is not None:
