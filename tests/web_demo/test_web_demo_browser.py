@@ -533,4 +533,5 @@ def test_the_theme_can_be_set_by_option(browser, tmp_path, theme):
 def test_the_network_was_loaded_once_for_all(site, page):
     settle(page)
     assert site["log"].read_text().count("loaded ") == 1
-    assert "Traceback" not in site["log"].read_text()
+    # Streamlit's own server may print one for a browser that left in the middle of a message.
+    assert not [trace for trace in site["log"].read_text().split("Traceback")[1:] if "Web_demo" in trace]
