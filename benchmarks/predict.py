@@ -39,8 +39,8 @@ from util.data.synthetic import CLASSES, write_data_set
 from util.runtime import distributed
 from util.runtime.cli import Parser, real, run, whole
 from util.runtime.files import file_digest
+from util.vis import OPACITY
 
-OPACITY = 0.6  # of overlays, as predict.py's
 SMALL, AGREED = 500, 0.95  # long side in pixels, as VOC's images have; IoU of label maps that agree
 
 

@@ -12,7 +12,7 @@ from pipeline.options import Settings
 from pipeline.plan import Argument
 from pipeline.steps import Command
 from util.data.voc_archives import SBD, VOC
-from util.runtime.cli import COMMON
+from util.runtime.cli import COMMON, first_values
 from util.runtime.download import cache_folder
 from util.runtime.errors import InputError
 
@@ -91,7 +91,7 @@ def _encoder(settings: Settings, stage: str) -> str:
     """The encoder whose published weights a stage downloads; empty if it starts from none, or from a file."""
     recipe = recipes.real(settings, recipes.VOC) if settings.voc else recipes.generated(settings)
     words = [*map(str, recipe.get(stage, [])), *settings.extra.get(stage, [])]
-    given = dict(zip(words, words[1:]))
+    given = first_values(words)
     without = stage == "cam" and ("--weights" in given or settings.labels or settings.from_tags)
     if without or not settings.runs(stage) or given.get("--encoder-weights", "imagenet") != "imagenet":
         return ""

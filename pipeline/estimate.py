@@ -11,7 +11,7 @@ from merge import STRATEGIES
 from pipeline.plan import Plan
 from pipeline.stages import HELD_OUT_SHOWN, Stage, sam_options
 from util.data.ids import read_id_list
-from util.runtime.cli import default_workers
+from util.runtime.cli import default_workers, first_values
 
 # Seconds of one processor core per image (for the classifier per image and epoch, for DeepLabV3+ per image of a step)
 # with the scripts' defaults and MobileNetV2, measured on VOC's images; of a SAM only ViT-B was measured.
@@ -76,15 +76,15 @@ def rough_seconds(plan: Plan, stage: str) -> float:
     """About how many seconds a stage takes on this processor; 0 where it is not known."""
     if plan.gpus or not plan.train.exists() or stage not in CORE_SECONDS:
         return 0.0
-    options = [str(word) for word in plan.extra(stage)]
+    options = first_values(map(str, plan.extra(stage)))
     ids = plan.val if stage == "score" and plan.val and plan.val.exists() else plan.train
     images = len(read_id_list(ids)) if stage != "score" or plan.has_scores else HELD_OUT_SHOWN
     seconds = images * CORE_SECONDS[stage]
     if stage in EPOCHS:
-        seconds *= float(_value(options, "--epochs") or EPOCHS[stage])
-        if steps := _value(options, "--steps"):
-            seconds = float(steps) * float(_value(options, "--batch-size") or 8) * CORE_SECONDS[stage]
-        seconds *= (float(_value(options, "--crop-size") or CROP) / CROP) ** 2
+        seconds *= float(options.get("--epochs") or EPOCHS[stage])
+        if steps := options.get("--steps"):
+            seconds = float(steps) * float(options.get("--batch-size") or 8) * CORE_SECONDS[stage]
+        seconds *= (float(options.get("--crop-size") or CROP) / CROP) ** 2
     if stage == "masks" and "regions" not in (model := sam_options(plan)):
         seconds = images * SAM_CORE_SECONDS.get(str(model[1]), 0)
     if stage == "compare" and plan.label is not None and plan.cam_labels is not None:
@@ -92,12 +92,6 @@ def rough_seconds(plan: Plan, stage: str) -> float:
     if stage in ("deeplab", "score"):
         seconds *= 1 + plan.has_baseline
     return seconds / default_workers()
-
-
-def _value(options: Sequence[str], name: str) -> str | None:
-    """The value of an option; the last one counts."""
-    places = [place for place, word in enumerate(options[:-1]) if word == name]
-    return options[places[-1] + 1] if places else None
 
 
 def clock(seconds: float) -> str:

@@ -22,7 +22,7 @@ def show_held_out(plan: Plan, ids: Sequence[str], labels: Path) -> None:
     classes = classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids)
     tags = read_image_labels(plan.image_labels, classes)
     shown = {image_id: tags.get(image_id, ()) for image_id in ids}
-    title = f"{plan.data_name('held-out images')[-1]}: colours as predicted, above them the image-level labels as given"
+    title = f"{plan.data_name('held-out images')}: colours as predicted, above them the image-level labels as given"
     draw_contact_sheet(plan.held_out_sheet, plan.images, labels, shown, classes, len(ids), 0, title)
     found = {image_id: largest for image_id in ids if (largest := largest_class(labels, image_id)) is not None}
     as_given = sum(largest in shown[image_id] for image_id, largest in found.items())

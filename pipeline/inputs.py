@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from merge import STRATEGIES
 from models.sam.options import PACKAGE_MODELS, names_file
 from pipeline.options import Settings
 from pipeline.steps import TYPED
-from util.runtime.cli import COMMON, as_typed
+from util.runtime.cli import COMMON, as_typed, first_values
 from util.runtime.errors import InputError, choose_from
 from util.runtime.files import check_folder
 
 # Options of the stages' scripts that name what is read.
-_READ = {
-    *(f"--{name}" for name, option in COMMON.items() if option.settings.get("type") is Path),
-    *(
-        "--weights",
-        "--baseline",
-        "--pseudo-path",
-        "--sam-path",
-        "--cam-path",
-        "--image-list",
-        "--gt-dir",
-        "--images-path",
-    ),
-} - {"--out", "--archives"}
+_MERGE = {"--pseudo-path", "--sam-path", "--cam-path", "--image-list", "--gt-dir", "--images-path"}
+_PATHS = {f"--{name}" for name, option in COMMON.items() if option.settings.get("type") is Path}
+_READ = (_PATHS | _MERGE | {"--weights", "--baseline"}) - {"--out", "--archives"}
 
 
 def check_inputs(settings: Settings) -> None:
@@ -62,7 +52,7 @@ def check_inputs(settings: Settings) -> None:
 
 def _check_extra(settings: Settings, stage: str, words: Sequence[str]) -> None:
     """Check what ``--with`` gives a stage; what the run itself makes need not be there yet."""
-    given, out = dict(_pairs(words)), settings.out.resolve()
+    given, out = first_values(words), settings.out.resolve()
     for name, value in given.items():
         path = Path(value)
         if name in _READ and value != "none" and not path.exists() and out not in path.resolve().parents:
@@ -73,14 +63,6 @@ def _check_extra(settings: Settings, stage: str, words: Sequence[str]) -> None:
         for name in given.keys() & {"--method", "--methods"}:
             listed = [] if given[name] == "all" else given[name].split(",")
             _check_strategies(listed, f'--with "{stage}={name} ..."')
-
-
-def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Options with their first values."""
-    for word, following in zip(words, [*words[1:], ""]):
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            yield name.replace("_", "-"), value if equals else following
 
 
 def _check_strategies(names: Iterable[str], option: str) -> None:

@@ -60,12 +60,9 @@ class Plan:
         """Whether it runs on a person's data and not on drawn images."""
         return self.settings.voc is not None
 
-    def data_name(self, part: str) -> list[Argument]:
-        """``--data-name`` for the titles of figures; the lists of a run are in its own folder, which names no data."""
-        return [
-            "--data-name",
-            f"{self.settings.voc.resolve().name if self.settings.voc else 'generated images'} {part}",
-        ]
+    def data_name(self, part: str) -> str:
+        """For the titles of figures; the lists of a run are in its own folder, which names no data."""
+        return f"{self.settings.voc.resolve().name if self.settings.voc else 'generated images'} {part}"
 
     @property
     def names(self) -> list[Argument]:

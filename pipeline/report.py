@@ -179,7 +179,7 @@ def draw_trainings(plan: Plan) -> None:
     paths = {name: plan.out / "deeplab" / folder / "history.json" for folder, name in shown.items()}
     histories = {name: read_json(path) for name, path in paths.items() if path.exists()}
     if histories:
-        title = f"DeepLabV3+ trained on labels of {plan.data_name('train')[-1]}"
+        title = f"DeepLabV3+ trained on labels of {plan.data_name('train')}"
         draw_curves(plan.out / "curves", histories, title)
 
 

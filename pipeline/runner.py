@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from pipeline import downloads, recipes
-from pipeline.checks import check_run
 from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
 from pipeline.kept import kept_shares
 from pipeline.options import Settings
 from pipeline.plan import Plan, needs
 from pipeline.planning import make_plan
+from pipeline.preflight import check_run
 from pipeline.report import NO_CAM_LABELS, write_report
 from pipeline.stages import STAGES, Stage, sam_options, stages_to_run
 from pipeline.steps import Command

@@ -63,8 +63,8 @@ def _cam(plan: Plan) -> Iterator[Step]:
 def _training(plan: Plan, stage: str) -> list[Argument]:
     """Options that both training scripts take."""
     retrain: list[Argument] = ["--retrain"] if plan.settings.retrain else []
-    options: list[Argument] = [*_network(plan), *plan.data_name("train"), "--seed", plan.settings.seed, *plan.overwrite]
-    return [*options, *retrain, "--save-minutes", 1, *plan.extra(stage)]
+    options: list[Argument] = [*_network(plan), "--data-name", plan.data_name("train"), "--seed", plan.settings.seed]
+    return [*options, *plan.overwrite, *retrain, "--save-minutes", 1, *plan.extra(stage)]
 
 
 def _network(plan: Plan) -> list[Argument]:
@@ -154,7 +154,9 @@ def _compare(plan: Plan) -> Iterator[Step]:
         part = "choice" if out.name == "merge_tune" else "train"
         if mode == "vis" and (plan.label is None or plan.gt is None):
             part += ", most changed"
-        return Command("main.py", ["--mode", mode, *common, "--image-list", ids, *plan.data_name(part), *more], out)
+        return Command(
+            "main.py", ["--mode", mode, *common, "--image-list", ids, "--data-name", plan.data_name(part), *more], out
+        )
 
     if plan.tune and plan.gt:
         tune = usable_list(plan, plan.tune, "tune")
@@ -215,7 +217,7 @@ def _score(plan: Plan) -> Iterator[Step]:
         arguments: list[Argument] = [
             *("--checkpoint", checkpoint, "--images", plan.images, "--gt", str(plan.gt), "--list", str(plan.val)),
             *("--device", plan.settings.device, "--workers", plan.settings.workers, *plan.overwrite),
-            *(*plan.data_name("val"), *plan.extra("score")),
+            *("--data-name", plan.data_name("val"), *plan.extra("score")),
         ]
         yield Command("evaluate_enhanced.py", arguments, plan.out / "scores" / name, plan.processes)
 
@@ -234,15 +236,13 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
 
 
 HELD_OUT_SHOWN = 24  # images
+_CLASSIFIER = ("cam/last.pth", "cam", "a trained classifier")
 _NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
 _LISTS = ("lists/train.txt", "compare", "a list of the ids with labels and masks")
 STAGES = (
     Stage("data", "get the images", _data, (), 4),
     Stage("cam", "train a classifier on image-level labels", _cam, (), 34),
-    Stage(
-        *("labels", "its class activation maps become pseudo labels", _labels),
-        *((("cam/last.pth", "cam", "a trained classifier"),), 14),
-    ),
+    Stage("labels", "its class activation maps become pseudo labels", _labels, (_CLASSIFIER,), 14),
     Stage("masks", "masks of every image", _masks, (), 22),
     Stage("compare", "masks and labels become enhanced labels", _compare, (), 4),
     Stage("check", "are the enhanced labels fit to train on?", _check, (_LISTS,), 1),

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.plan import Plan
 from pipeline.stages import STAGES, Stage
 from pipeline.steps import ROOT, Command
+from util.runtime.cli import by_option
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 from util.runtime.provenance import code_digest
@@ -19,17 +20,8 @@ from util.runtime.provenance import code_digest
 # Options that results do not depend on, that others imply, or whose paths may be written in several ways.
 _RUNNING = {"--out", "--workers", "--device", "--overwrite", "--retrain", "--save-minutes", "--mode", "--data-name"}
 _LISTS = {"--list", "--image-list", "--val-list", "--image-labels", "--class-names", "--methods"}
-_FOLDERS = {
-    "--images",
-    "--images-path",
-    "--gt",
-    "--gt-dir",
-    "--cam-path",
-    "--pseudo-path",
-    "--sam-path",
-    "--checkpoint",
-}
-_NO_PART = _RUNNING | _LISTS | _FOLDERS
+_FOLDERS = {"--images", "--images-path", "--gt", "--gt-dir", "--cam-path", "--pseudo-path", "--sam-path"}
+_NO_PART = _RUNNING | _LISTS | _FOLDERS | {"--checkpoint"}
 _OPEN = "BEST"  # in the place of what is not chosen yet
 CODE = {"cam": "models/cam/training.py", "deeplab": "models/segmentation/training.py"}
 
@@ -76,17 +68,9 @@ class Result:
 
 def _options(words: Iterable[str]) -> dict[str, str]:
     """Option -> its values; of a path the last part, so that it does not matter where the command was run."""
-    found: dict[str, list[str]] = {}
-    name = ""
-    for word in words:
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            found[name] = [value] if equals else []
-        elif name:
-            found[name].append(word)
     return {
         name: " ".join(Path(value).name if "/" in value or "\\" in value else value for value in values)
-        for name, values in found.items()
+        for name, values in by_option(words)
         if name not in _NO_PART
     }
 

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.plan import Argument
-from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, STAGE_VARIABLE, quoted
+from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, STAGE_VARIABLE, by_option, quoted
 from util.runtime.errors import InputError
 from util.runtime.locking import lock_folder
 from util.runtime.signals import end_with_parent
@@ -84,7 +84,7 @@ class Command:
         """Without long lists and without what is alike in all stages."""
         launcher, words = self.shown.partition(self.script)[0] + self.script, [""]
         left_out = False
-        for option, *values in _by_option(self._words()):
+        for option, values in by_option(self._words()):
             if len(values) > LISTED:
                 values = [f"<{len(values)} {'files' if '/' in values[0] else 'values'}>"]
             elif option in ALIKE:
@@ -118,16 +118,6 @@ class Command:
 
 
 Step = Command | Action
-
-
-def _by_option(words: Sequence[str]) -> list[list[str]]:
-    """Options, each with its values."""
-    found: list[list[str]] = []
-    for word in words:
-        if word.startswith("--") or not found:
-            found.append([])
-        found[-1].append(word)
-    return found
 
 
 def _run_child(command: list[str], typed: Mapping[str, str]) -> int:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from util.data.masks import Masks
 from util.data.voc import VOID, palette
+from util.runtime.errors import counted
 from util.runtime.files import atomic_write
 
 OPACITY = 0.6  # of the colours of labels on images
@@ -105,7 +106,7 @@ def mask_notes(masks: Masks) -> tuple[tuple[str, float, float], ...]:
 
 def mask_count(masks: Masks) -> str:
     """``1 mask``, ``5 masks``."""
-    return f"{len(masks)} mask{'' if len(masks) == 1 else 's'}"
+    return counted(len(masks), "mask")
 
 
 def mask_note(masks: Masks, k: int) -> str:

@@ -11,7 +11,6 @@ arXiv 2501.07256; Carion et al., "SAM 3: Segment Anything with Concepts", arXiv 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from models.common.transfer import to_device
 from models.sam.decoder import LowMasks, at_least_float32, exact_positions, passing
 from models.sam.networks import input_size, upscale_padded
 from models.sam.options import PACKAGE_MODELS
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, meant
 from util.runtime.files import digest, file_digest
 
 
@@ -116,11 +115,9 @@ def model_source(name: str) -> str:
         return name
     if name.count("/") != 1 or name.startswith((".", os.sep)):
         known = [*PACKAGE_MODELS, *MODELS, "regions"]
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), known, 1) or difflib.get_close_matches(
-            name, known, 1
-        )
+        question = meant(name.lower().replace("_", "-"), known) or meant(name, known)
         raise InputError(
-            f"--model {name}: neither a known name nor a folder; {f'did you mean {near[0]}? Else ' if near else ''}give a "
+            f"--model {name}: neither a known name nor a folder; {f'{question} Else ' if question else ''}give a "
             f"hub id (owner/name), a folder, a checkpoint file, or one of {', '.join(known)}"
         )
     return name

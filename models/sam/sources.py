@@ -25,9 +25,8 @@ from util.runtime.errors import InputError
 from util.runtime.files import read_bytes
 
 Finish = Callable[[], Masks]
-Asked = tuple[
-    np.ndarray | Seen, Sequence[Any]
-]  # an image, as the network sees it where anything is asked, and what is asked
+# An image, as the network sees it where anything is asked, and what is asked.
+Asked = tuple[np.ndarray | Seen, Sequence[Any]]
 
 
 class MaskSource(Protocol):

@@ -301,6 +301,26 @@ def class_indices(names: str | None, classes) -> list[int] | None:
     return sorted({classes.index(name.strip()) for name in names.split(",") if name.strip()})
 
 
+def by_option(words: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """The options of a command line in their order, each with its values; what is before the first is left out.
+
+    ``--name=value`` counts as ``--name value``, and an underscore in a name as a hyphen.
+    """
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            found.append((name.replace("_", "-"), [value] if equals else []))
+        elif found:
+            found[-1][1].append(word)
+    return found
+
+
+def first_values(words: Iterable[str]) -> dict[str, str]:
+    """Option -> its first value, of those that have one; of an option that is given twice the last counts."""
+    return {name: values[0] for name, values in by_option(words) if values}
+
+
 def say_interrupted() -> None:
     """Say so, once: not in a stage of the quickstart, nor in each of torchrun's processes."""
     if STAGE_VARIABLE not in os.environ and os.environ.get("LOCAL_RANK", "0") == "0":

@@ -30,7 +30,7 @@ from util.data.masks import Masks
 from util.data.merge_inputs import Inputs
 from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import Evaluation, cells_of, class_scores
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder, digest, list_files, read_bytes
 from util.vis import draw_masks, mask_count, mask_note
 from Web_demo.src.utils.files import keep_inside
@@ -130,7 +130,7 @@ class Lab:
         options = read_record(self.inputs.sam_path / RUN).get("options")
         model = options.get("model") if isinstance(options, dict) else None
         if model == "regions":  # not a SAM
-            return mask_count(scene.masks).replace("mask", "region")
+            return counted(len(scene.masks), "region")
         return mask_count(scene.masks) + (f" of {Path(str(model)).name}" if model else "")
 
     def _inside(self, path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from util.runtime.cli import first_values
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 
@@ -22,12 +23,8 @@ def read_record(path: Path) -> dict:
 def option(record: dict, *names: str) -> str | None:
     """The value of an option, by any of its names, in the command of a record."""
     command = record.get("command")
-    words = [str(word) for word in command] if isinstance(command, list) else []
-    for word, after in zip(words, [*words[1:], ""]):
-        name, given, value = word.partition("=")
-        if name.replace("_", "-") in names:
-            return value if given else after
-    return None
+    given = first_values(map(str, command if isinstance(command, list) else []))
+    return next((given[name] for name in names if name in given), None)
 
 
 class Moved:

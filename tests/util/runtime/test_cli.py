@@ -192,3 +192,16 @@ def test_a_disk_that_takes_no_more_is_not_an_error_of_the_program(capsys, number
     assert cli._code_of(full, []) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: compare.json: cannot write") and "Traceback" not in said
+
+
+def test_a_command_line_is_taken_apart_by_option():
+    words = ["main.py", "--list", "a.txt", "--gt_dir=gt", "--flip", "--scales", "0.5", "1", "--list", "b.txt"]
+    apart = [
+        ("--list", ["a.txt"]),
+        ("--gt-dir", ["gt"]),
+        ("--flip", []),
+        ("--scales", ["0.5", "1"]),
+        ("--list", ["b.txt"]),
+    ]
+    assert cli.by_option(words) == apart
+    assert cli.first_values(words) == {"--list": "b.txt", "--gt-dir": "gt", "--scales": "0.5"}
