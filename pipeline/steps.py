@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ class Command:
     @property
     def brief(self) -> str:
         """Without long lists and without what is alike in all stages."""
-        launcher, words = self.shown.partition(self.script)[0] + self.script, [""]
+        launcher = self.shown.partition(self.script)[0] + self.script
+        words = ["", *takewhile(lambda word: not word.startswith("--"), self._words())]
         left_out = False
         for option, values in by_option(self._words()):
             if len(values) > LISTED:

@@ -457,6 +457,7 @@ def test_every_page_fits_the_screen_in_its_theme(page, site, width, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 844})
     page.reload()
+    settle(page)  # the menu closes by itself once the page is there as a whole
     if width == 1280:
         checkpoint = page.locator("[data-testid=stSidebar] [data-testid=stSelectbox] input")
         assert checkpoint.evaluate("box => getComputedStyle(box).textOverflow") == "ellipsis"

@@ -7,11 +7,18 @@ import streamlit as st
 _NARROW = 768  # pixels; below this Streamlit lays the menu over the page
 
 _SCRIPT = f"""
+// Until it is closed: Streamlit draws the menu again while the page changes, and a click may meet a button that goes.
+const shut = (tries) => {{
+  const menu = document.querySelector("[data-testid=stSidebar]");
+  if (!tries || menu?.dataset.collapsed === "true") return;
+  menu?.querySelector("[data-testid=stSidebarCollapseButton] button")?.click();
+  setTimeout(shut, 300, tries - 1);
+}};
+
 const close = (event) => {{
   const chosen = event.target.closest("[data-testid=stSidebarNavLink], [role=option]");
-  if (!chosen || window.innerWidth >= {_NARROW}) return;
   // After the click has done what it is for.
-  setTimeout(() => document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click(), 150);
+  if (chosen && window.innerWidth < {_NARROW}) setTimeout(shut, 150, 10);
 }};
 
 export default function () {{
