@@ -41,7 +41,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import digest, read_json, write_json
 
 RECIPE = (
-    "--batch-size 8 --crop-size 256 --scale 0.4 0.8 --optimizer adamw --lr 1e-4 --weight-decay 0.01 --clip-norm 10 "
+    "--batch-size 8 --crop-size 256 --scale 0.5 1.0 --optimizer adamw --lr 1e-4 --weight-decay 0.01 --clip-norm 10 "
     "--freeze-norm --ema 0.99 --amp bf16"
 )
 
