@@ -1,12 +1,11 @@
 """The benchmarks run, in their short form; their figures mean nothing on a busy machine."""
 
 import re
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, call_script, write_set
+from helpers import ROOT, call_script, run_script, write_set
 
 from util.data.labels import read_label, write_label
 from util.data.mask_files import read_masks
@@ -18,8 +17,7 @@ from timing import take_turns
 
 
 def run_benchmark(name, *options):
-    command = [sys.executable, str(ROOT / "benchmarks" / name), *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_script(f"benchmarks/{name}", *options)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
 

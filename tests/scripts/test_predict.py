@@ -189,7 +189,7 @@ def test_an_image_of_100_megapixels_takes_less_than_4_gigabytes(shots):
     coarse = Image.open(shots / "shots/s0.png").resize((10_000, 10_000), Image.Resampling.BICUBIC)
     coarse.save(shots / "large.jpg")
     del coarse
-    done = run_script("predict.py", *arguments(shots, "out", "large.jpg"), "--long-side", 3000, cold=True)
+    done = run_script("predict.py", *arguments(shots, "out", "large.jpg"), "--long-side", 1000, cold=True)
     assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4 << 20  # kibibytes, of the largest child
     assert Image.open(shots / "out/labels/large.png").size == (10_000, 10_000)

@@ -122,7 +122,8 @@ def _fetch_all(url: str, partial: Path, path: Path) -> None:
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, EOFError) as error:
             failures = 1 if _size(partial) > most else failures + 1
             most = max(most, _size(partial))
-            final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            gone = isinstance(getattr(error, "reason", None), FileNotFoundError)  # of a mirror that is a folder
+            final = gone or (isinstance(error, urllib.error.HTTPError) and error.code < 500)
             if final or failures == ATTEMPTS:
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise Unavailable(

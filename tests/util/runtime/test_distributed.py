@@ -1,16 +1,14 @@
 """Processes: the shards of a list, devices, and DeepLabV3+ trained by two processes as by one with twice the batch."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers import ROOT, run_script, run_two
 
 from util.runtime import distributed
 from util.runtime.errors import InputError
 
 torch = pytest.importorskip("torch")
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_shards_cover_everything_once():
@@ -89,10 +87,7 @@ distributed.cleanup()
 
 
 def _train(script: Path, out: Path, batch: int, norm: str, processes: int) -> list[dict]:
-    command = [sys.executable, str(script), str(out), str(batch), norm]
-    if processes > 1:
-        command[1:1] = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = (run_script if processes == 1 else run_two)(script, out, batch, norm)
     assert done.returncode == 0, done.stderr[-3000:]
     return [torch.load(f"{out}{rank}", weights_only=True) for rank in range(processes)]
 
