@@ -7,7 +7,7 @@
 
 Prints IoU, precision and recall of every class and their means; writes OUT/metrics.json, OUT/per_image.csv and,
 as PDF and PNG, OUT/confusion and (with --baseline) OUT/classes.
-With --checkpoint the predictions are in OUT/predictions/labels and OUT/predictions/pictures. Several processes:
+With --checkpoint the predictions are in OUT/predictions/labels and OUT/predictions/overlays. Several processes:
 torchrun --nproc-per-node N evaluate_enhanced.py --checkpoint ...
 """
 

@@ -55,7 +55,6 @@ def predict(
         flip=args.flip,
         long_side=args.long_side,
         refinement=args.postprocess,
-        overlays="pictures",
         amp=args.amp,
         encoder=args.encoder,
     )

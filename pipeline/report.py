@@ -227,7 +227,7 @@ def _places(plan: Plan) -> dict[str, Path]:
     if plan.held_out_sheet.exists() and not plan.has_scores:
         places["held-out images"] = plan.held_out_sheet
     if plan.val is not None:
-        places["what DeepLabV3+ sees"] = out / "scores" / "enhanced" / "predictions" / "pictures"
+        places["what DeepLabV3+ sees"] = out / "scores" / "enhanced" / "predictions" / "overlays"
     if plan.cam_labels is not None:
         places["CAM labels"] = plan.cam_labels
     return {

@@ -144,7 +144,7 @@ def _compare(name: str, network: Segmenter, other: nn.Module, out: Path) -> None
     generator = torch.Generator().manual_seed(0)
     exact = copy.deepcopy(_pixel_network(network)).double()
     for batch, height, width in CHECKED_SIZES:
-        # Smooth patches and noise, as in photographs.
+        # Smooth patches and noise, as in real images.
         coarse = torch.rand(batch, 3, 8, 8, generator=generator)
         pixels = 235 * F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
         pixels += 20 * torch.rand(batch, 3, height, width, generator=generator)

@@ -23,7 +23,6 @@ class Prediction:
         formats: of ``FORMATS``; label maps are always written.
         confidence: whether to write ``confidence/<id>.png``, 8-bit grey, 255 = 1.
         min_confidence: pixels with a lower probability become void.
-        overlays: folder of the overlays.
         amp: precision of the network, a key of `models.common.precision.DTYPES` or ``auto``.
         encoder: of a checkpoint that does not name it, see `models.segmentation.deeplabv3.load_checkpoint`.
     """
@@ -35,7 +34,6 @@ class Prediction:
     formats: tuple[str, ...] = ("label-map", "overlay")
     confidence: bool = False
     min_confidence: float = 0.0
-    overlays: str = "overlays"
     amp: str = "off"
     encoder: str | None = None
 

@@ -51,7 +51,7 @@ def write_outputs(
     files = [out / "labels" / f"{image_id}.png"]
     write_label(files[0], found.label, classes.palette)
     if "overlay" in how.formats:
-        files.append(out / how.overlays / f"{image_id}.jpg")
+        files.append(out / "overlays" / f"{image_id}.jpg")
         save_image(files[-1], overlay(image, found.label, classes.palette))
     if "labelme" in how.formats:
         files.append(out / "labelme" / f"{image_id}.json")

@@ -16,7 +16,7 @@ from tiny_sams import tiny
 from models.segmentation.deeplabv3 import load_checkpoint
 from util.data.ids import read_id_list
 from util.data.labels import read_label
-from util.data.synthetic import picture_of
+from util.data.synthetic import image_of
 from util.data.voc import load_classes
 
 CATEGORY_IDS = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
@@ -48,7 +48,7 @@ def write_archives(folder, counts):
         images, annotations, files = [], [], {f"{split}2014/": ""}
         for number in range(1, count + 1):
             name = f"COCO_{split}2014_{7 * number:012}.jpg"  # COCO's numbers have gaps as well
-            pixels, label = picture_of(f"{split}_{number}", side=64)
+            pixels, label = image_of(f"{split}_{number}", side=64)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
             files[f"{split}2014/{name}"] = buffer.getvalue()

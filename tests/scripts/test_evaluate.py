@@ -83,7 +83,7 @@ def test_scales_mirroring_and_post_processing_change_predictions(network, monkey
         labels = {out: read_label(network / out / "predictions" / "labels" / f"{image_id}.png", 6) for out in scores}
         assert labels["alone"].shape == (40, 52)
         assert (labels["alone"] != labels["plain"]).any()
-        assert (network / "alone" / "predictions" / "pictures" / f"{image_id}.jpg").is_file()
+        assert (network / "alone" / "predictions" / "overlays" / f"{image_id}.jpg").is_file()
 
 
 def test_network_goes_on_after_a_image_that_cannot_be_read(network, monkeypatch, capsys):

@@ -21,9 +21,9 @@ from web_demo_data import (
     APP,
     NAMES,
     animated_gif,
+    drawn,
     encoded,
     lab_options,
-    photograph,
     png_header,
     rotated,
     write_checkpoint,
@@ -223,8 +223,8 @@ def test_names_that_would_be_one_are_whole_paths(tmp_path):
 def test_uploads_are_segmented_and_shown(demo, network):
     app = upload(
         demo("--checkpoint", network),
-        ("one.jpg", encoded(photograph())),
-        ("two.png", encoded(photograph(90, 70, 1), "PNG")),
+        ("one.jpg", encoded(drawn())),
+        ("two.png", encoded(drawn(90, 70, 1), "PNG")),
     )
     assert not app.error
     assert names_of(gallery(app))[:2] == ["one.jpg", "two.png"]
@@ -250,7 +250,7 @@ def test_uploads_are_segmented_and_shown(demo, network):
 
 
 def test_every_view_shows_its_images(demo, network):
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(drawn())))
     for view, starts in {
         "Overlay": ["Overlay of one"],
         "Label map": ["Label map of one"],
@@ -269,7 +269,7 @@ def test_every_view_shows_its_images(demo, network):
 def test_annotation_files_hold_the_label_map(demo, network):
     from pycocotools import mask
 
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(drawn())))
     label = np.asarray(Image.open(io.BytesIO(downloads_of(app)[0]["content"])))
     next(button for button in app.button if button.label.startswith("COCO")).click().run()
     coco = json.loads(downloads_of(app)[-1]["content"])
@@ -286,7 +286,7 @@ def test_annotation_files_hold_the_label_map(demo, network):
 
 
 def test_a_class_can_be_switched_off(demo, network):
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(drawn())))
     before = downloads_of(app)[0]["content"]
     shown = group_of(app, "Classes shown")
     kept = list(shown.value)
@@ -299,7 +299,7 @@ def test_a_class_can_be_switched_off(demo, network):
 
 
 def test_a_colour_can_be_changed_and_reset(demo, network):
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())))
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(drawn())))
     before = downloads_of(app)[0]["content"]
     picker = app.color_picker[0]
     value = NAMES.index(picker.label)
@@ -313,7 +313,7 @@ def test_a_colour_can_be_changed_and_reset(demo, network):
 
 
 def test_uploads_and_choices_outlast_other_pages(demo, network):
-    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(photograph())), ("cut.jpg", b"no image"))
+    app = upload(demo("--checkpoint", network), ("one.jpg", encoded(drawn())), ("cut.jpg", b"no image"))
     app.slider(key="opacity").set_value(35).run()
     choose(app, "View", "Confidence")
     before = legends(app)
@@ -324,7 +324,7 @@ def test_uploads_and_choices_outlast_other_pages(demo, network):
     assert legends(app) == before and app.slider(key="opacity").value == 35 and not app.error
     assert group_of(app, "View").value == "Confidence"
     assert "Kept from before: one" in texts(app)
-    upload(app, ("two.jpg", encoded(photograph(seed=1))))
+    upload(app, ("two.jpg", encoded(drawn(seed=1))))
     assert names_of(gallery(app))[:2] == ["one.jpg", "two.jpg"]
     app.button(key="remove earlier").click().run()
     assert "one.jpg" not in names_of(gallery(app)) and "Kept from before" not in texts(app)
@@ -332,7 +332,7 @@ def test_uploads_and_choices_outlast_other_pages(demo, network):
 
 
 def test_kept_and_new_uploads_are_limited_together(demo, network):
-    files = [encoded(photograph(32, 40, seed)) for seed in range(24)]
+    files = [encoded(drawn(32, 40, seed)) for seed in range(24)]
     app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number, data in enumerate(files[:12])))
     go_to(app, "lab")
     go_to(app, "")
@@ -353,7 +353,7 @@ def test_what_was_worked_out_outlasts_a_click_meanwhile(demo, network):
         return segment(segmenter, image, high_quality)
 
     with patch.object(inference, "segment", interrupted):
-        upload(app, ("one.jpg", encoded(photograph())), ("two.png", encoded(photograph(90, 70, 1), "PNG")))
+        upload(app, ("one.jpg", encoded(drawn())), ("two.png", encoded(drawn(90, 70, 1), "PNG")))
         assert len(legends(app)) == 1  # the first is there while the second is worked on
         app.run()
     assert len(legends(app)) == 1 and asked == [(120, 160, 3), (90, 70, 3), (90, 70, 3)]
@@ -437,7 +437,7 @@ def test_segmentation_is_the_librarys(network):
     from models.segmentation.options import Prediction
     from models.segmentation.predict import segment
 
-    segmenter, image = load_checkpoint(network), photograph()
+    segmenter, image = load_checkpoint(network), drawn()
     for high_quality in (False, True):
         scales = inference.HIGH_QUALITY_SCALES if high_quality else (1.0,)
         result = inference.segment(segmenter, image, high_quality)
@@ -454,7 +454,7 @@ def test_segmentation_is_the_librarys(network):
 
 # --- uploads ------------------------------------------------------------------------------------------------------
 
-GOOD = ("good.jpg", encoded(photograph()))
+GOOD = ("good.jpg", encoded(drawn()))
 NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
 
 
@@ -462,8 +462,8 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
     ("name", "make", "message"),
     [
         ("notes.jpg", lambda: b"these are notes, not an image" * 20, "not a JPG or PNG"),
-        ("cut.jpg", lambda: encoded(photograph())[:2000], "cut short"),
-        ("cut.png", lambda: encoded(photograph(), "PNG")[:5000], "cut short"),
+        ("cut.jpg", lambda: encoded(drawn())[:2000], "cut short"),
+        ("cut.png", lambda: encoded(drawn(), "PNG")[:5000], "cut short"),
         ("nothing.png", lambda: b"", "empty"),
         ("bomb.png", lambda: png_header(20_000, 20_000), "too large"),
         ("moving.jpg", animated_gif, "but a GIF"),
@@ -497,14 +497,14 @@ def test_a_bad_upload_is_reported_and_the_others_are_shown(demo, network, name, 
 @pytest.mark.parametrize(
     ("make", "size"),
     [
-        (lambda: encoded(Image.fromarray(photograph()).convert("CMYK"), "JPEG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(drawn()).convert("CMYK"), "JPEG"), (120, 160)),
         (lambda: encoded(np.arange(120 * 160, dtype=np.uint16).reshape(120, 160) * 3, "PNG"), (120, 160)),
-        (lambda: encoded(Image.fromarray(photograph()).convert("RGBA"), "PNG"), (120, 160)),
-        (lambda: encoded(Image.fromarray(photograph()).convert("P"), "PNG"), (120, 160)),
-        (lambda: encoded(Image.fromarray(photograph()).convert("LA"), "PNG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(drawn()).convert("RGBA"), "PNG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(drawn()).convert("P"), "PNG"), (120, 160)),
+        (lambda: encoded(Image.fromarray(drawn()).convert("LA"), "PNG"), (120, 160)),
         (rotated, (160, 120)),
-        (lambda: encoded(photograph(1, 1), "PNG"), (1, 1)),
-        (lambda: encoded(photograph(3, 900), "PNG"), (3, 900)),
+        (lambda: encoded(drawn(1, 1), "PNG"), (1, 1)),
+        (lambda: encoded(drawn(3, 900), "PNG"), (3, 900)),
     ],
 )
 def test_unusual_images_are_shown_upright(demo, network, make, size):
@@ -516,14 +516,14 @@ def test_unusual_images_are_shown_upright(demo, network, make, size):
 
 def test_an_exif_rotated_image_is_turned():
     upright = uploads.read_upload("x.jpg", rotated()).image
-    expected = np.rot90(np.asarray(Image.open(io.BytesIO(encoded(photograph())))), -1)
+    expected = np.rot90(np.asarray(Image.open(io.BytesIO(encoded(drawn())))), -1)
     assert np.abs(upright.astype(int) - expected).mean() < 2
 
 
 def odd_exif(entry):
     """A JPEG whose EXIF data hold one entry, 12 bytes of a TIFF directory."""
     body = b"II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
-    plain_file = encoded(photograph())
+    plain_file = encoded(drawn())
     segment = b"Exif\0\0" + body
     return plain_file[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + plain_file[2:]
 
@@ -566,7 +566,7 @@ def test_bad_uploads_share_one_message(demo, network):
 
 
 def test_fifty_uploads_are_too_many(demo, network):
-    files = [encoded(photograph(32, 40, seed)) for seed in range(50)]
+    files = [encoded(drawn(32, 40, seed)) for seed in range(50)]
     app = upload(demo("--checkpoint", network), *((f"{number}.jpg", data) for number, data in enumerate(files)))
     assert "50 images" in app.warning[0].value and not app.error
     assert len(uploads_in(gallery(app))) == uploads.MAX_FILES
@@ -591,9 +591,7 @@ def test_names_are_made_harmless(demo, network, name, clean):
 
 
 def test_a_name_with_html_is_shown_as_text(demo, network):
-    app = upload(
-        demo("--checkpoint", network), ("<b>![x](http://127.0.0.1/x.png)$y$ :red[z].png", encoded(photograph()))
-    )
+    app = upload(demo("--checkpoint", network), ("<b>![x](http://127.0.0.1/x.png)$y$ :red[z].png", encoded(drawn())))
     heading = next(m.value for m in app.markdown if m.value.startswith("**"))
     assert "\\!" not in heading or "<" not in heading.replace("\\<", "")
     for mark in ("![", "](", "$y$", ":red["):
@@ -601,7 +599,7 @@ def test_a_name_with_html_is_shown_as_text(demo, network):
 
 
 def test_an_image_with_path_parts_and_no_suffix_is_shown_by_its_last_part(demo, network):
-    app = upload(demo("--checkpoint", network), ("../../etc/passwd", encoded(photograph())))
+    app = upload(demo("--checkpoint", network), ("../../etc/passwd", encoded(drawn())))
     assert not app.error and len(legends(app)) == 1
     assert [m.value for m in app.markdown if m.value.startswith("**")] == ["**passwd**"]
 
@@ -880,9 +878,9 @@ def test_the_lab_steps_tunes_and_ranks(demo, folders):
     app.selectbox(key="mask of shape_0").set_value(1).run()
     facts = next(element.proto.body for element in app.get("html") if "facts" in element.proto.body)
     assert "stability" in facts and "0.800" in facts
-    for view, told in (("Changes", "Blue: removed"), ("Errors", "Blue: missed")):
+    for view, meaning in (("Changes", "Blue: removed"), ("Errors", "Blue: missed")):
         choose(app, "Show", view)
-        assert told in texts(app) and not app.error
+        assert meaning in texts(app) and not app.error
 
 
 def rank(app):

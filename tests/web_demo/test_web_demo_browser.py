@@ -21,9 +21,9 @@ from helpers import ROOT, run_script
 from PIL import Image
 from web_demo_data import (
     NAMES,
+    drawn,
     encoded,
     lab_options,
-    photograph,
     png_header,
     write_checkpoint,
     write_merge_data,
@@ -132,14 +132,14 @@ def is_elsewhere(url, site):
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory, request):
-    """Two photographs of PASCAL VOC, of which one lies on its side by its EXIF tag; generated pictures without VOC."""
-    folder = tmp_path_factory.mktemp("photographs")
+def two_images(tmp_path_factory, request):
+    """Two images of PASCAL VOC, of which one lies on its side by its EXIF tag; generated pictures without VOC."""
+    folder = tmp_path_factory.mktemp("two_images")
     try:
         images = request.getfixturevalue("voc12") / "JPEGImages"
     except pytest.skip.Exception:
-        (folder / "first.jpg").write_bytes(encoded(photograph(375, 500)))
-        (folder / "second.jpg").write_bytes(encoded(photograph(500, 375, seed=1)))
+        (folder / "first.jpg").write_bytes(encoded(drawn(375, 500)))
+        (folder / "second.jpg").write_bytes(encoded(drawn(500, 375, seed=1)))
     else:
         for name, source in zip(("first.jpg", "second.jpg"), sorted(images.glob("*.jpg"))):
             shutil.copy(source, folder / name)
@@ -183,18 +183,18 @@ def download(page, button):
     return event.value.suggested_filename, event.value.path().read_bytes()
 
 
-def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photographs, tmp_path):
+def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, two_images, tmp_path):
     (tmp_path / "list.txt").write_text("first\nsecond\n")
     (tmp_path / "gt").mkdir()
     for name in ("first", "second"):
-        shape = read_image(photographs / f"{name}.jpg").shape[:2]
+        shape = read_image(two_images / f"{name}.jpg").shape[:2]
         write_label(tmp_path / "gt" / f"{name}.png", np.zeros(shape, np.uint8))
     done = run_script(
         "evaluate_enhanced.py",
         "--checkpoint",
         site["folder"] / "network.pth",
         "--images",
-        photographs,
+        two_images,
         "--device",
         "cpu",
         "--gt",
@@ -207,7 +207,7 @@ def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photogr
     expected = {path.stem: path.read_bytes() for path in (tmp_path / "out").glob("predictions/labels/*.png")}
     assert set(expected) == {"first", "second"}, done.stderr
 
-    upload(page, photographs / "first.jpg", photographs / "second.jpg")
+    upload(page, two_images / "first.jpg", two_images / "second.jpg")
     page.get_by_role("button", name=re.compile("Download all 2")).wait_for()
     for name in ("first", "second"):
         page.get_by_role("radio", name=re.compile(name)).click()
@@ -233,7 +233,7 @@ def test_downloaded_masks_are_those_of_the_evaluation_script(page, site, photogr
 
 def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
     """Streamlit drops a page's files while it runs and other visitors' pages come to their end."""
-    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(drawn(), "PNG")})
     settle(page)
     others = browser.new_context()
     other = others.new_page()
@@ -245,7 +245,7 @@ def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
     page.get_by_text("High quality").click()
     playwright.expect(done).not_to_have_text(quickly, timeout=PATIENCE)
     settle(page)
-    more = [encoded(photograph(900, 1200, seed)) for seed in range(9)]  # more than half a minute of work
+    more = [encoded(drawn(900, 1200, seed)) for seed in range(9)]  # more than half a minute of work
     page.locator("input[type=file]").set_input_files(
         [{"name": f"{number}.jpg", "mimeType": "image/jpeg", "buffer": data} for number, data in enumerate(more)]
     )
@@ -259,7 +259,7 @@ def test_a_mask_can_be_fetched_while_the_page_is_at_work(page, site, browser):
 
 
 def test_switches_and_sliders_change_the_images(page, site):
-    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(drawn(), "PNG")})
     overlay = page.get_by_role("img", name=re.compile("Overlay of one.png"))
     first = overlay.get_attribute("src")
     slider = page.get_by_role("slider", name="Overlay opacity")
@@ -294,7 +294,7 @@ def test_an_example_is_there_before_anything_is_clicked(page, site):
 
 
 def test_the_pointer_reads_class_and_confidence(page, site):
-    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(drawn(), "PNG")})
     settle(page)
     _, content = download(page, page.get_by_role("button", name="Label map (PNG)"))
     label = np.asarray(Image.open(io.BytesIO(content)))
@@ -310,7 +310,7 @@ def test_the_pointer_reads_class_and_confidence(page, site):
 
 
 def test_a_class_gets_another_colour(page, site):
-    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    upload(page, {"name": "one.png", "mimeType": "image/png", "buffer": encoded(drawn(), "PNG")})
     overlay = page.get_by_role("img", name=re.compile("Overlay of one.png"))
     before = overlay.get_attribute("src")
     page.get_by_text("Colours", exact=True).click()
@@ -360,10 +360,10 @@ def test_bad_uploads_leave_the_demo_alive_and_nothing_on_disk(page, site):
     before = listing(site)
     secret = np.random.default_rng(5).integers(0, 255, (700, 800, 3), np.uint8)
     files = {
-        "cut.jpg": encoded(photograph())[:1500],
+        "cut.jpg": encoded(drawn())[:1500],
         "empty.png": b"",
         "bomb.png": png_header(20_000, 20_000),
-        "<img src=x onerror=document.title='bad'>.png": encoded(photograph(), "PNG"),
+        "<img src=x onerror=document.title='bad'>.png": encoded(drawn(), "PNG"),
         "page.jpg": b"<script>1</script>",
         "secret.png": encoded(secret, "PNG"),
     }
@@ -389,7 +389,7 @@ def test_a_file_of_30_megabytes_is_refused_before_it_is_sent(page, site, tmp_pat
     (tmp_path / "huge.png").write_bytes(bytes(30 * 2**20))
     page.locator("input[type=file]").set_input_files(tmp_path / "huge.png")
     page.get_by_text(re.compile("must be 20.*MB or smaller")).wait_for()
-    upload(page, {"name": "good.png", "mimeType": "image/png", "buffer": encoded(photograph(), "PNG")})
+    upload(page, {"name": "good.png", "mimeType": "image/png", "buffer": encoded(drawn(), "PNG")})
 
 
 def listing(site):
@@ -495,7 +495,7 @@ def test_uploads_stay_short_on_a_narrow_screen(page, site):
     page.set_viewport_size({"width": 390, "height": 844})
     page.reload()
     page.get_by_role("heading", name="Segment", exact=True).wait_for()
-    files = [encoded(photograph(300, 400, seed)) for seed in range(5)]
+    files = [encoded(drawn(300, 400, seed)) for seed in range(5)]
     upload(page, *({"name": f"{n}.jpg", "mimeType": "image/jpeg", "buffer": data} for n, data in enumerate(files)))
     page.get_by_role("button", name="Download all 5").wait_for()
     buttons = [page.locator(".st-key-view").get_by_role("radio", name=name, exact=True) for name in ("Overlay", "All")]

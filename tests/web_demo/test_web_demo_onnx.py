@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import tiny_network
-from web_demo_data import APP, encoded, photograph
+from web_demo_data import APP, drawn, encoded
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -24,7 +24,7 @@ def test_an_image_is_segmented_by_an_onnx_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(APP), "--checkpoint", str(tmp_path / "net.onnx")])
     app = testing.AppTest.from_file(str(APP), default_timeout=600).run()
-    data = encoded(photograph())
+    data = encoded(drawn())
     app.file_uploader[0].set_value([("a.jpg", data, "image/jpeg")]).run()
     assert not app.exception and not app.error
     network = open_network(tmp_path / "net.onnx")

@@ -11,7 +11,7 @@ from PIL import Image
 from util.data.labels import write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
-from util.data.synthetic import CLASSES, picture_of
+from util.data.synthetic import CLASSES, image_of
 from util.runtime import checkpoint
 
 APP = ROOT / "Web_demo" / "src" / "app.py"
@@ -34,15 +34,15 @@ def write_checkpoint(path, **changes):
     return path
 
 
-def photograph(height=120, width=160, seed=0):
+def drawn(height=120, width=160, seed=0):
     """uint8 HxWx3."""
-    return np.asarray(Image.fromarray(picture_of("photo", seed=seed, side=160)[0]).resize((width, height)))
+    return np.asarray(Image.fromarray(image_of("photo", seed=seed, side=160)[0]).resize((width, height)))
 
 
-def encoded(picture, format="JPEG", **options):
+def encoded(pixels, format="JPEG", **options):
     """The bytes of an image file."""
     buffer = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(buffer, format, **options)
     return buffer.getvalue()
 
@@ -62,12 +62,12 @@ def rotated():
     """A JPEG that lies on its side and says so in its EXIF data; upright it is 120 wide and 160 high."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    return encoded(photograph(), exif=exif)
+    return encoded(drawn(), exif=exif)
 
 
 def animated_gif():
     """Two images in one GIF."""
-    frames = [Image.fromarray(photograph(seed=seed)) for seed in (0, 1)]
+    frames = [Image.fromarray(drawn(seed=seed)) for seed in (0, 1)]
     return encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
 
 
@@ -77,8 +77,8 @@ def write_merge_data(folder, count=3):
     ids = [f"shape_{number}" for number in range(count)]
     (folder / "images").mkdir(parents=True)
     for image_id in ids:
-        picture, truth = picture_of(image_id, seed=0, side=96)
-        Image.fromarray(picture).save(folder / "images" / f"{image_id}.png")
+        pixels, truth = image_of(image_id, seed=0, side=96)
+        Image.fromarray(pixels).save(folder / "images" / f"{image_id}.png")
         label = np.where(rng.random(truth.shape) < 0.3, 0, truth).astype(np.uint8)
         masks = np.stack([truth == value for value in np.unique(truth)])
         write_label(folder / "gt" / f"{image_id}.png", truth)

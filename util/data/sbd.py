@@ -15,7 +15,7 @@ import numpy as np
 from util.data.labels import check_values
 from util.runtime.errors import InputError
 
-MAX_BYTES = 1 << 28  # no class segmentation of a photograph comes near this, unpacked
+MAX_BYTES = 1 << 28  # no class segmentation of an image comes near this, unpacked
 
 
 def decode_sbd(data: bytes, path: str | os.PathLike, num_classes: int = 21) -> np.ndarray:

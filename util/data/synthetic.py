@@ -288,7 +288,7 @@ class _DrawFiles:
         image_id, key, entry = item
         if entry and "tags" in entry and entry_is_current(entry, key, self.out):
             return image_id, None, tuple(entry["tags"])
-        image, label = picture_of(image_id, self.seed, self.side)
+        image, label = image_of(image_id, self.seed, self.side)
         paths = [self.out / IMAGES / f"{image_id}.jpg", self.out / LABELS / f"{image_id}.png"]
         buffer = io.BytesIO()
         # Small images: at the usual quality the codec would smear colours over the objects' borders.
@@ -300,7 +300,7 @@ class _DrawFiles:
         return image_id, entry, tags
 
 
-def picture_of(image_id: str, seed: int = 0, side: int = 160) -> tuple[np.ndarray, np.ndarray]:
+def image_of(image_id: str, seed: int = 0, side: int = 160) -> tuple[np.ndarray, np.ndarray]:
     """The image and label map of an id: a function of the id, the seed and the size alone.
 
     Args:

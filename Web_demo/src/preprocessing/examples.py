@@ -11,7 +11,7 @@ import streamlit as st
 from util.data.ids import spread
 from util.data.images import find_image, read_image
 from util.data.labels import label_path, read_label
-from util.data.synthetic import CLASSES, picture_of
+from util.data.synthetic import CLASSES, image_of
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
 from Web_demo.src.model.runs import HeldOut
@@ -66,6 +66,6 @@ def _held_out(images: Path, gt: Path | None, ids: tuple[str, ...], num_classes: 
 
 def drawn(name: str) -> Example:
     """The drawn image of that name, the same each time."""
-    pixels, truth = picture_of(_DRAWN[name], seed=8, side=SIDE)
+    pixels, truth = image_of(_DRAWN[name], seed=8, side=SIDE)
     origin = "Drawn by the program, as the images were that the network was trained on."
     return Example(as_input(f"{name}.png", pixels, f"example {name}"), origin, truth)

@@ -66,7 +66,7 @@ def test_what_cannot_be_made_is_refused(tmp_path, counts, side):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [shapes.picture_of(f"look_{number}", seed=1) for number in range(40)]
+    return [shapes.image_of(f"look_{number}", seed=1) for number in range(40)]
 
 
 def test_classes_objects_and_overlaps_vary(drawn):
