@@ -17,6 +17,7 @@ from util.evaluation.metrics import Cells, Evaluation, cells_of, class_scores
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, write_csv, write_json
 from util.runtime.parallel import run_parallel
+from util.runtime.progress import FailureReport
 
 Counts = TypeVar("Counts")
 
@@ -76,8 +77,9 @@ def in_order(
     results = {image_id: (counts, message) for image_id, counts, message in counted}
     found = {i: counts for i in ids if (counts := results[i][0]) is not None}
     failures = {i: results[i][1] for i in ids if results[i][0] is None}
+    report = FailureReport()
     for image_id, message in failures.items():
-        print(f"{image_id}: {message}", file=sys.stderr)
+        report(image_id, message)
     if not found:
         raise InputError(
             f"{where}: none of the {len(ids)} images of the list could be scored; the first: {failures[ids[0]]}"

@@ -11,20 +11,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from util.runtime.errors import InputError, counted, disk_error
 from util.runtime.files import digest, file_digest, make_folder, read_bytes, relative_name, write_bytes
 from util.runtime.locking import Lock, lock_folder
+from util.runtime.progress import FailureReport
 from util.runtime.provenance import Code, code_digest, write_run_json
-
-SAID = 3  # images that a message is repeated for
 
 
 class Processes(Protocol):
@@ -67,7 +63,7 @@ class Stage:
         self.overwrite = overwrite
         self.rank = rank
         self.failures: dict[str, str] = {}
-        self._said: Counter[str] = Counter()
+        self._report = FailureReport()
         self.done: dict[str, dict] = {}
         self._own: set[str] = set()  # images of this process that are done
         self._code = list(code)
@@ -123,11 +119,7 @@ class Stage:
     def fail(self, image_id: str, message: str) -> None:
         """Report that an image could not be done; the run goes on."""
         self.failures[image_id] = message
-        self._said[message] += 1
-        if self._said[message] <= SAID:
-            tqdm.write(f"{image_id}: {message}", file=sys.stderr)
-        elif self._said[message] == SAID + 1:
-            tqdm.write(f"{image_id} and others: the same", file=sys.stderr)
+        self._report(image_id, message)
 
     def discard(self, image_id: str, paths: Iterable[str | os.PathLike]) -> None:
         """Delete what an earlier run wrote for an image that failed now: it would pass for this run's result."""

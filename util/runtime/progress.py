@@ -1,14 +1,30 @@
-"""Progress bars: one moving line on a terminal, one line per minute in a log file."""
+"""Progress bars: one moving line on a terminal, one line per minute in a log file; and failures above them."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from tqdm import tqdm
 
 LOG_SECONDS = 60.0  # between two lines where nothing can move
+REPEATED = 3  # images that a message is printed for
+
+
+class FailureReport:
+    """Prints what is wrong with an image. What is wrong with many is not printed for each."""
+
+    def __init__(self) -> None:
+        self._printed: Counter[str] = Counter()
+
+    def __call__(self, image_id: str, message: str) -> None:
+        self._printed[message] += 1
+        if self._printed[message] <= REPEATED:
+            tqdm.write(f"{image_id}: {message}", file=sys.stderr)
+        elif self._printed[message] == REPEATED + 1:
+            tqdm.write(f"{image_id} and others: the same", file=sys.stderr)
 
 
 class Progress(tqdm):

@@ -7,7 +7,7 @@ from PIL import Image
 from models.segmentation.data import check_pairs
 from util.data.labels import write_label
 from util.data.voc import class_table
-from util.evaluation.evaluate import evaluate_labels
+from util.evaluation.evaluate import evaluate_labels, in_order
 from util.runtime.errors import InputError
 
 CLASSES = class_table(["background", "cat", "dog"])
@@ -46,3 +46,11 @@ def test_black_ground_truth_is_warned_about(data, capsys):
     assert "no pixel of a foreground class" in capsys.readouterr().err
     assert check_pairs(["a", "b"], data / "images", data / "gt", 3, workers=1)[0] == ["a", "b"]
     assert "no pixel of a foreground class in the 2 label maps, only 0" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_every_image_is_not_printed_for_each(capsys):
+    ids = [str(number) for number in range(50)]
+    with pytest.raises(InputError, match="none of the 50 images.*the first: a wrong shape"):
+        in_order([(image_id, None, "a wrong shape") for image_id in ids], ids, "labels")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [*(f"{image_id}: a wrong shape" for image_id in "012"), "3 and others: the same"]
