@@ -85,6 +85,8 @@ def take_steps(name: str, args, end) -> None:
             batch = batches[end.recv()]
         except EOFError:
             return
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()  # of the steps before, in which cuDNN looked for its kernels
         start = on_device()
         loss = step(*batch)
         took = on_device() - start

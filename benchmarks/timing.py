@@ -56,7 +56,6 @@ def with_peaks(jobs: dict[str, Callable[[], object]], peaks: dict[str, int]) -> 
 
     def watched(name: str, job: Callable[[], object]) -> None:
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         job()
         peaks[name] = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0

@@ -155,9 +155,14 @@ def _inner(value: Any) -> Any:
     return tree_map(lambda leaf: leaf.inner if isinstance(leaf, OnGpu) else leaf, value)
 
 
-class _Stream:
+class _Event:
+    """In the place of CUDA's streams and events."""
+
     def __init__(self, mode: PretendGpu):
         self.mode = mode
+
+    def record(self, stream: object) -> None:
+        pass
 
     def synchronize(self) -> None:
         self.mode.waits["to the host"] += 1
@@ -184,8 +189,9 @@ def pretended_gpu() -> Iterator[PretendGpu]:
     mode = PretendGpu()
     with pytest.MonkeyPatch.context() as patch, torch.backends.cudnn.flags(enabled=False):
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
-        patch.setattr(torch.cuda, "current_stream", lambda device=None: _Stream(mode))
-        patch.setattr(torch.cuda, "synchronize", lambda device=None: _Stream(mode).synchronize())
+        patch.setattr(torch.cuda, "current_stream", lambda device=None: None)
+        patch.setattr(torch.cuda, "Event", lambda: _Event(mode))
+        patch.setattr(torch.cuda, "synchronize", lambda device=None: _Event(mode).synchronize())
         patch.setattr(torch.Tensor, "backward", _no_gradients)
         # Views of what was made outside of inference mode cannot be wrapped inside.
         patch.setattr(torch.inference_mode, "__enter__", lambda self: torch.no_grad.__enter__(self))

@@ -10,6 +10,9 @@ import torch
 
 from util.runtime.errors import InputError
 
+# Of errors that are not torch's own: the CPU's allocator, pinned memory and a GPU that others fill, cuBLAS.
+_SIGNS = ("not enough memory", "out of memory", "ALLOC_FAILED")
+
 
 @contextlib.contextmanager
 def memory_named(what: str, remedy: str) -> Iterator[None]:
@@ -17,7 +20,7 @@ def memory_named(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "not enough memory" not in str(error):
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(s in str(error) for s in _SIGNS):
             raise
         reason = (str(error).splitlines() or ["out of memory"])[0][:200]
         raise InputError(f"{what} ran out of memory ({reason}); {remedy}, and re-run to resume") from None

@@ -7,18 +7,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 
 
-def with_synchronised_norm(net: nn.Module) -> nn.Module:
+def with_synchronised_norm(net: nn.Module, device: torch.device) -> nn.Module:
     """Let batch norm take its statistics from the batches of all processes; parameters keep their names."""
-    if next(net.parameters()).device.type == "cuda":
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    if device.type == "cuda":
+        net = convert_sync_batchnorm(net)  # torch's own would drop the activations that timm's norms hold
+    ours = {
+        nn.SyncBatchNorm: GpuSyncBatchNorm,
+        SyncBatchNormAct: GpuSyncBatchNormAct,
+        nn.BatchNorm2d: GlooSyncBatchNorm2d,
+        BatchNormAct2d: GlooSyncBatchNormAct2d,
+    }
     for module in net.modules():
-        if type(module) is nn.SyncBatchNorm:
-            module.__class__ = GpuSyncBatchNorm
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = GlooSyncBatchNorm2d
+        module.__class__ = ours.get(type(module), type(module))
     return net
 
 
@@ -29,6 +34,15 @@ class GpuSyncBatchNorm(nn.SyncBatchNorm):
         """float BxCxHxW -> BxCxHxW."""
         with _no_process_without_images():
             return super().forward(input)
+
+
+class GpuSyncBatchNormAct(SyncBatchNormAct):
+    """The same with timm's activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float BxCxHxW -> BxCxHxW."""
+        with _no_process_without_images():
+            return super().forward(x)
 
 
 @contextlib.contextmanager
@@ -51,25 +65,36 @@ class GlooSyncBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """float BxCxHxW -> BxCxHxW."""
-        if not self.training:
-            return super().forward(x)
-        parts = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])]))
-        number = parts[-1].detach()
-        mean = parts[:-1] / number
-        centred = x - mean[:, None, None]
-        variance = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / number
-        self._keep(mean, variance * number / (number - 1))
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return _normalised(self, x) if self.training else super().forward(x)
 
-    @torch.no_grad()
-    def _keep(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return  # one that keeps no statistics
-        self.num_batches_tracked.add_(1)
-        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
+
+class GlooSyncBatchNormAct2d(BatchNormAct2d):
+    """The same with timm's activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float BxCxHxW -> BxCxHxW."""
+        return self.act(self.drop(_normalised(self, x))) if self.training else super().forward(x)
+
+
+def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    parts = _SumOverProcesses.apply(torch.cat([x.sum((0, 2, 3)), x.new_tensor([x.numel() / x.shape[1]])]))
+    number = parts[-1].detach()
+    mean = parts[:-1] / number
+    centred = x - mean[:, None, None]
+    variance = _SumOverProcesses.apply((centred * centred).sum((0, 2, 3))) / number
+    _keep(norm, mean, variance * number / (number - 1))
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return centred * scale[:, None, None] + norm.bias[:, None, None]
+
+
+@torch.no_grad()
+def _keep(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
+        return  # one that keeps no statistics
+    norm.num_batches_tracked.add_(1)
+    share = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
+    norm.running_mean.lerp_(mean, share)
+    norm.running_var.lerp_(variance, share)
 
 
 class _SumOverProcesses(torch.autograd.Function):

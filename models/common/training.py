@@ -93,10 +93,11 @@ class Trainer:
         sync_norm: bool = True,
     ):
         self.task, self.data, self.recipe, self.dist, self.sync_norm = task, data, recipe, dist, sync_norm
-        self.net = with_synchronised_norm(net) if dist.world > 1 and sync_norm else net
+        self.net = with_synchronised_norm(net, dist.device) if dist.world > 1 and sync_norm else net
         self.amp = DTYPES[recipe.amp]
         check_mixed_precision(net, dist.device, self.amp)
-        self.optimizer = self._optimizer()
+        # Fused kernels also leave a step out where float16 overflowed, without the host's looking.
+        self.optimizer = optimizer_of(task.parameter_groups(self.net), recipe, fused=dist.device.type == "cuda")
         self.highest_rates = [group["lr"] for group in self.optimizer.param_groups]
         # Only float16 needs its gradients scaled: bfloat16 has the range of float32.
         self.scaler = torch.amp.GradScaler(dist.device.type, enabled=self.amp is torch.float16)
@@ -118,14 +119,6 @@ class Trainer:
             worker_init_fn=_start_worker,
         )
         self._running = self._wrapped(self.net)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        groups, recipe = self.task.parameter_groups(self.net), self.recipe
-        # Fused kernels also leave a step out where float16 overflowed, without the host's looking.
-        fused = True if self.dist.device.type == "cuda" else None
-        if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=fused)
-        return torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=fused)
 
     def _wrapped(self, net: nn.Module) -> nn.Module:
         if self.recipe.compile:
@@ -353,6 +346,19 @@ class Trainer:
             f"the loss is not a number at step {entry.step}, in the batch of {', '.join(names)}. "
             "The last checkpoint is kept. Look at these images, or train with a lower --lr, --clip-norm, or --amp off"
         )
+
+
+def optimizer_of(groups: list[dict[str, Any]], recipe: Recipe, *, fused: bool) -> torch.optim.Optimizer:
+    """AdamW or SGD over groups of parameters, with torch's fused kernels or those that it chooses itself."""
+    kernels = True if fused else None
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=kernels)
+    sgd = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=kernels)
+    if fused and recipe.momentum:
+        # torch 2.14 leaves them uninitialised where float16 overflows in the first step, and goes on from there.
+        for parameter in (parameter for group in sgd.param_groups for parameter in group["params"]):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def _memory_named(recipe: Recipe) -> contextlib.AbstractContextManager[None]:

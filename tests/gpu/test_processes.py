@@ -11,6 +11,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from helpers import run_two, tiny_network
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 from torch.nn.modules import _functions
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -20,8 +21,9 @@ from models.cam.plain_cam import PlainCAMOutput
 from models.cam.training import ClassificationTask
 from models.common.preprocessing import IMAGENET
 from models.common.recipe import Recipe
-from models.common.sync_norm import GpuSyncBatchNorm
+from models.common.sync_norm import GpuSyncBatchNorm, with_synchronised_norm
 from models.common.training import Trainer
+from models.segmentation import deeplabv3
 from util.data.voc import class_table
 from util.runtime.distributed import Dist, cleanup
 
@@ -108,6 +110,17 @@ def test_synchronised_norm_on_gpus_looks_for_no_process_without_images(monkeypat
     with pytest.raises(ValueError):
         GpuSyncBatchNorm(4)(None)
     assert seen == [True, True] and not torch.cuda.is_current_stream_capturing()
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("encoder", ["timm-mobilenetv3_small_minimal_100", "tu-resnetv2_18", "resnet18"])
+def test_synchronised_norms_keep_the_activations_that_timm_puts_into_them(device, encoder):
+    net = deeplabv3.build(3, encoder).eval()
+    images = torch.randn(1, 3, 64, 64)
+    expected, names = net(images), list(net.state_dict())
+    net = with_synchronised_norm(net, torch.device(device))
+    assert not any(type(module) in (nn.BatchNorm2d, BatchNormAct2d) for module in net.modules())
+    assert torch.equal(net(images), expected) and list(net.state_dict()) == names
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from util.runtime.distributed import is_joined
 from util.runtime.errors import InputError, choose_from, disk_error, meant
 from util.runtime.signals import end_with_parent
 
@@ -363,6 +364,10 @@ def run(main: Callable[[], int | None]) -> None:
     # All is said and written; an interrupt now would only break off the way out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if code and is_joined():  # leaving the others at the end of Python could wait for them, too
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -97,8 +98,10 @@ class Dist:
     def __enter__(self) -> Dist:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self.device is not None:
+    def __exit__(self, kind: object, *exception: object) -> None:
+        # NCCL would wait for the other processes, which may wait for this one; `util.runtime.cli.run` then ends it.
+        fails_among_gpus = kind is not None and self.world > 1 and self.device.type == "cuda"
+        if self.device is not None and not fails_among_gpus:
             cleanup()
 
 
@@ -160,16 +163,22 @@ def cleanup() -> None:
         gc.collect()  # networks that were shared out refer to the group, and often to themselves
 
 
+def is_joined() -> bool:
+    """Whether this process has not left its group, which it does not where it fails among GPUs."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name; ``auto`` is the GPU where there is one, else the CPU.
 
     Raises:
-        InputError: if there is no such device.
+        InputError: if there is no such device, or torch was built for newer ones.
     """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -178,4 +187,19 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(f"--device {name}: torch finds no GPU here; use --device cpu or install a torch with CUDA")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name}: found {counted(torch.cuda.device_count(), 'GPU')}, counted from 0")
+    if device.type == "cuda":
+        _check_kernels(device)
     return device
+
+
+def _check_kernels(device: torch.device) -> None:
+    """Raise InputError for a GPU that is older than all that torch was built for, such as a V100."""
+    import torch
+
+    built_for = [int(name[3:]) for name in torch.cuda.get_arch_list() if name[:3] == "sm_" and name[3:].isdigit()]
+    major, minor = torch.cuda.get_device_capability(device)
+    if built_for and 10 * major + minor < min(built_for):
+        raise InputError(
+            f"{torch.cuda.get_device_name(device)}: this torch ({torch.__version__}) is built for newer GPUs. Install "
+            "the one for CUDA 12.6 (https://pytorch.org/get-started/locally), or give --device cpu"
+        )

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from models.common.recipe import Recipe
-from models.common.training import Trainer
+from models.common.training import Trainer, optimizer_of
 from util.runtime.distributed import Dist
 
 CPU = torch.device("cpu")
@@ -71,3 +71,25 @@ def test_a_resumed_run_in_float16_has_the_scale_of_the_one_that_stopped():
     assert resumed[0].scaler.get_scale() == 32768.0 and resumed[1] == straight[1][4:]
     for one, other in zip(straight[0].net.parameters(), resumed[0].net.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_an_overflow_in_the_first_step_leaves_fused_sgd_as_it_was():
+    """torch would leave its momentum uninitialised, and go on from there: NaN where it fills what is uninitialised."""
+    recipe = Recipe(steps=2, batch_size=2, lr=0.1, optimizer="sgd", amp="fp16")
+
+    def steps(gradients):
+        weights = nn.Parameter(torch.ones(3))
+        optimizer = optimizer_of([{"params": [weights], "lr": 0.1}], recipe, fused=True)
+        scaler = torch.amp.GradScaler("cpu")
+        for gradient in gradients:
+            scaler.scale(torch.zeros(()))
+            weights.grad = scaler.get_scale() * torch.full((3,), gradient)
+            scaler.step(optimizer)
+            scaler.update()
+        return weights.detach()
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.equal(steps([float("inf"), 0.5]), steps([0.5]))
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,5 +1,8 @@
 """Processes: the shards of a list, devices, and DeepLabV3+ trained by two processes as by one with twice the batch."""
 
+import contextlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,62 @@ def test_alone_without_torchrun(monkeypatch):
     distributed.cleanup()
 
 
+@pytest.mark.parametrize("capability, name", [((7, 0), "cuda"), ((7, 0), "auto"), ((7, 5), "cuda"), ((12, 0), "auto")])
+def test_a_gpu_that_torch_was_not_built_for_is_named(monkeypatch, capability, name):
+    gpu = {
+        "is_available": True,
+        "device_count": 1,
+        "get_device_name": "Tesla V100",
+        "get_arch_list": ["sm_75", "sm_120"],
+    }
+    for function, answer in {**gpu, "get_device_capability": capability}.items():
+        monkeypatch.setattr(torch.cuda, function, lambda *device, answer=answer: answer)
+    if capability == (7, 0):
+        with pytest.raises(InputError, match=r"Tesla V100: this torch .* CUDA 12\.6.* --device cpu"):
+            distributed.choose_device(name)
+    else:
+        assert distributed.choose_device(name).type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "device, world, fails, left",
+    [
+        ("cuda", 4, True, False),
+        ("cuda", 4, False, True),
+        ("cuda", 1, True, True),
+        ("cpu", 4, True, True),
+    ],
+)
+def test_a_process_that_fails_among_gpus_does_not_wait_for_the_others(monkeypatch, device, world, fails, left):
+    called = []
+    monkeypatch.setattr(distributed, "cleanup", lambda: called.append(True))
+    with contextlib.suppress(InputError), distributed.Dist(1, world, 1, torch.device(device)):
+        if fails:
+            raise InputError("the disk is full")
+    assert bool(called) == left
+
+
+_FAILS = """
+import atexit, torch
+from util.runtime.cli import run
+from util.runtime.distributed import Dist
+from util.runtime.errors import InputError
+
+def main():
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    atexit.register(print, "the end of Python was waited for")
+    with Dist(0, 2, 0, torch.device("cuda")):
+        raise InputError("the disk is full")
+
+run(main)
+"""
+
+
+def test_it_says_why_and_ends_at_once():
+    done = subprocess.run([sys.executable, "-c", _FAILS], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: the disk is full\n")
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "tpu:0", ""])
 def test_unknown_device_is_an_input_error(name):
     with pytest.raises(InputError, match="--device"):
@@ -43,6 +102,7 @@ sys.path.insert(0, {root!r})
 from models.common.preprocessing import IMAGENET
 from models.segmentation.recipe import SegmentationRecipe
 from models.segmentation.training import SegmentationTask, trainer_of
+from timm.layers.norm_act import BatchNormAct2d
 from util.data.voc import class_table
 from util.runtime import distributed
 
@@ -50,7 +110,7 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-        self.decoder = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.decoder = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1, bias=False), BatchNormAct2d(8))
         self.segmentation_head = nn.Sequential(nn.Conv2d(8, 4, 1), nn.Upsample(scale_factor=2, mode="bilinear"))
 
     def forward(self, x):
