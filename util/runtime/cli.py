@@ -20,7 +20,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from util.runtime.distributed import is_joined
 from util.runtime.errors import InputError, choose_from, disk_error, meant
 from util.runtime.signals import end_with_parent
 
@@ -364,11 +363,16 @@ def run(main: Callable[[], int | None]) -> None:
     # All is said and written; an interrupt now would only break off the way out.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if code and is_joined():  # leaving the others at the end of Python could wait for them, too
+    if code and _is_joined():  # leaving the others at the end of Python could wait for them, too
         sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _is_joined() -> bool:
+    """Whether this process is still in its group, which it does not leave where it fails among GPUs; see `Dist`."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:

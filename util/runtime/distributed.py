@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -161,12 +160,6 @@ def cleanup() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         gc.collect()  # networks that were shared out refer to the group, and often to themselves
-
-
-def is_joined() -> bool:
-    """Whether this process has not left its group, which it does not where it fails among GPUs."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def choose_device(name: str = "auto") -> torch.device:
