@@ -1,8 +1,8 @@
 """Score label maps, or a trained network, against ground truth.
 
-    python evaluate_enhanced.py --pred runs/merge/auto --baseline pseudo_labels/transcam \\
+    python evaluate_enhanced.py --pred runs/merge/auto --baseline runs/cams/labels \\
         --gt SegmentationClassAug --list ImageSets/Segmentation/train.txt --out runs/scores
-    python evaluate_enhanced.py --checkpoint runs/deeplab/best.pth --images JPEGImages \\
+    python evaluate_enhanced.py --checkpoint runs/deeplab/last.pth --images JPEGImages \\
         --gt SegmentationClassAug --list ImageSets/Segmentation/val.txt --out runs/val
 
 Prints IoU, precision and recall of every class and their means; writes OUT/metrics.json, OUT/per_image.csv and,

@@ -1,7 +1,7 @@
 """Merge SAM masks into pseudo labels, score the result, compare strategies, draw images.
 
     python main.py --mode all --method auto \\
-        --pseudo-path pseudo_labels/transcam --sam-path sam_masks --image-list ImageSets/Segmentation/train.txt \\
+        --pseudo-path runs/cams/labels --sam-path runs/sam_masks --image-list ImageSets/Segmentation/train.txt \\
         --gt-dir SegmentationClassAug --images-path JPEGImages --out runs/merge
 
 Modes:
@@ -94,7 +94,7 @@ def add_drawing(parser: Parser) -> None:
     group = parser.group("rows of images")
     group.add_argument("--vis-sample", nargs="+", default=[], metavar="ID", help="draw these images")
     for which in ("best", "worst"):
-        text = f"draw the N (10) images with the {which} change in mIoU"
+        text = f"draw the N images with the {which} change in mIoU; 10 without a number"
         group.add_argument(f"--vis-{which}", nargs="?", type=whole(0), const=10, default=0, metavar="N", help=text)
     group.add_argument("--vis-random", type=whole(0), default=0, metavar="N", help="draw N random images, see --seed")
 

@@ -1,7 +1,7 @@
 """Segment images with a trained network. No list and no ground truth are needed.
 
     python predict.py --checkpoint runs/deeplab/last.pth --images holiday --out predictions
-    python predict.py --checkpoint net.onnx --images a.jpg 'shots/*/*.png' --format labelme coco-json --out predictions
+    python predict.py --checkpoint net.onnx --images a.jpg "shots/*/*.png" --format labelme coco-json --out predictions
     torchrun --nproc-per-node=4 predict.py --checkpoint ...        shared out over processes
 
 Writes OUT/labels/<id>.png (label maps), OUT/overlays/<id>.jpg with OUT/legend.png, OUT/summary.csv (share and mean confidence of every class in

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_common("val-list", "val-images")
     network, training = parser.group("network"), parser.group("training")
     network.add_argument("--method", choices=list(DEFAULTS), default="transcam", help="kind of network")
-    sizes = "size of the Conformer; tiny is for trials without published weights"
+    sizes = "size of the Conformer (--method transcam); tiny is for trials without published weights"
     network.add_argument("--arch", choices=["tiny", "small", "base"], default="small", help=sizes)
     weights = "pretrained Conformer, class heads left out; 'none' trains from scratch (method transcam)"
     network.add_argument("--weights", metavar="FILE", help=weights)
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     training.add_argument("--lr", type=real(0, above=True), metavar="RATE", help=rate)
     decay = f"weight decay of AdamW (default: {default_text('weight_decay')})"
     training.add_argument("--weight-decay", type=real(0), metavar="X", help=decay)
-    schedule = f"of the learning rate (default: {default_text('schedule')})"
+    schedule = f"learning rate over time: constant, or falling to 0 polynomially (default: {default_text('schedule')})"
     training.add_argument("--schedule", choices=["constant", "poly"], help=schedule)
     deterministic = "the same bits every time on a GPU as well; slower"
     training.add_argument("--deterministic", action="store_true", help=deterministic)
@@ -55,7 +55,10 @@ def parse_args() -> argparse.Namespace:
     if args.long_side[0] > args.long_side[1]:
         parser.error(f"--long-side {args.long_side[0]} {args.long_side[1]}: the smallest length comes first")
     if args.method == "transcam" and args.weights is None:
-        parser.error("--weights FILE is missing: give a pretrained Conformer, or 'none' to train from scratch")
+        parser.error(
+            "--weights FILE is missing: --method transcam (the default) starts from a pretrained Conformer, or from scratch with "
+            "--weights none; for --encoder NAME add --method cam"
+        )
     return args
 
 

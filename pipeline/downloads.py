@@ -142,5 +142,5 @@ def _check_room(found: list[Need]) -> None:
         if free < size:
             raise InputError(
                 f"{names[device]}: {free / GB:.1f} GB are free on this disk, about {size / GB:.1f} GB are needed; free "
-                "some, or put --voc, --archives, --out or TORCH_HOME on another disk"
+                "some, or put --voc, --archives, --out, TORCH_HOME or HF_HOME on another disk"
             )

@@ -39,7 +39,7 @@ class Options:
     stability_score_thresh: float = _number(0.95, "keep masks with at least this stability score")
     stability_score_offset: float = _number(1.0, "shift of the cutoff that the stability score tries")
     box_nms_thresh: float = _number(0.7, "box IoU above which masks count as duplicates; the better one stays")
-    crop_n_layers: int = _whole(0, "layers of crops; layer i has (2**i)**2")
+    crop_n_layers: int = _whole(0, "layers of crops besides the whole image; layer i has (2**i)**2 crops")
     crop_nms_thresh: float = _number(0.7, "box IoU above which masks of two crops count as duplicates")
     crop_overlap_ratio: float = _number(
         512 / 1500, "overlap of the first layer's crops, as a share of the short side (default: 0.3413)"

@@ -24,7 +24,9 @@ class SegmentationRecipe(Recipe):
         freeze_norm: leave the statistics of the encoder's batch norm as they are in the weights that it starts from.
     """
 
-    output_stride: int = option(16, "of the encoder", type=int, choices=[8, 16])
+    output_stride: int = option(
+        16, "pixels of the image per step of the encoder's features; 8 is finer and slower", type=int, choices=[8, 16]
+    )
     scale: tuple[float, float] = option(
         (0.5, 2.0), "random scale of the images", type=real(0, above=True), nargs=2, metavar=("MIN", "MAX")
     )
@@ -43,7 +45,9 @@ class SegmentationRecipe(Recipe):
     momentum: float = option(0.9, "of SGD", type=real(0, 1), metavar="X")
     weight_decay: float = option(1e-4, "weight decay", type=real(0), metavar="X")
     warm_up: float = option(0.05, "share of the steps in which the rate rises", type=real(0, 1), metavar="SHARE")
-    clip_norm: float = option(2.0, "longest gradient; 0: any", type=real(0), metavar="X")
+    clip_norm: float = option(
+        2.0, "gradients with a larger norm are scaled down to it; 0: none are", type=real(0), metavar="X"
+    )
     ema: float = option(
         0.0, "decay of the weights' moving average, below 1; 0: none", type=real(0, 0.999999), metavar="X"
     )

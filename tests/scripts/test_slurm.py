@@ -67,13 +67,13 @@ def test_the_script_of_the_page_runs_every_stage_on_two_nodes(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ids = read_id_list(tmp_path / "VOC2012/ImageSets/Segmentation/trainaug.txt")
-    for folder, suffix in (("cams/labels", "png"), ("masks", "json"), ("merge/auto", "png")):
+    for folder, suffix in (("cams/labels", "png"), ("sam_masks", "json"), ("merge/auto", "png")):
         assert {path.stem for path in (tmp_path / "runs" / folder).glob(f"train*.{suffix}")} == set(ids), folder
     assert len(list((tmp_path / "predictions/labels").glob("*.png"))) == 9
     assert json.loads((tmp_path / "runs/val/metrics.json").read_text())["images"] == 3
     alone = run_script(
         *("main.py", "--mode", "merge", "--method", "auto", "--pseudo-path", "runs/cams/labels"),
-        *("--sam-path", "runs/masks", "--cam-path", "runs/cams/cams", "--image-labels", "VOC2012/cls_labels.npy"),
+        *("--sam-path", "runs/sam_masks", "--cam-path", "runs/cams/cams", "--image-labels", "VOC2012/cls_labels.npy"),
         *("--image-list", "VOC2012/ImageSets/Segmentation/trainaug.txt", "--workers", 0, "--out", "alone"),
         cwd=tmp_path,
     )
