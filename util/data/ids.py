@@ -21,11 +21,11 @@ from typing import NamedTuple
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, read_text
 
-# HEIC is not read, but found, so that it is named.
+HEIC_SUFFIXES = (".heic", ".heif")  # not read, but found, so that they are named
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
     *(".gif", ".jp2", ".ppm", ".pgm"),
-    *(".heic", ".heif"),
+    *HEIC_SUFFIXES,
 )
 SUFFIXES = (*IMAGE_SUFFIXES, ".npy", ".npz", ".xml", ".json")  # what a list or a table may write after an id
 _SUFFIX = "|".join(re.escape(suffix) for suffix in SUFFIXES)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from util.data.ids import IMAGE_SUFFIXES, IdBook
+from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES, IdBook
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
@@ -150,7 +150,7 @@ def _unknown(head: bytes, what: str, suffix: str) -> str:
     remedy = "convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
     if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
         return f"a HEIC image, which is not read here; {remedy}"
-    if suffix.lower() in (".heic", ".heif"):
+    if suffix.lower() in HEIC_SUFFIXES:
         return f"its name ends in {suffix}, and HEIC images are not read here; {remedy}"
     for kind, magic in BEGINNINGS.items():
         if head.startswith(magic):

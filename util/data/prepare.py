@@ -15,7 +15,7 @@ from PIL import Image
 
 from util.data.class_files import is_background
 from util.data.contact_sheet import draw_contact_sheet
-from util.data.ids import id_of
+from util.data.ids import HEIC_SUFFIXES, id_of
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.images import decode_image
 from util.data.labels import encode_label
@@ -157,7 +157,12 @@ def _table(source: Source) -> ClassTable:
 def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
     """Items by id: the file's name, with its folder in front where several have the same."""
     stems: dict[str, list[Item]] = {}
-    for item in items:
+    heic = {item.name for item in items if item.path.suffix.lower() in HEIC_SUFFIXES}
+    readable = {os.path.splitext(item.name)[0] for item in items if item.name not in heic}
+    converted = {name for name in heic if os.path.splitext(name)[0] in readable}
+    if converted:
+        report.notes.append(f"{counted(len(converted), 'HEIC image')} left out: each is there in another format")
+    for item in (item for item in items if item.name not in converted):
         try:
             stems.setdefault(id_of(item.name), []).append(item)
         except InputError as error:

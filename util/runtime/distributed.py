@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -172,6 +174,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and os.environ.get("RANK", "0") == "0" and _has_nvidia_gpu():
+            print(
+                f"this machine has an NVIDIA GPU, but torch {torch.__version__} finds none, and the CPU is used; the torch for "
+                "it: https://pytorch.org/get-started/locally",
+                file=sys.stderr,
+            )
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -183,6 +191,11 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda":
         _check_kernels(device)
     return device
+
+
+def _has_nvidia_gpu() -> bool:
+    """Whether NVIDIA's driver is installed, and nobody has hidden the GPUs."""
+    return "CUDA_VISIBLE_DEVICES" not in os.environ and shutil.which("nvidia-smi") is not None
 
 
 def _check_kernels(device: torch.device) -> None:

@@ -48,6 +48,18 @@ def test_a_gpu_that_torch_was_not_built_for_is_named(monkeypatch, capability, na
         assert distributed.choose_device(name).type == "cuda"
 
 
+@pytest.mark.parametrize("driver, hidden, reported", [(True, False, True), (True, True, False), (False, False, False)])
+def test_a_gpu_that_torch_does_not_find_is_reported(monkeypatch, capsys, driver, hidden, reported):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(distributed.shutil, "which", lambda name: "nvidia-smi.exe" if driver else None)
+    for name in ("RANK", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    if hidden:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert distributed.choose_device("auto").type == "cpu"
+    assert ("the CPU is used" in capsys.readouterr().err) == reported
+
+
 @pytest.mark.parametrize(
     "device, world, fails, left",
     [
