@@ -9,7 +9,7 @@ connected parts stand for objects; their parts are regions of a graph segmentati
 with nearly the same box the one of the higher predicted IoU stays, as in segment-anything (Apache 2.0).
 
 The settings of ``sam`` were chosen on one half of 437 images so that `max_iou_imp2` scores with these masks what it scored
-with Meta's; docs/strategies.md compares them on the other half.
+with Meta's; docs/experiments.md compares them on the other half.
 """
 
 from __future__ import annotations

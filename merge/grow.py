@@ -18,7 +18,7 @@ Sources: the rule of coverage is `max_iou_imp2`'s (SAM_WSSS, arXiv 2305.05803); 
 those of Kirillov et al., "Segment Anything", ICCV 2023; the frame as a sign of background is Zhu et al., "Saliency
 Optimization from Robust Background Detection", CVPR 2014; cutting at necks is erosion and reconstruction from a marker
 (Vincent, IEEE Trans. Image Processing 1993); trust in stable regions is Matas et al., BMVC 2002. What each rule adds, and
-what was tried and left out, is in docs/strategies.md.
+what was tried and left out, is in docs/experiments.md.
 """
 
 from __future__ import annotations
