@@ -141,7 +141,9 @@ def _check_masks(parser: Parser, settings: Settings) -> None:
 
 
 def _parser(description: str | None) -> Parser:
-    parser = Parser(description)
+    parser = Parser(
+        description, 'an option of a stage\'s script goes into --with, for instance --with "deeplab=--batch-size 4"'
+    )
     out = {
         "help": "folder for the results (default: quickstart; with --voc DIR runs/<name of DIR>, with --quick ...-quick)"
     }

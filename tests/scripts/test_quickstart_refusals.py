@@ -19,6 +19,10 @@ from util.runtime.provenance import code_digest
 @pytest.mark.parametrize(
     "arguments, said",
     [
+        (
+            ["--batch-size", "4"],
+            "--batch-size is not an option; an option of a stage's script goes into --with, for instance",
+        ),
         (["--only", "score"], "run the stage deeplab first"),
         (["--only", "cam", "--skip", "cam"], "no stage is left"),
         (["--with", "nonsense"], "STAGE=OPTIONS"),

@@ -21,7 +21,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from util.runtime.errors import InputError, choose_from, disk_error, meant
-from util.runtime.signals import end_with_parent
+from util.runtime.signals import end_with_parent, is_importing
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 # In the environment of what the quickstart runs: a stage's options that quickstart.py calls otherwise, as JSON.
@@ -195,13 +195,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """argparse with grouped options, hyphens in its help, and underscores accepted (``--image_list`` as ``--image-list``).
 
-    The description is the script's docstring, as written.
+    The description is the script's docstring, as written; ``unknown`` is what to do about an unknown option.
     """
 
-    def __init__(self, description: str | None = None, **options: Any):
+    def __init__(self, description: str | None = None, unknown: str = "--help lists all", **options: Any):
         # The usage would name each option once, by the first of its names, which may not be that of the examples.
         settings = {"usage": "%(prog)s [options]", "formatter_class": _Formatter, "allow_abbrev": False, **options}
         super().__init__(description=description, **settings)
+        self._unknown = unknown
         self._titled: dict[str, argparse._ArgumentGroup] = {}
 
     def group(self, title: str) -> argparse._ArgumentGroup:
@@ -253,7 +254,7 @@ class Parser(argparse.ArgumentParser):
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.partition("=")[0]
             if re.match(r"--?[A-Za-z]", name) and " " not in word and name not in known:
-                self.error(f"{name} is not an option; {meant(name, known) or '--help lists all'}")
+                self.error(f"{name} is not an option; {meant(name, known, 0.7) or self._unknown}")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
@@ -327,12 +328,6 @@ def say_interrupted() -> None:
         print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
 
 
-def _is_importing(frame: FrameType | None) -> bool:
-    while frame and not frame.f_code.co_filename.startswith("<frozen importlib."):
-        frame = frame.f_back
-    return frame is not None
-
-
 def run(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and exit with its code.
 
@@ -342,7 +337,7 @@ def run(main: Callable[[], int | None]) -> None:
     interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if _is_importing(frame):
+        if is_importing(frame):
             # Compiled modules end the process where an exception meets their start. Nothing is half done in an import.
             say_interrupted()
             sys.stdout.flush()

@@ -19,9 +19,9 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def meant(word: object, known: Iterable[object]) -> str:
+def meant(word: object, known: Iterable[object], likeness: float = 0.6) -> str:
     """``did you mean grow?`` of an unknown name, or nothing where no known one is similar."""
-    near = difflib.get_close_matches(str(word), map(str, known), 1)
+    near = difflib.get_close_matches(str(word), map(str, known), 1, likeness)
     return f"did you mean {near[0]}?" if near else ""
 
 
