@@ -229,6 +229,7 @@ def common(folder):
     ]
 
 
+@pytest.mark.slow
 def test_from_tags_to_labels_and_every_kind_of_rerun(place, monkeypatch, capsys):
     folder, tags = place
     train = [

@@ -159,6 +159,7 @@ def test_the_published_score_stands_beside_ours(tmp_path):
         assert 0 < mean < 1 and all(len(value) == 5 for value in column)
 
 
+@pytest.mark.slow
 def test_the_ancestor_s_file_is_computed_again(voc12):
     rows = csv.DictReader((voc12.parent / "facts" / "ancestor_max_iou_imp2_per_image.csv").open())
     expected = {

@@ -65,6 +65,7 @@ def test_onnx_has_the_logits_of_the_checkpoint(tmp_path, call, encoder):
     assert json.loads(session.get_modelmeta().custom_metadata_map["wsss"])["classes"] == NAMES
 
 
+@pytest.mark.slow
 def test_predict_opens_the_onnx_file(tmp_path, exported, monkeypatch, capsys):
     coarse = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((90, 70), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
@@ -75,6 +76,7 @@ def test_predict_opens_the_onnx_file(tmp_path, exported, monkeypatch, capsys):
     assert len(np.unique(ours)) > 1 and (ours == theirs).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_smp_loads_the_folder(tmp_path, call):
     import segmentation_models_pytorch as smp
 

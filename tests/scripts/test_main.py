@@ -104,6 +104,7 @@ def test_split_half_reports_each_half_with_the_choice_of_the_other(data):
     assert "chosen on" in done.stdout
 
 
+@pytest.mark.slow
 def test_sensitivity_scores_as_a_merge_with_that_value_does(data):
     sweep = command(data, "--mode", "compare", "--methods", "max_iou_imp2", "--sensitivity", "threshold")
     done = run_script("main.py", *sweep, "--values", "threshold=0.1,0.9")

@@ -73,6 +73,7 @@ def test_the_colours_of_overlays_have_a_legend(shots, predict):
     assert not (shots / "plain" / "legend.png").exists()
 
 
+@pytest.mark.slow
 def test_label_maps_are_those_of_evaluation(shots, predict, monkeypatch, capsys):
     ids = ["s0", "s1", "s2"]
     (shots / "list.txt").write_text("\n".join(ids))

@@ -53,6 +53,7 @@ def test_a_source_that_is_refused_leaves_no_folder(tmp_path, source):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_copies_and_another_seed(photos, tmp_path):
     for out, options in (("a", []), ("b", ["--copy"]), ("c", ["--seed", 1]), ("d", ["--val-share", 0])):
         assert run_script("prepare_folder.py", "--source", photos, "--out", tmp_path / out, *options).returncode == 0

@@ -253,6 +253,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 def test_every_option_of_the_generator_is_on_the_command_line_and_does_something(folder, here):
     assert set(CHANGES) == {each.name.replace("_", "-") for each in dataclasses.fields(Options)}
     assert {name.replace("-", "_") for name in CHANGES} == {field.name for field in dataclasses.fields(Options)}
@@ -296,6 +297,7 @@ def test_wrong_options_are_refused(folder, here, capsys, wrong, message):
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_preview_draws_the_first_images(folder, here):
     write_images(folder / "images", 3)
     assert here(options(folder, "out", "--preview", "2")) == 0

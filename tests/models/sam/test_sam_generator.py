@@ -73,6 +73,7 @@ def generate(sam: Sam, options: Options, image: np.ndarray, **more) -> Masks:
     return next(MaskGenerator(sam, options, **more).generate([image]))
 
 
+@pytest.mark.slow
 def test_same_masks_on_photos(sam, voc12):
     # Two of them, for time.
     names = (voc12 / "ImageSets/Segmentation/train.txt").read_text().split()[:2]

@@ -500,6 +500,7 @@ def test_compiled_network_has_the_loss_of_the_plain_one():
     assert list(compiled.state()["net"]) == list(plain.state()["net"])
 
 
+@pytest.mark.slow
 def test_what_checkpoints_and_tensorboard_hold(folder, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

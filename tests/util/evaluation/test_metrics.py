@@ -69,6 +69,7 @@ def test_class_files(tmp_path):
         load_classes(path)
 
 
+@pytest.mark.slow
 def test_published_labels_score_what_is_known(voc12):
     from util.data.ids import read_id_list
     from util.evaluation.evaluate import evaluate_labels
