@@ -13,6 +13,7 @@ again when its labels or the recipe change.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import subprocess
@@ -38,7 +39,7 @@ from util.evaluation.metrics import Evaluation
 from util.evaluation.report import interval_text, per_cent, rows_to_text
 from util.runtime.cli import Parser, class_indices, run, whole
 from util.runtime.errors import InputError
-from util.runtime.files import digest, read_json, write_json
+from util.runtime.files import digest, read_json, write_bytes
 
 RECIPE = (
     "--batch-size 8 --crop-size 256 --scale 0.5 1.0 --optimizer adamw --lr 1e-4 --weight-decay 0.01 --clip-norm 10 "
@@ -90,7 +91,7 @@ class Network:
             )
             cells = {i: [index.tolist(), counts.tolist()] for i, (index, counts) in found.cells.items()}
             kept = {"key": key, "cells": cells}
-            write_json(file, kept)
+            write_bytes(file, (json.dumps(kept) + "\n").encode())  # indented, it would be thousands of lines
         return kept["cells"]
 
     def make(self) -> None:
