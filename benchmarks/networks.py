@@ -7,7 +7,8 @@
 The first labels are what the others are compared with, and a table is printed per encoder: mean over the seeds, their range, the
 difference with its paired bootstrap over images, and the share of what --ceiling gives. Everything of a seed is trained before the
 next seed. Re-run the command to resume. The counts of a finished network are in SCORES as one small file; it is trained
-again when its labels or the recipe change.
+again when its labels or the recipe change. In which precision it was trained is noted there; a CPU trains in bfloat16 where
+it computes in it, and in float32 elsewhere.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from models.common.precision import DTYPES, has_kernels
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.labels import label_path
@@ -43,7 +46,7 @@ from util.runtime.files import digest, read_json, write_bytes
 
 RECIPE = (
     "--batch-size 8 --crop-size 256 --scale 0.5 1.0 --optimizer adamw --lr 1e-4 --weight-decay 0.01 --clip-norm 10 "
-    "--freeze-norm --ema 0.99 --amp bf16"
+    "--freeze-norm --ema 0.99"
 )
 
 
@@ -73,7 +76,7 @@ class Network:
         common = ["--images", args.images, "--num-classes", len(args.table), "--workers", 1, "--out"]
         train = ["train_deeplabv3.py", *common, out, "--labels", args.labels[self.labels], "--list", args.list]
         train += ["--encoder", self.encoder, "--encoder-weights", args.encoders[self.encoder]]
-        train += ["--steps", args.steps, "--seed", self.seed, *shlex.split(args.recipe)]
+        train += ["--steps", args.steps, "--seed", self.seed, "--amp", args.amp, *shlex.split(args.recipe)]
         score = ["evaluate_enhanced.py", *common, out / "val", "--checkpoint", out / "last.pth"]
         score += ["--gt", args.gt, "--list", args.val_list]
         return [[sys.executable, *map(str, command)] for command in (train, score)]
@@ -90,7 +93,7 @@ class Network:
                 workers=0,
             )
             cells = {i: [index.tolist(), counts.tolist()] for i, (index, counts) in found.cells.items()}
-            kept = {"key": key, "cells": cells}
+            kept = {"key": key, "amp": self.args.amp, "cells": cells}
             write_bytes(file, (json.dumps(kept) + "\n").encode())  # indented, it would be thousands of lines
         return kept["cells"]
 
@@ -137,6 +140,13 @@ def named(text: str) -> tuple[str, str]:
     return name, path
 
 
+def fastest_precision() -> str:
+    """A value of --amp; auto is float32 on a CPU."""
+    if torch.cuda.is_available():
+        return "auto"
+    return "bf16" if has_kernels(torch.bfloat16, torch.device("cpu")) else "off"
+
+
 def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     several = {"type": named, "nargs": "+", "required": True}
@@ -144,6 +154,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--encoders", **several, metavar="NAME=FILE", help="encoders and their weights")
     parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N", help="one training each")
     parser.add_argument("--steps", type=whole(1), default=1500, metavar="N", help="of a training")
+    parser.add_argument("--amp", choices=sorted(DTYPES), help="precision of training (default: the fastest)")
     parser.add_argument("--recipe", default=RECIPE, metavar="OPTIONS", help="further options of train_deeplabv3.py")
     parser.add_argument("--ceiling", metavar="NAME", help="labels whose networks are 100 %%")
     parser.add_argument("--val-list", type=Path, required=True, metavar="FILE", help="ids that are scored")
@@ -155,6 +166,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.labels = {name: Path(folder) for name, folder in args.labels}
     args.encoders = dict(args.encoders)
+    args.amp = args.amp or fastest_precision()
     if args.ceiling and args.ceiling not in args.labels:
         parser.error(f"--ceiling {args.ceiling} is none of --labels: {', '.join(args.labels)}")
     return args
