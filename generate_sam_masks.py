@@ -34,7 +34,6 @@ import argparse
 from pathlib import Path
 
 from models.sam.options import FILE_MODELS, PACKAGE_MODELS, CamPromptOptions, Options, names_file, read_prompt
-from util.data.masks import LEAST_SCORE
 from util.runtime.cli import NETWORK, Parser, real, run, whole
 from util.runtime.options import add_options
 
@@ -73,6 +72,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def add_prompt_options(parser: Parser) -> None:
+    from util.data.masks import LEAST_SCORE
+
     group = parser.group("prompts")
     group.add_argument("--prompt", nargs="+", default=["grid"], metavar="WHAT", help="what the SAM is asked, see above")
     cams = {

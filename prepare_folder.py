@@ -4,9 +4,10 @@
     python prepare_folder.py --source tags.csv --images photos --out data/pets
     python prepare_folder.py --source export.json --images photos --out data/pets
 
-Reads, by its own choice or by --format: a folder per class (ImageFolder), CSV (a column of classes, one line per label, or a
-column per class), COCO JSON, VOC XML and label maps, YOLO, Label Studio, CVAT, labelme, Roboflow, and Hugging Face's
-imagefolder with metadata.csv or metadata.jsonl; each of them also within a ZIP file.
+Reads, by its own choice or by --format: a folder per class (ImageFolder), a table in CSV, JSON or text (a column of classes,
+one line per label, or a column per class), COCO JSON, VOC XML and label maps, YOLO, Label Studio, CVAT, labelme, VGG Image
+Annotator, Roboflow, and Hugging Face's imagefolder with metadata.csv or metadata.jsonl; each of them also within a ZIP file.
+With --format names, the names of the images are their classes: cat_1.jpg, dog_2.jpg.
 
 Writes OUT/JPEGImages, OUT/SegmentationClassAug (where the source has polygons or masks), OUT/ImageSets/Segmentation/train.txt
 and val.txt, OUT/cls_labels.npy, OUT/class_names.txt, OUT/report.json and OUT/contact_sheet.png. Images are hard links to the
@@ -16,11 +17,12 @@ source's files where the disk allows it, else copies. An image that cannot be us
 from argparse import Namespace
 from pathlib import Path
 
-from util.data.sources import FORMATS
 from util.runtime.cli import Parser, real, run, whole
 
 
 def parse_args() -> Namespace:
+    from util.data.sources import FORMATS
+
     parser = Parser(__doc__)
     given = parser.group("input")
     help_text = "folder of the data set, or its annotation file"

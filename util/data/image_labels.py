@@ -28,7 +28,7 @@ def read_image_labels(
 
     Args:
         path: ``cls_labels.npy`` (pickled dict id -> float[C-1] of 0 and 1, background not counted, or list of class names;
-            also as ``.npz``, ``.pkl`` or JSON), a CSV (see `util.data.tag_table`), or a folder of VOC XML annotations.
+            also as ``.npz``, ``.pkl`` or JSON), a table (see `util.data.tag_table`), or a folder of VOC XML annotations.
         classes: the data set's classes, background first.
         ids: the images of interest; annotations of others are not looked at. None: all.
 
@@ -45,11 +45,14 @@ def read_image_labels(
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz", *PICKLES, ".json"):
         content = read_json(path) if suffix == ".json" else load_npy_dict(path)
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: holds a {type(content).__name__}; expected a dict of id and classes")
-        if {"images", "annotations"} <= content.keys():
+        if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
             raise InputError(f"{path}: in COCO's format; make image-level labels of it with prepare_folder.py")
-        labels = _of_dict(content, path, classes)
+        if suffix == ".json" and (
+            not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values())
+        ):
+            labels = read_tag_table(path, classes)
+        else:
+            labels = _of_dict(content, path, classes)
     else:
         labels = read_tag_table(path, classes)
     return labels if ids is None else _only(labels, ids, path)

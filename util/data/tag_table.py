@@ -1,7 +1,7 @@
-"""Tables of image-level labels: CSV files of the shapes that people bring.
+"""Tables of image-level labels: CSV, text and JSON files of the shapes that people bring.
 
 Read are lists of classes (``id,class,class,...``), one line per label, and one column per class with 0 and 1; with or
-without a header; separated by commas, semicolons or tabs. Where a file can be read in two ways that give different labels,
+without a header; separated by commas, semicolons, tabs or spaces. Where a file can be read in two ways that give different labels,
 it is refused and both are named.
 """
 
@@ -10,19 +10,17 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from util.data.csv_rows import FORM, Row, read_rows
 from util.data.ids import SUFFIXES, IdBook
+from util.data.json_rows import JSON_TABLES, read_json_rows
+from util.data.table_words import is_class_word, is_id_word, plain_word
 from util.data.voc import ClassTable, plain_name
 from util.runtime.errors import InputError
 
 Tags = tuple[int, ...]
 
-_ID_WORDS = {
-    *("id", "ids", "image", "images", "imageid", "imageids", "imagename", "imagepath", "imagefile", "img", "imgid"),
-    *("file", "filename", "filepath", "name", "path", "photo", "picture", "sample"),
-}
-_CLASS_WORD = re.compile(r"(class|label|tag|categor|object)(es|s|y|ies|name|names|id|ids)?\d*")
 _FLAGS = {"1": True, "true": True, "yes": True, "x": True, "0": False, "false": False, "no": False, "": False}
 NO_CLASS = {"unlabeled", "unlabelled"}  # a column that Roboflow writes
 _SURE_WORDS = {"confidence", "score", "probability", "prob", "present", "presence"}  # of a label, as in Open Images
@@ -90,20 +88,20 @@ def take_apart(path: str | os.PathLike, known: set[str] | None) -> Table:
     Raises:
         InputError: if that can be understood in two ways.
     """
-    rows = read_rows(path)
+    rows = read_json_rows(path) if Path(path).suffix.lower() in JSON_TABLES else read_rows(path)
     if not rows:
         return Table(path, rows)
     head, body = rows[0], rows[1:]
-    words = [_word(cell) for cell in head.cells]
-    id_column = next((k for k, word in enumerate(words) if word in _ID_WORDS), None)
-    if id_column is not None and id_column > 0 and not (words[0] == "" or any(map(_is_class_word, words))):
+    words = [plain_word(cell) for cell in head.cells]
+    id_column = next((k for k, word in enumerate(words) if is_id_word(word)), None)
+    if id_column is not None and id_column > 0 and not (words[0] == "" or any(map(is_class_word, words))):
         id_column = None  # a class by the name of "photo"
     if id_column is None:
         return _without_id_word(path, head, body, known)
     width = len(head.cells)
     others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
     others = [k for k in others if words[k] not in _PART_WORDS or _all_flags(body, [k], width)]
-    by_word = tuple(k for k in others if _is_class_word(words[k]))
+    by_word = tuple(k for k in others if is_class_word(words[k]))
     names = [head.cells[k] for k in others]
     of_classes = [] if known is None else [k for k in others if _is_class(head.cells[k], known)]
     if of_classes and len(of_classes) == len(others):
@@ -198,14 +196,6 @@ def _of_class_columns(
             f"{', '.join(names)}; remove the line, or write the image's name with its suffix"
         )
     return Table(path, body, id_column, tuple(columns), names, len(head.cells))
-
-
-def _word(cell: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", cell.lower())
-
-
-def _is_class_word(word: str) -> bool:
-    return bool(_CLASS_WORD.fullmatch(word))
 
 
 def _is_class(name: str, known: set[str]) -> bool:

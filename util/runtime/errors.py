@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import Collection, Iterable
+from pathlib import Path
 
 
 class InputError(Exception):
@@ -34,4 +36,15 @@ def disk_error(error: OSError, path: str | os.PathLike) -> InputError:
     """An InputError for a write that failed: the run stops, since every further one would fail as well."""
     return InputError(
         f"{path}: cannot write ({error.strerror or error}); free space there or fix the disk, then re-run to resume"
+    )
+
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """That a package is missing, and the remedy; empty for a module of ours."""
+    name = (error.name or "").partition(".")[0]
+    root = Path(__file__).resolve().parents[2]
+    if not name or (root / name).exists() or (root / f"{name}.py").exists():
+        return ""
+    return (
+        f"the package {name} is not installed for this Python; run {sys.executable} -m pip install -r requirements.txt"
     )

@@ -131,6 +131,64 @@ def kaggle(root: Path) -> Path:
     return root
 
 
+def listed(root: Path, form: str) -> Path:
+    """Lists as scripts write them: image -> classes, records, JSON Lines, Apple's Create ML, text with spaces."""
+    images(root / "images")
+    shown = {f"{name}.png": classes(name) for name in NAMES}
+    place = {"x": 10, "y": 10, "width": 5, "height": 5}
+    records = {
+        "list": [{"image": name, "width": SHAPE[1], "tags": names} for name, names in shown.items()],
+        "flags": [{"file": name, **{pet: pet in names for pet in PETS}} for name, names in shown.items()],
+        "createml": [
+            {"image": name, "annotations": [{"label": pet, "coordinates": place} for pet in names]}
+            for name, names in shown.items()
+        ],
+    }
+    if form == "text":
+        put(root / "labels.txt", "# pets\n" + "".join(f"{name} {' '.join(names)}\n" for name, names in shown.items()))
+    elif form == "lines":
+        put(root / "labels.jsonl", "".join(json.dumps(record) + "\n" for record in records["list"]))
+    else:
+        put(root / "labels.json", json.dumps(records.get(form, shown)))
+    return root
+
+
+def via(root: Path, form: str) -> Path:
+    """VGG Image Annotator 2.0.12, "Save Project", "Export Annotations (as csv)" (robots.ox.ac.uk/~vgg/software/via), and
+    version 1, whose regions are numbered."""
+    images(root / "images")
+    entries, rows = {}, []
+    for name in NAMES:
+        regions = []
+        for value, box in BOXES[name]:
+            (left, top, right, bottom), pet = box, PETS[value - 1]
+            shape = {"name": "rect", "x": left, "y": top, "width": right - left, "height": bottom - top}
+            if form == "polygon":
+                x, y = (list(values) for values in zip(*corners(box)))
+                shape = {"name": "polygon", "all_points_x": x, "all_points_y": y}
+            kind = {"type": {pet: True}} if form == "checkbox" else {"type": pet, "remark": ""}
+            regions.append({"shape_attributes": shape, "region_attributes": kind})
+        own = {"caption": "a pet", "public_domain": "no", "image_url": ""}
+        numbered = dict(enumerate(regions)) if form == "version 1" else regions
+        entries[f"{name}.png99"] = {"filename": f"{name}.png", "size": 99, "regions": numbered, "file_attributes": own}
+        for number, region in enumerate(regions):
+            parts = (region["shape_attributes"], region["region_attributes"])
+            rows.append([f"{name}.png", 99, json.dumps(own), len(regions), number, *map(json.dumps, parts)])
+    if form == "csv":
+        text = io.StringIO()
+        head = ["filename", "file_size", "file_attributes", "region_count", "region_id"]
+        csv.writer(text).writerows([[*head, "region_shape_attributes", "region_attributes"], *rows])
+        put(root / "via_project_csv.csv", text.getvalue())
+    elif form == "version 1":
+        put(root / "via_region_data.json", json.dumps(entries))
+    else:
+        put(
+            root / "via_project.json",
+            json.dumps({"_via_settings": {}, "_via_img_metadata": entries, "_via_attributes": {}}),
+        )
+    return root
+
+
 def hugging_face_numbers(root: Path) -> Path:
     """Hugging Face, "Repository cards" (huggingface.co/docs/datasets/dataset_card): numbers, named in README.md's head."""
     images(root)
@@ -423,6 +481,12 @@ TAGGED = {
     "csv lines": lambda root: table(root, "lines"),
     "csv one-hot": lambda root: table(root, "one-hot"),
     "csv kaggle": kaggle,
+    "csv json": lambda root: listed(root, "dictionary"),
+    "csv records": lambda root: listed(root, "list"),
+    "csv json-flags": lambda root: listed(root, "flags"),
+    "csv json-lines": lambda root: listed(root, "lines"),
+    "csv createml": lambda root: listed(root, "createml"),
+    "csv text": lambda root: listed(root, "text"),
     "huggingface csv": hugging_face,
     "huggingface numbers": hugging_face_numbers,
     "huggingface jsonl": lambda root: hugging_face(root, "jsonl"),
@@ -436,6 +500,9 @@ TAGGED = {
     "yolo boxes": yolo,
     "yolo cvat": lambda root: yolo(root, form="cvat"),
     "cvat tags": lambda root: cvat(root, "tag"),
+    "via boxes": lambda root: via(root, "checkbox"),
+    "via csv": lambda root: via(root, "csv"),
+    "via version-1": lambda root: via(root, "version 1"),
     "cvat boxes": lambda root: cvat(root, "box"),
     "labelme flags": lambda root: labelme(root, flags=True),
 }
@@ -447,6 +514,7 @@ OUTLINED = {
     "voc colours": cvat_masks,
     "voc indices": voc_maps,
     "labelme polygons": labelme,
+    "via polygons": lambda root: via(root, "polygon"),
     "yolo polygons": lambda root: yolo(root, polygons=True),
     "label-studio polygons": lambda root: label_studio(root, "polygonlabels"),
 }

@@ -211,6 +211,20 @@ def test_dicts_that_are_refused(content, finding, tmp_path):
         read_image_labels(tmp_path / "tags.npy", PETS)
 
 
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("tags.json", '{"img1.jpg": "cat|dog", "img2.jpg": "dog"}'),
+        ("tags.json", '{"img1": {"cat": 1, "dog": true}, "img2": {"cat": 0, "dog": 1}}'),
+        ("tags.json", '[{"image": "img1.jpg", "labels": ["cat", "dog"]}, {"image": "img2.jpg", "labels": ["dog"]}]'),
+        ("tags.jsonl", '{"file": "img1.jpg", "label": "cat,dog"}\n\n{"file": "img2.jpg", "label": "dog"}\n'),
+        ("tags.txt", "image labels\nimg1.jpg cat dog\nimg2.jpg dog\n"),
+    ],
+)
+def test_json_and_lists_with_spaces(name, text, tmp_path):
+    assert read_image_labels(written(tmp_path / name, text), PETS) == {"img1": (1, 2), "img2": (2,)}
+
+
 @pytest.mark.parametrize("suffix", ["npz", "pkl", "json"])
 def test_a_dict_in_other_files(suffix, tmp_path):
     path = tmp_path / f"tags.{suffix}"
@@ -224,7 +238,7 @@ def test_a_dict_in_other_files(suffix, tmp_path):
 
 
 def test_a_list_is_not_a_dict(tmp_path):
-    with pytest.raises(InputError, match="holds a list; expected a dict"):
+    with pytest.raises(InputError, match="not a table of image-level labels"):
         read_image_labels(written(tmp_path / "tags.json", '["cat"]'), PETS)
 
 

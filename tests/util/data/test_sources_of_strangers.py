@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import unicodedata
 import zipfile
@@ -96,6 +97,48 @@ def test_capital_suffixes_and_names_in_any_script(tmp_path):
     assert {path.name for path in (tmp_path / "out/JPEGImages").iterdir()} == {"Ä 1.png", "é.jpg"}
 
 
+# --- names of files -----------------------------------------------------------------------------------------------
+
+
+def named(root, *names):
+    for number, name in enumerate(names):
+        image(root / name, number)
+    return root
+
+
+def test_classes_in_the_names_of_files_are_read_where_that_is_said(tmp_path):
+    root = named(tmp_path, "cat.0.png", "cat (1).png", "german_shepherd_12.png", "0003_german_shepherd.png")
+    with pytest.raises(InputError, match=r"with their classes \(cat, german_shepherd\), say --format names"):
+        read_source(root)
+    name, source = read_source(root, name="names")
+    shown = {item.name: item.classes[0] for item in source.items}
+    assert name == "names" and shown == {
+        "cat.0.png": "cat",
+        "cat (1).png": "cat",
+        "german_shepherd_12.png": "german_shepherd",
+        "0003_german_shepherd.png": "german_shepherd",
+    }
+
+
+def test_images_named_by_class_beside_annotations_of_another_kind(tmp_path):
+    """As in the Oxford-IIIT Pets, whose trimaps have three values."""
+    named(tmp_path / "images", "Abyssinian_1.png", "Abyssinian_2.png", "beagle_1.png", "beagle_2.png")
+    put(tmp_path / "annotations/list.txt", "#Image CLASS-ID SPECIES BREED ID\nAbyssinian_1 1 1 1\n")
+    with pytest.raises(InputError, match=r"\(Abyssinian, beagle\), say --source .*images --format names"):
+        read(tmp_path)
+
+
+def test_names_of_a_camera_are_not_classes(tmp_path):
+    root = named(tmp_path / "camera", "IMG_1.png", "IMG_2.png", "DSC_1.png", "DSC_2.png")
+    with pytest.raises(InputError, match="Images alone do not say what they show"):
+        read_source(root)
+    for place, names in (("one", ("IMG_1.png", "IMG_2.png")), ("all", ("a1.png", "b1.png", "c2.png", "c3.png"))):
+        with pytest.raises(InputError, match="sort the images into a folder per class"):
+            read_source(named(tmp_path / place, *names), name="names")
+    _, source = read_source(named(tmp_path / "few", "7.png", "a1.png", "a2.png", "b1.png", "b2.png"), name="names")
+    assert len(source.items) == 4 and "has no letters" in source.problems["7.png"]
+
+
 # --- ZIP files ----------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +218,36 @@ def test_of_several_tables_one_has_to_be_given(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name, text, finding",
+    [
+        ("labels.json", '{"1.png": ["cat, tabby"]}', "has a comma, semicolon or bar"),
+        ("labels.json", '{"1.png": [{"box": [1, 2]}]}', "has no single label"),
+        ("labels.json", '[{"image": "1.png", "labels": {"cat": 0.7}}]', "is not of 0 and 1"),
+        ("labels.jsonl", '{"image": "1.png", "label": "cat"}\n{', "not valid JSON"),
+        ("labels.txt", "1.png 3\n2.png 4\n", r"its classes are numbers \(3, 4, ...\); write the classes' names"),
+        ("labels.xlsx", "PK", r"Save labels.xlsx as CSV \(UTF-8\)"),
+        ("train.txt", "/JPEGImages/1.png /SegmentationClass/1.png\n", "Images alone|not in a format"),
+        ("Liesmich.txt", "Fotos von März".encode("cp1252"), "not in a format"),
+    ],
+)
+def test_lists_that_say_no_class_are_refused(name, text, finding, tmp_path):
+    image(tmp_path / "1.png", 1)
+    file = put(tmp_path / name, text)
+    with pytest.raises(InputError, match=finding):
+        read(file if name.startswith("labels") else tmp_path)
+
+
+def test_what_is_beside_a_folder_per_class_is_no_table(tmp_path):
+    made.folders(tmp_path)
+    put(tmp_path / "class_indices.json", '{"cat": 0, "dog": 1}')
+    put(tmp_path / "notes.txt", "cat.png is mine\n")
+    put(tmp_path / "train.txt", "cat/a.png 0\ndog/b.png 1\n")
+    put(tmp_path / "numbers.json", '{"cat/a.png": 0, "dog/b.png": 1}')
+    put(tmp_path / "readme.txt", "Größe".encode("cp1252"))
+    assert read(tmp_path)[0] == "folders"
+
+
 # --- tools --------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +279,38 @@ def test_labelme_files_apart_from_their_images_and_in_splits(tmp_path):
         made.labelme(tmp_path / "parts" / part)
     items = read(tmp_path / "parts")[2].items
     assert all(item.path.parent.name == item.split for item in items) and len(items) == 2 * len(NAMES)
+
+
+def test_of_several_attributes_of_via_one_has_to_be_the_class(tmp_path):
+    file = made.via(tmp_path, "boxes") / "via_project.json"
+    text = file.read_text()
+    file.write_text(text.replace('"remark": ""', '"remark": "sleeps"'))
+    assert read(tmp_path)[1]["a.png"] == ("cat",)
+    file.write_text(text.replace('"remark": ""', '"remark": "sleeps"').replace('"type"', '"what"'))
+    with pytest.raises(InputError, match="region attributes what, remark may all be the class"):
+        read(tmp_path)
+    file.write_text(text.replace('"type"', '"what"').replace("cat", "").replace("dog", ""))
+    with pytest.raises(InputError, match="neither regions nor files have an attribute that is filled in"):
+        read(tmp_path)
+    file.write_text(
+        re.sub(r'"regions": \[.*?\], "file_attributes": {', '"regions": [], "file_attributes": {"kind": "cat", ', text)
+    )
+    assert set(read(tmp_path)[1].values()) == {("cat",)}
+
+
+def test_circles_and_ellipses_of_via_are_drawn(tmp_path):
+    circle = {"name": "circle", "cx": 20, "cy": 20, "r": 10}
+    ellipse = {"name": "ellipse", "cx": 40, "cy": 20, "rx": 12, "ry": 4, "theta": np.pi / 2}
+    regions = [{"shape_attributes": shape, "region_attributes": {"class": "cat"}} for shape in (circle, ellipse)]
+    content = {"a.png9": {"filename": "a.png", "size": 9, "regions": regions, "file_attributes": {}}}
+    image(tmp_path / "a.png", 0)
+    put(tmp_path / "via.json", json.dumps(content))
+    prepare(read(tmp_path)[2], tmp_path / "out", share=0)
+    found = read_label(tmp_path / "out/SegmentationClassAug/a.png") == 1
+    rows, columns = (np.arange(count) + 0.5 for count in made.SHAPE)
+    expected = (rows[:, None] - 20) ** 2 + (columns - 20) ** 2 <= 100
+    expected |= ((columns - 40) / 4) ** 2 + ((rows[:, None] - 20) / 12) ** 2 <= 1
+    assert np.count_nonzero(found ^ expected) <= 8  # of some 460: a polygon of 64 corners
 
 
 def test_all_tasks_of_cvat_are_read(tmp_path):

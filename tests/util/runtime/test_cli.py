@@ -53,6 +53,22 @@ def test_what_is_unforeseen_keeps_its_traceback():
     assert done.returncode == 3 and "RecursionError: why" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["prepare_folder.py", "--source", "x", "--out", "y"],
+        ["generate_sam_masks.py", "--images", "x", "--out", "y"],
+        ["quickstart.py"],
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_the_remedy(command):
+    done = subprocess.run([sys.executable, "-S", *command], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert (
+        "is not installed for this Python; run" in done.stderr and "-m pip install -r requirements.txt" in done.stderr
+    )
+
+
 def test_output_in_an_encoding_without_a_letter_shows_the_letters_number():
     code = "from util.runtime.cli import run\ndef main():\n    print('H\\xfcndin', '\\u72ac')\nrun(main)\n"
     done = end_of(code, PYTHONIOENCODING="cp1252")

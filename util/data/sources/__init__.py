@@ -9,12 +9,14 @@ from util.data.ids import SUFFIXES
 from util.data.sources import (
     coco,
     cvat,
+    file_names,
     hugging_face,
     image_folder,
     label_studio,
     labelme,
     roboflow,
     table,
+    via,
     voc_folder,
     yolo,
 )
@@ -31,9 +33,11 @@ FORMATS: dict[str, ModuleType] = {
     "coco": coco,
     "label-studio": label_studio,
     "labelme": labelme,
+    "via": via,
     "yolo": yolo,
     "csv": table,
     "folders": image_folder,
+    "names": file_names,
 }
 
 _TEXTS = {"", ".md", ".txt", ".pdf", ".html", ".rst"}  # what people put beside the only folder of a data set
@@ -82,13 +86,24 @@ def _find_out(path: Path, name: str | None) -> tuple[str, Path]:
         path = folders[0]
     if name is not None:
         return name, given
-    tables = sorted(place.name for place in inner if place.suffix.lower() in (".csv", ".tsv"))
-    hint = f". Of {', '.join(tables)} give the one with the labels" if tables else ""
-    if inner and all(place.suffix.lower() in SUFFIXES for place in inner):
-        hint = (
-            ". Images alone do not say what they show: sort them into a folder per class, or give a table with --images"
-        )
     raise InputError(
         f"{given}: not in a format that is known here ({', '.join(FORMATS)}); give the folder or file that the tool "
-        f"exported, or say --format NAME{hint}"
+        f"exported, or say --format NAME{_hint(path, inner)}"
     )
+
+
+def _hint(path: Path, inner: list[Path]) -> str:
+    """What may help with a folder of these files, or with this file."""
+    files = [place for place in inner if place.is_file()] or [path]
+    tables = sorted(place.name for place in files if place.suffix.lower() in (".csv", ".tsv"))
+    sheets = [place.name for place in files if place.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers")]
+    if sheets:
+        return f". Save {sheets[0]} as CSV (UTF-8)"
+    if tables:
+        return f". Of {', '.join(tables)} give the one with the labels"
+    if not inner or not all(place.suffix.lower() in SUFFIXES for place in inner):
+        return ""
+    named = file_names.likely_classes(path)
+    if named:
+        return f". If the files' names begin or end with their classes ({', '.join(named)}), say --format names"
+    return ". Images alone do not say what they show: sort them into a folder per class, or give a table with --images"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from util.data.sources import file_names
 from util.data.sources.base import Item, Source, parts_of, read_parts, walk
 from util.runtime.errors import InputError
 from util.runtime.files import file_digest, is_hidden
@@ -35,6 +36,12 @@ def read(path: Path, images: Path | None) -> Source:
     found = [folder for part in parts for folder in _folders(part)]
     odd = [folder.name for folder in found if folder.name.lower() in _NO_CLASSES]
     if odd:
+        named = [name for folder in found for name in file_names.likely_classes(folder)]
+        if named:
+            raise InputError(
+                f"{path}: {odd[0]} is not a class. If the files' names begin or end with their classes ({', '.join(named[:3])}), "
+                f"say --source {path / odd[0]} --format names; for a table give --source TABLE --images DIR"
+            )
         raise InputError(
             f"{path}: {', '.join(sorted(set(odd)))} are not classes. For images and label maps name the folders JPEGImages "
             "and SegmentationClass and add class_names.txt; for images and a table give --source TABLE --images DIR"

@@ -1,4 +1,4 @@
-"""A CSV of image-level labels in any shape that `util.data.tag_table` reads, beside its images or above them.
+"""A table of image-level labels in any shape that `util.data.tag_table` reads, beside its images or above them.
 
 Classes of a list may have spaces between them, as Kaggle's often do, where each of them is somewhere alone as well.
 """
@@ -12,16 +12,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from util.data.csv_rows import Row
+from util.data.csv_rows import FORM, Row, is_spaced_table
 from util.data.ids import id_of
+from util.data.json_rows import JSON_TABLES, is_json_table
 from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of
 from util.data.tag_table import NO_CLASS, Table, split_cell, tags_of, take_apart
 from util.data.voc import class_table
 from util.runtime.errors import InputError
 
+_JSON = tuple(f"*{suffix}" for suffix in JSON_TABLES)
+
 
 def fits(path: Path) -> bool:
-    """Whether this is a CSV, or a folder with one in it."""
+    """Whether this is a table, or a folder with one in it."""
     return len(_files(path)) == 1
 
 
@@ -43,7 +46,11 @@ def read(path: Path, images: Path | None) -> Source:
 
 
 def _files(path: Path) -> list[Path]:
-    return files_of(path, "*.csv", "*.tsv", "*.txt" if path.is_file() else "*.csv")
+    """The file itself; of a folder, its CSV files, else those of JSON and text that are tables."""
+    if path.is_file():
+        return files_of(path, "*.csv", "*.tsv", "*.txt") or list(filter(is_json_table, files_of(path, *_JSON)))
+    tables = files_of(path, "*.csv", "*.tsv") or list(filter(is_json_table, files_of(path, *_JSON)))
+    return tables or list(filter(is_spaced_table, files_of(path, "*.txt")))
 
 
 def _flat(name: str) -> str:
@@ -64,9 +71,12 @@ def class_names(path: str | os.PathLike) -> list[str]:
     if table.flags:
         return [name for name in table.flags if name.lower() not in {*NO_CLASS, "background"}]
     names = _single(table, {name for row in table.rows for cell in table.cells(row) for name in split_cell(cell, None)})
+    if not names:
+        raise InputError(f"{path}: names no class; {FORM}")
     numbers = sorted(name for name in names if re.fullmatch(r"-?\d+(\.\d+)?", name))
     if len(numbers) == len(names):
-        raise InputError(f"{path}: its classes are numbers; give a list of their names")
+        some = ", ".join(numbers[:3])
+        raise InputError(f"{path}: its classes are numbers ({some}, ...); write the classes' names in their place")
     if numbers and table.columns is None:
         raise InputError(
             f"{path}: behind the images' names are both {numbers[0]!r} and {min(names - set(numbers))!r}; call the column "

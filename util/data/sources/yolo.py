@@ -31,7 +31,7 @@ from util.data.sources.base import (
     walk,
 )
 from util.runtime.errors import InputError
-from util.runtime.files import read_text
+from util.runtime.files import read_text, text_if_readable
 
 _LISTS = ("obj.names", "classes.txt", "*/classes.txt", "*.names")
 _FOLDERS = {"images", "labels", "obj_train_data", "obj_val_data", "obj_test_data"}
@@ -55,7 +55,7 @@ def fits(path: Path) -> bool:
 
 def _holds_lines(file: Path) -> bool:
     """Whether the first line is one of YOLO's."""
-    words = next((line.split() for line in read_text(file).splitlines() if line.strip()), [])
+    words = next((line.split() for line in text_if_readable(file).splitlines() if line.strip()), [])
     return len(words) >= 5 and words[0].isdecimal() and all(map(_is_number, words))
 
 
