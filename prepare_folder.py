@@ -30,7 +30,8 @@ def parse_args() -> Namespace:
     given.add_argument("--format", choices=FORMATS, metavar="NAME", help=f"one of {', '.join(FORMATS)}")
     images = {"help": "folder of images, if they are not beside or below the annotations"}
     names = {
-        "help": "one class per line, background first: chooses the classes and their order (default: the source's)"
+        "help": "one class per line, background first: chooses the classes and their order (default: the source's); names "
+        "the class numbers of a table, without the background where these count from 0"
     }
     parser.add_common("images", "class-names", "out", "seed", required=("out",), images=images, class_names=names)
     output = parser.group("output")

@@ -61,14 +61,20 @@ def read_class_file(path: str | os.PathLike, num_classes: int | None = None) -> 
         InputError: for a repeated name, a bad colour, a background that is missing or not the first, or lines that can
             be understood in two ways.
     """
+    return _background_first(list_classes(path), path, num_classes)
+
+
+def list_classes(path: str | os.PathLike) -> list[NamedColor]:
+    """As `read_class_file`, but as the file has them: with the background first, or without it.
+
+    A background that the file's own numbers leave out, as they count from 1, is there.
+    """
     text = read_text(path)
     if text.lstrip()[:1] in ("[", "{") or re.search(rf"^({'|'.join(_KEYS)}):", text, re.MULTILINE):
-        classes = _from_json(_structured(text, path), path)
-    elif items := _PBTXT.findall(text):
-        classes = _from_pbtxt(items, path)
-    else:
-        classes = _from_lines(_lines(text, path), path)
-    return _background_first(classes, path, num_classes)
+        return _from_json(_structured(text, path), path)
+    if items := _PBTXT.findall(text):
+        return _from_pbtxt(items, path)
+    return _from_lines(_lines(text, path), path)
 
 
 def _structured(text: str, path: str | os.PathLike) -> object:

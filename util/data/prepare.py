@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from util.data.class_files import is_background
+from util.data.class_numbers import classes_of_source
 from util.data.contact_sheet import draw_contact_sheet
 from util.data.ids import HEIC_SUFFIXES, id_of
 from util.data.image_labels import read_image_labels, write_image_labels
@@ -24,7 +25,7 @@ from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
 from util.data.unpack import unpacked
-from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
+from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table
 from util.runtime.cli import print_next
 from util.runtime.errors import InputError, counted
 from util.runtime.files import (
@@ -316,13 +317,13 @@ def run_command(args: Namespace) -> int:
         raise InputError(
             f"{args.out}: this is within {args.source}, and would be read as a part of it; choose another --out"
         )
-    classes = None if args.class_names is None else load_classes(args.class_names)
     with (
         lock_folder(args.out),
         unpacked(args.source, args.out / ".source") as place,
         unpacked(args.images, args.out / ".images") as images,
     ):
         name, source = read_source(place or args.source, images, args.format)
+        classes = classes_of_source(source, args.class_names, args.source)
         report, table = prepare(
             source, args.out, classes, share=args.val_share, seed=args.seed, copy=args.copy, max_side=args.max_side
         )

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from util.data.class_files import read_class_file
+from util.data.class_files import NamedColor, read_class_file
 from util.runtime.errors import InputError
 
 VOID = 255
@@ -124,12 +124,21 @@ def load_classes(path: str | os.PathLike | None = None, num_classes: int | None 
         if not 2 <= num_classes <= MAX_CLASSES:
             raise InputError(f"--num-classes {num_classes}: labels are 8-bit, so 2 to {MAX_CLASSES} classes fit")
         return class_table(("background", *(f"class {index}" for index in range(1, num_classes))))
-    entries = read_class_file(path, num_classes)
+    table = table_of(read_class_file(path, num_classes), path)
+    if num_classes is not None and num_classes != len(table):
+        raise InputError(f"{path} names {len(table)} classes, --num-classes says {num_classes}; make them agree")
+    return table
+
+
+def table_of(entries: list[NamedColor], path: str | os.PathLike) -> ClassTable:
+    """A ClassTable of the classes of the file ``path``, background first; VOC's colours where it has none.
+
+    Raises:
+        InputError: for fewer than 2 or more than 254.
+    """
     if not 2 <= len(entries) <= MAX_CLASSES:
         raise InputError(
             f"{path}: {len(entries)} classes found; write the background first, then 1 to {MAX_CLASSES - 1} classes"
         )
-    if num_classes is not None and num_classes != len(entries):
-        raise InputError(f"{path} names {len(entries)} classes, --num-classes says {num_classes}; make them agree")
     table = class_table([entry.name for entry in entries])
     return ClassTable(table.names, tuple(entry.color or color for entry, color in zip(entries, table.colors)))

@@ -14,6 +14,7 @@ from corpus_of_sources import BOXES, NAMES, image, images, put
 from helpers import run_script
 from PIL import Image
 
+from util.data.class_numbers import classes_of_source
 from util.data.labels import read_label
 from util.data.prepare import prepare
 from util.data.sources import read_source
@@ -198,7 +199,7 @@ def test_images_of_one_name_in_several_folders(tmp_path):
         ("1,hot dog\n2,dog\n3,hot dog\n", [("hot dog",), ("dog",), ("hot dog",)]),
         ("1,polar bear\n2,brown bear\n3,panda\n", [("polar bear",), ("brown bear",), ("panda",)]),
         ("1,cat dog\n2,dog bird\n3,bird\n", "'dog bird' may be one class, or a list of 2"),
-        ("1,16 0\n2,16\n3,0\n", "its classes are numbers"),
+        ("1,16 0\n2,16\n3,0\n", [("0", "16"), ("16",), ("0",)]),
         ("1,500,cat\n2,375,dog\n3,281,dog\n", "both '281' and 'cat'; call the column"),
     ],
 )
@@ -225,7 +226,8 @@ def test_of_several_tables_one_has_to_be_given(tmp_path):
         ("labels.json", '{"1.png": [{"box": [1, 2]}]}', "has no single label"),
         ("labels.json", '[{"image": "1.png", "labels": {"cat": 0.7}}]', "is not of 0 and 1"),
         ("labels.jsonl", '{"image": "1.png", "label": "cat"}\n{', "not valid JSON"),
-        ("labels.txt", "1.png 3\n2.png 4\n", r"its classes are numbers \(3, 4, ...\); write the classes' names"),
+        ("labels.txt", "1.png 0.5\n2.png 4\n", "its classes are numbers such as 0.5; write the classes' names"),
+        ("labels.csv", "1.png,0,1,0\n2.png,1,1,0\n", "may be class numbers, or one column of 0 and 1 per class"),
         ("labels.xlsx", "PK", r"Save labels.xlsx as CSV \(UTF-8\)"),
         ("train.txt", "/JPEGImages/1.png /SegmentationClass/1.png\n", "Images alone|not in a format"),
         ("Liesmich.txt", "Fotos von März".encode("cp1252"), "not in a format"),
@@ -236,6 +238,34 @@ def test_lists_that_say_no_class_are_refused(name, text, finding, tmp_path):
     file = put(tmp_path / name, text)
     with pytest.raises(InputError, match=finding):
         read(file if name.startswith("labels") else tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names, numbers, found",
+    [
+        ("cat\ndog\nhorse\n", (0, 1, 2), ["cat", "dog", "horse"]),
+        ("cat\ndog\nhorse\n", (1, 2, 3), ["cat", "dog", "horse"]),
+        ("background\ncat\ndog\nhorse\n", (1, 2, 3), ["cat", "dog", "horse"]),
+        ('{"cat": 0, "dog": 1, "horse": 2}', (2, 0, 0), ["horse", "cat", "cat"]),
+        ('{"1": "cat", "2": "dog", "3": "horse"}', (2, 1, 1), ["dog", "cat", "cat"]),
+        ("cat\ndog\nhorse\n", (1, 2, 1), "count 3 names from 0 or from 1"),
+        ("background\ncat\ndog\nhorse\n", (0, 1, 2), "leave the background out of this file"),
+        ("cat\ndog\n", (0, 1, 2), "2 classes, 0 to 1, but an image shows class 2; add its name"),
+        (None, (0, 1, 2), r"its classes are numbers \(0, 1, 2\); name them with --class-names"),
+    ],
+)
+def test_class_numbers_have_their_names_elsewhere(names, numbers, found, tmp_path):
+    rows = "".join(f"{k + 1},{number}\n" for k, number in enumerate(numbers))
+    _, source = read_source(tabled(tmp_path, f"image_id,label\n{rows}"))
+    file = names and put(tmp_path / "names.txt", names)
+    if isinstance(found, str):
+        with pytest.raises(InputError, match=found):
+            classes_of_source(source, file, tmp_path)
+        return
+    table = classes_of_source(source, file, tmp_path)
+    assert table.names == ("background", "cat", "dog", "horse")
+    assert [item.classes for item in source.items] == [(name,) for name in found]
+    assert prepare(source, tmp_path / "out", table, share=0)[0].images == 3
 
 
 def test_what_is_beside_a_folder_per_class_is_no_table(tmp_path):

@@ -69,6 +69,7 @@ class Source:
         colors: name -> colour, where the source has colours.
         problems: image -> message, for what cannot be used.
         notes: how the source was understood, where that may surprise.
+        numbered: whether its classes are numbers, which have their names elsewhere.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -76,6 +77,7 @@ class Source:
     colors: dict[str, Color] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    numbered: bool = False
 
     def add(self, name: str, make: Callable[[], Item]) -> None:
         """Add the image that ``make`` gives; what is wrong with it is noted under ``name``."""

@@ -34,6 +34,7 @@ def read(path: Path, images: Path | None) -> Source:
     names = class_names(file)
     table = take_apart(file, {"background", *names})
     found, source = Images(images or folder_of(path)), Source(classes=names)
+    source.numbered = all(map(str.isdecimal, names))
     # By the whole path: images of several folders may have the same name.
     whole = [Row(row.number, [*row.cells]) for row in table.rows]
     for row in whole:
@@ -64,8 +65,10 @@ def _item(name: str, images: Images, classes: tuple[str, ...]) -> Item:
 def class_names(path: str | os.PathLike) -> list[str]:
     """The foreground classes that a table names: in the order of its columns if these are classes, else sorted.
 
+    They may all be numbers.
+
     Raises:
-        InputError: as `util.data.tag_table.read_tag_table`, and if the classes are numbers, or can be read in two ways.
+        InputError: as `util.data.tag_table.read_tag_table`, and if the classes can be read in two ways.
     """
     table = take_apart(path, None)
     if table.flags:
@@ -73,16 +76,31 @@ def class_names(path: str | os.PathLike) -> list[str]:
     names = _single(table, {name for row in table.rows for cell in table.cells(row) for name in split_cell(cell, None)})
     if not names:
         raise InputError(f"{path}: names no class; {FORM}")
+    if all(map(str.isdecimal, names)):
+        _check_numbers(table, names)
+        return sorted(names, key=int)
     numbers = sorted(name for name in names if re.fullmatch(r"-?\d+(\.\d+)?", name))
     if len(numbers) == len(names):
-        some = ", ".join(numbers[:3])
-        raise InputError(f"{path}: its classes are numbers ({some}, ...); write the classes' names in their place")
+        raise InputError(
+            f"{path}: its classes are numbers such as {numbers[0]}; write the classes' names in their place"
+        )
     if numbers and table.columns is None:
         raise InputError(
             f"{path}: behind the images' names are both {numbers[0]!r} and {min(names - set(numbers))!r}; call the column "
             "that holds the class label, or remove the others"
         )
     return sorted(names - {"background"})
+
+
+def _check_numbers(table: Table, names: set[str]) -> None:
+    """Refuse numbers that may be one column per class."""
+    for row in table.rows:
+        cells = table.cells(row)
+        if len(cells) > 1 and (names == {"0", "1"} or len(set(cells)) < len(cells)):
+            raise InputError(
+                f"{table.path}, line {row.number}: {','.join(cells)} may be class numbers, or one column of 0 and 1 per class; "
+                "name the columns in a header, or write the classes' names"
+            )
 
 
 def _single(table: Table, names: set[str]) -> set[str]:

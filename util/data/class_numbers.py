@@ -1,0 +1,63 @@
+"""The names of classes that a table has as numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from util.data.class_files import BACKGROUND, NamedColor, is_background, list_classes
+from util.data.sources.base import Source
+from util.data.voc import ClassTable, load_classes, table_of
+from util.runtime.errors import InputError
+
+
+def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTable | None:
+    """The classes that ``--class-names`` gives; numbers of the source become its names.
+
+    Args:
+        source: what was read from ``path``.
+        names: ``--class-names``; the first line is the class 0 of a source with numbers.
+
+    Returns:
+        the classes, background first; None without ``names``.
+
+    Raises:
+        InputError: if the source has numbers and no names, or it is not plain which name is whose.
+    """
+    if not source.numbered:
+        return None if names is None else load_classes(names)
+    numbers = sorted({int(number) for item in source.items for number in item.classes})
+    if names is None:
+        some = ", ".join(map(str, numbers[:3]))
+        raise InputError(
+            f"{path}: its classes are numbers ({some}{', ...' if len(numbers) > 3 else ''}); name them with --class-names, one "
+            "name per line, or write the names in their place"
+        )
+    known = _numbered(list_classes(names), numbers, names)
+    source.items = [replace(item, classes=tuple(known[int(n)].name for n in item.classes)) for item in source.items]
+    source.notes.append(f"class numbers: {', '.join(f'{number} {entry.name}' for number, entry in known.items())}")
+    return table_of([NamedColor(BACKGROUND), *known.values()], names)
+
+
+def _numbered(listed: list[NamedColor], numbers: list[int], names: Path) -> dict[int, NamedColor]:
+    """Number -> class, without the background."""
+    if listed and is_background(listed[0].name):
+        if numbers[0] == 0:
+            raise InputError(
+                f"{names}: class 0 is {listed[0].name!r} there, but an image that shows a class; if the numbers count from "
+                "0, leave the background out of this file"
+            )
+        known = dict(enumerate(listed[1:], 1))
+    elif numbers[0] == 0 or numbers[-1] == len(listed):
+        known = dict(enumerate(listed, min(1, numbers[0])))
+    else:
+        raise InputError(
+            f"{names}: the images have the class numbers {numbers[0]} to {numbers[-1]}, which may count {len(listed)} names "
+            "from 0 or from 1; write 'background' as the first line if they count from 1, else the names into the table"
+        )
+    if unnamed := [number for number in numbers if number not in known]:
+        raise InputError(
+            f"{names}: {len(known)} classes, {min(known, default=0)} to {max(known, default=0)}, but an image shows class "
+            f"{unnamed[0]}; add its name"
+        )
+    return known
