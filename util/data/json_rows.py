@@ -10,6 +10,7 @@ import os
 import re
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from util.data.csv_rows import Row
 from util.data.ids import IMAGE_SUFFIXES
@@ -69,7 +70,7 @@ def _is_aside(head: str, entries: list[dict]) -> bool:
     return any(isinstance(entry.get(head), dict | list) for entry in entries)
 
 
-def _cell(value: object, where: str) -> str:
+def _cell(value: Any, where: str) -> str:
     """A value as a cell of a CSV."""
     if value is None:
         return ""
@@ -79,7 +80,7 @@ def _cell(value: object, where: str) -> str:
         if not all(isinstance(flag, int | float) and flag in (0, 1) for flag in value.values()):
             raise InputError(f"{where}: {str(value)[:60]} is not of 0 and 1; write a list of the classes' names")
         value = [name for name, flag in value.items() if flag]
-    return "|".join(dict.fromkeys(_name(part, where) for part in value if part is not None))
+    return "|".join(_name(part, where) for part in value if part is not None)
 
 
 def _name(part: object, where: str) -> str:

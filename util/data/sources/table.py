@@ -95,10 +95,10 @@ def class_names(path: str | os.PathLike) -> list[str]:
 def _check_numbers(table: Table, names: set[str]) -> None:
     """Refuse numbers that may be one column per class."""
     for row in table.rows:
-        cells = table.cells(row)
-        if len(cells) > 1 and (names == {"0", "1"} or len(set(cells)) < len(cells)):
+        found = [number for cell in table.cells(row) for number in split_cell(cell, None)]
+        if len(found) > 1 and (names == {"0", "1"} or len(set(found)) < len(found)):
             raise InputError(
-                f"{table.path}, line {row.number}: {','.join(cells)} may be class numbers, or one column of 0 and 1 per class; "
+                f"{table.path}, line {row.number}: {','.join(found)} may be class numbers, or one column of 0 and 1 per class; "
                 "name the columns in a header, or write the classes' names"
             )
 
