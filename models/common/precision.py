@@ -26,7 +26,8 @@ def choose_precision(option: str, name: str, dist: Dist) -> str:
             return "off"
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if dist.is_main and not has_kernels(DTYPES[name], dist.device):
-        print(f"{option} {name}: this processor does not compute in it; float32 is faster here", file=sys.stderr)
+        text = f"{option} {name}: this processor only emulates it, and may be ten times slower; leave {option} out"
+        print(text, file=sys.stderr)
     return name
 
 
