@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from util.data.ids import IMAGE_SUFFIXES
 from util.data.table_words import is_id_word
 from util.runtime.errors import InputError
-from util.runtime.files import read_text, text_if_readable
+from util.runtime.files import read_text
 
 FORM = "write lines of id,class,class,..."
 
 
-_SPACED = re.compile(rf"(\S.*?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))\s+(\S.*?)\s*", re.IGNORECASE)
+_NAMED = re.compile(rf"(\S.*?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(?: |:\s)\s*(\S.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Row:
 def read_rows(path: str | os.PathLike) -> list[Row]:
     """The rows of a CSV, blank ones left out; the separator is the first of tab, ``;`` and ``,`` in it.
 
-    Without any of these, lines such as ``a.jpg cat dog`` are an image's name and the rest.
+    Where all lines are such as ``a.jpg cat dog`` or ``a.jpg: cat, dog``, they are an image's name and the rest.
 
     Raises:
         InputError: if it is not text or its quotes do not fit.
@@ -59,27 +59,34 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
     return rows
 
 
-def is_spaced_table(path: str | os.PathLike) -> bool:
-    """Whether a file has nothing but lines such as ``a.jpg cat dog``, at least two, and some of them with names."""
-    rows = _spaced_rows(text_if_readable(path))
-    return len(rows) > 1 and not all(row.cells[-1].isdecimal() for row in rows)
+def is_list_of_images(path: str | os.PathLike) -> bool:
+    """Whether a text beside images has nothing but names of images and of what they show, at least two lines."""
+    try:
+        rows = read_rows(path)
+    except InputError:  # it belongs to something else
+        return False
+    rows = rows[1:] if rows and is_id_word(rows[0].cells[0]) else rows
+    named = all(_is_image(row.cells[0]) and len(row.cells) > 1 and not _is_image(row.cells[1]) for row in rows)
+    return len(rows) > 1 and named and not all(row.cells[-1].isdecimal() for row in rows)
+
+
+def _is_image(cell: str) -> bool:
+    return cell.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _spaced_rows(text: str) -> list[Row]:
-    """Rows of lines that all are an image's name, a space and something that is not one; none if they are not.
+    """Rows of lines that all are an image's name, a space or colon and something that is no image; none if they are not.
 
     The first may be a header.
     """
-    if re.search(r"[\t;,]", text):
-        return []
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     lines = [(number, line) for number, line in lines if line and not re.match(r"#+(\s|$)", line)]
     first = lines[0][1].split() if lines else []
     head = [Row(lines[0][0], first)] if len(first) > 1 and is_id_word(first[0]) else []
     rows = []
     for number, line in lines[len(head) :]:
-        match = _SPACED.fullmatch(line)
-        if match is None or match[2].lower().endswith(IMAGE_SUFFIXES):
+        match = _NAMED.fullmatch(line)
+        if match is None or _is_image(match[2]):
             return []
         rows.append(Row(number, [match[1], match[2]]))
-    return head + rows
+    return head + rows if rows else []

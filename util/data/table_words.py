@@ -6,6 +6,7 @@ import re
 
 _ID_WORDS = {
     *("id", "ids", "image", "images", "imageid", "imageids", "imagename", "imagepath", "imagefile", "img", "imgid"),
+    *("imageindex", "imagefilename", "imgname", "imgpath", "imgfile", "filenames", "fname"),
     *("file", "filename", "filepath", "name", "path", "photo", "picture", "sample"),
 }
 _CLASS_WORD = re.compile(r"(class|label|tag|categor|object)(es|s|y|ies|name|names|id|ids)?\d*")
@@ -19,6 +20,12 @@ def plain_word(cell: str) -> str:
 def is_id_word(cell: str) -> bool:
     """Whether a column of this head has the images' names."""
     return plain_word(cell) in _ID_WORDS
+
+
+def ends_in_class_word(cell: str) -> bool:
+    """Whether that is so of the last of several words, as in ``Finding Labels``."""
+    words = re.findall(r"[a-z]+", cell.lower())
+    return len(words) > 1 and is_class_word(words[-1])
 
 
 def is_class_word(cell: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from util.data.csv_rows import FORM, Row, read_rows
 from util.data.ids import SUFFIXES, IdBook
 from util.data.json_rows import JSON_TABLES, read_json_rows
-from util.data.table_words import is_class_word, is_id_word, plain_word
+from util.data.table_words import ends_in_class_word, is_class_word, is_id_word, plain_word
 from util.data.voc import ClassTable, plain_name
 from util.runtime.errors import InputError
 
@@ -102,6 +102,7 @@ def take_apart(path: str | os.PathLike, known: set[str] | None) -> Table:
     others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
     others = [k for k in others if words[k] not in _PART_WORDS or _all_flags(body, [k], width)]
     by_word = tuple(k for k in others if is_class_word(words[k]))
+    by_word = by_word or tuple(k for k in others if ends_in_class_word(head.cells[k]))
     names = [head.cells[k] for k in others]
     of_classes = [] if known is None else [k for k in others if _is_class(head.cells[k], known)]
     if of_classes and len(of_classes) == len(others):

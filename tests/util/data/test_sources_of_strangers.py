@@ -43,6 +43,14 @@ def test_a_class_may_be_called_train(tmp_path):
     assert set(read(tmp_path)[1].values()) == {("boat",), ("car",), ("train",)}
 
 
+def test_a_folder_of_background_has_images_without_a_class(tmp_path):
+    for number, place in enumerate(("background/1.png", "cat/2.png")):
+        image(tmp_path / place, number)
+    name, found, source = read(tmp_path)
+    assert name == "folders" and found == {"background/1.png": (), "cat/2.png": ("cat",)}
+    assert prepare(source, tmp_path / "out", share=0)[1].names == ("background", "cat")
+
+
 def test_splits_without_classes_are_not_classes(tmp_path):
     for part in ("train", "test"):
         image(tmp_path / part / "1.png", 1)
@@ -54,7 +62,9 @@ def test_splits_without_classes_are_not_classes(tmp_path):
     assert found == {"train/cat/2.png": ("cat",)} and "not read" in source.notes[0] and "test" in source.notes[0]
 
 
-@pytest.mark.parametrize("folders", [("images", "masks"), ("images", "labels"), ("JPEGImages", "Annotations")])
+@pytest.mark.parametrize(
+    "folders", [("images", "masks"), ("images", "labels"), ("JPEGImages", "Annotations"), ("jpg",)]
+)
 def test_images_and_label_maps_are_not_classes(folders, tmp_path):
     for folder in folders:
         image(tmp_path / folder / "1.png", 1)
@@ -229,6 +239,7 @@ def test_of_several_tables_one_has_to_be_given(tmp_path):
         ("labels.txt", "1.png 0.5\n2.png 4\n", "its classes are numbers such as 0.5; write the classes' names"),
         ("labels.json", '{"1.png": [0, 1, 0]}', "may be class numbers, or one column of 0 and 1 per class"),
         ("labels.csv", "1.png,0,1,0\n2.png,1,1,0\n", "may be class numbers, or one column of 0 and 1 per class"),
+        ("labels.json", '{"data": [{"file": "1.png", "kind": "cat"}]}', 'A table in JSON is {"1.jpg": '),
         ("labels.xlsx", "PK", r"Save labels.xlsx as CSV \(UTF-8\)"),
         ("train.txt", "/JPEGImages/1.png /SegmentationClass/1.png\n", "Images alone|not in a format"),
         ("Liesmich.txt", "Fotos von März".encode("cp1252"), "not in a format"),
@@ -239,6 +250,24 @@ def test_lists_that_say_no_class_are_refused(name, text, finding, tmp_path):
     file = put(tmp_path / name, text)
     with pytest.raises(InputError, match=finding):
         read(file if name.startswith("labels") else tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["1.png: cat, dog\n2.png: cat\n", "1.png;cat;dog\n2.png;cat\n", "1.png\tcat\tdog\n2.png\tcat\n"]
+)
+def test_texts_beside_images_are_tables_whatever_separates_their_cells(text, tmp_path):
+    images(tmp_path, ("a",))
+    for number in (1, 2):
+        image(tmp_path / f"{number}.png", number)
+    put(tmp_path / "labels.txt", text)
+    assert read(tmp_path)[:2] == ("csv", {"1.png": ("cat", "dog"), "2.png": ("cat",)})
+
+
+def test_a_column_whose_last_word_is_label_has_the_classes(tmp_path):
+    """As in NIH's chest X-rays."""
+    rows = "1.png,Mass|Nodule,0,70\n2.png,Mass,1,35\n"
+    tabled(tmp_path, f"Image Index,Finding Labels,Follow-up #,Patient Age\n{rows}", ("1", "2"))
+    assert read(tmp_path)[1] == {"1.png": ("Mass", "Nodule"), "2.png": ("Mass",)}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from util.data.ids import SUFFIXES
+from util.data.json_rows import JSON_TABLES
 from util.data.sources import (
     coco,
     cvat,
@@ -101,6 +102,8 @@ def _hint(path: Path, inner: list[Path]) -> str:
         return f". Save {sheets[0]} as CSV (UTF-8)"
     if tables:
         return f". Of {', '.join(tables)} give the one with the labels"
+    if any(place.suffix.lower() in JSON_TABLES for place in files):
+        return '. A table in JSON is {"1.jpg": ["cat", "dog"], ...}, or a list of {"image": "1.jpg", "labels": ["cat"]}'
     if not inner or not all(place.suffix.lower() in SUFFIXES for place in inner):
         return ""
     named = file_names.likely_classes(path)

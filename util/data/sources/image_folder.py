@@ -9,13 +9,16 @@ from functools import partial
 from pathlib import Path
 
 from util.data.sources import file_names
-from util.data.sources.base import Item, Source, parts_of, read_parts, walk
+from util.data.sources.base import Item, Source, distinct, parts_of, read_parts, walk
 from util.runtime.errors import InputError
 from util.runtime.files import file_digest, is_hidden
 from util.runtime.progress import Progress
 
 # Folders of other layouts, which are not classes.
-_NO_CLASSES = {"images", "image", "imgs", "img", "jpegimages", "labels", "masks", "mask", "annotations"}
+_NO_CLASSES = {
+    *("images", "image", "imgs", "img", "jpegimages", "jpg", "jpeg", "jpegs", "png", "pngs", "data", "dataset"),
+    *("labels", "masks", "mask", "annotations"),
+}
 
 
 def fits(path: Path) -> bool:
@@ -69,8 +72,7 @@ def _read_part(root: Path, part: Path) -> Source:
         classes.setdefault(digest, []).append(name)
         copies.setdefault((file.name, digest), file)
     for (_, digest), file in copies.items():
-        shown = tuple(dict.fromkeys(classes[digest]))
-        source.items.append(Item(file.relative_to(root).as_posix(), file, shown))
+        source.items.append(Item(file.relative_to(root).as_posix(), file, distinct(classes[digest])))
     for file in walk(part):
         if file.parent == part:
             source.problems[str(file)] = "is in no class's folder; move it into one"

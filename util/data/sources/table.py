@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from util.data.csv_rows import FORM, Row, is_spaced_table
+from util.data.csv_rows import FORM, Row, is_list_of_images
 from util.data.ids import id_of
 from util.data.json_rows import JSON_TABLES, is_json_table
 from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of
@@ -51,7 +51,7 @@ def _files(path: Path) -> list[Path]:
     if path.is_file():
         return files_of(path, "*.csv", "*.tsv", "*.txt") or list(filter(is_json_table, files_of(path, *_JSON)))
     tables = files_of(path, "*.csv", "*.tsv") or list(filter(is_json_table, files_of(path, *_JSON)))
-    return tables or list(filter(is_spaced_table, files_of(path, "*.txt")))
+    return tables or list(filter(is_list_of_images, files_of(path, "*.txt")))
 
 
 def _flat(name: str) -> str:
