@@ -1,4 +1,4 @@
-"""auto: `grow` where labels are better than masks, `contrast` where masks are better than labels.
+"""auto: `grow` where labels are better than masks, `contrast` where masks are better, `max_iou_imp2` where both are poor.
 
 The merge stage decides once for a data set, by what masks and labels show without ground truth: whether the masks tile the
 images without a predicted IoU (regions, not a SAM's), how many are good, how much they cover, and how far each is inside or
@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from merge import contrast, grow
+from merge import contrast, grow, max_iou_imp2
 from util.data.masks import Masks
 from util.data.voc import VOID
 from util.runtime.errors import InputError
@@ -20,6 +20,7 @@ RULES = {
     "grow": "grow",
     "contrast": "contrast",
     "contrast-alone": "contrast, and what is under no mask is background",
+    "max_iou_imp2": "max_iou_imp2",
 }
 ORDER_MATTERS = contrast.ORDER_MATTERS
 GOOD, TO_ASK = 0.85, 0.75  # quality of a good mask, and of one that is asked how it agrees with the labels
@@ -43,6 +44,8 @@ def merge(
     rule = rule or choose(measure(label, masks))
     if rule == "grow":
         return grow.merge(label, masks, tags=tags, cam=cam)
+    if rule == "max_iou_imp2":
+        return max_iou_imp2.merge(label, masks)
     if rule in RULES:
         return contrast.merge(label, masks, tags=tags, cam=cam, keep=rule == "contrast")
     raise InputError(f"--param rule={rule}: no such rule; choose one of {', '.join(RULES)}")
@@ -100,7 +103,7 @@ def choose(signals: Signals) -> str:
         return "grow"
     if signals.share("good", "masks") >= MOSTLY:
         return "contrast-alone" if covered < SPARSE else "contrast"
-    return "grow" if signals.share("agreeing", "asked") >= AGREED else "contrast"
+    return "grow" if signals.share("agreeing", "asked") >= AGREED else "max_iou_imp2"
 
 
 def sentence(signals: Signals, rule: str) -> str:

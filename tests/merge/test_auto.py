@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from merge import auto, contrast, grow
+from merge import auto, contrast, grow, max_iou_imp2
 from util.data.masks import Masks
 from util.runtime.errors import InputError
 
@@ -94,8 +94,8 @@ OFF = box((6, 26), (12, 32))  # half on CAT
         (CAT, tiles(0.9), "contrast"),
         (CAT, masks_of(CAT, SOFA, iou=0.95), "contrast-alone"),
         (CAT, masks_of(CAT, SOFA, iou=0.8), "grow"),
-        (OFF, masks_of(CAT, SOFA, iou=0.8), "contrast"),
-        (OFF, masks_of(CAT, SOFA, iou=None), "contrast"),
+        (OFF, masks_of(CAT, SOFA, iou=0.8), "max_iou_imp2"),
+        (OFF, masks_of(CAT, SOFA, iou=None), "max_iou_imp2"),
         (CAT, masks_of(CAT, SOFA, iou=None), "grow"),
         (CAT, masks_of(), "grow"),
     ],
@@ -110,6 +110,7 @@ def test_the_rule_follows_masks_and_labels(part, masks, rule):
         "grow": grow.merge(label, masks),
         "contrast": contrast.merge(label, masks),
         "contrast-alone": contrast.merge(label, masks, keep=False),
+        "max_iou_imp2": max_iou_imp2.merge(label, masks),
     }
     for name, result in expected.items():
         assert np.array_equal(auto.merge(label, masks, rule=name), result)

@@ -185,9 +185,9 @@ def test_auto_decides_once_for_all_images_and_again_when_they_change(data):
         return json.loads((data / "out" / "auto" / "run.json").read_text())["options"]["parameters"]["rule"]
 
     text = merge("auto")
-    assert "auto: contrast; " in text and "6 made" in text and rule() == "contrast"
-    merge("contrast")
-    assert results(data / "out" / "auto") == results(data / "out" / "contrast")
+    assert "auto: max_iou_imp2; " in text and "6 made" in text and rule() == "max_iou_imp2"
+    merge("max_iou_imp2")
+    assert results(data / "out" / "auto") == results(data / "out" / "max_iou_imp2")
     assert "0 made, 6 up to date" in merge("auto")
     for path in sorted((data / "masks").glob("*.json")):  # poor masks that agree with the labels
         label = read_label(data / "labels" / f"{path.stem}.png")
