@@ -7,8 +7,8 @@
 The first labels are what the others are compared with, and a table is printed per encoder: mean over the seeds, their range, the
 difference with its paired bootstrap over images, and the share of what --ceiling gives. Everything of a seed is trained before the
 next seed. Re-run the command to resume. The counts of a finished network are in SCORES as one small file; it is trained
-again when its labels or the recipe change. In which precision it was trained is noted there; a CPU trains in bfloat16 where
-it computes in it, and in float32 elsewhere.
+again when its labels or the recipe change. A CPU trains in bfloat16 where it computes in it, and in float32 elsewhere; that is
+noted, and the table says where precisions differ. --amp off and a new SCORES make them the same.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Network:
         score += ["--gt", args.gt, "--list", args.val_list]
         return [[sys.executable, *map(str, command)] for command in (train, score)]
 
-    def cells(self) -> dict:
-        """Confusion counts of every held-out image: id -> [index, count]; trains where they are not kept."""
+    def counts(self) -> dict:
+        """``cells``, id -> [index, count] of every held-out image's confusion, and ``amp``; trains where none are kept."""
         file = self.args.scores / f"{self.name}.json"
         kept = read_json(file) if file.is_file() else {}
         if kept.get("key") != (key := self.key()):
@@ -95,7 +95,7 @@ class Network:
             cells = {i: [index.tolist(), counts.tolist()] for i, (index, counts) in found.cells.items()}
             kept = {"key": key, "amp": self.args.amp, "cells": cells}
             write_bytes(file, (json.dumps(kept) + "\n").encode())  # indented, it would be thousands of lines
-        return kept["cells"]
+        return kept
 
     def make(self) -> None:
         folder = self.args.out / self.name
@@ -112,8 +112,11 @@ class Network:
 def table(encoder: str, networks: Sequence[Network], args: argparse.Namespace) -> str:
     """One line per labels: the seeds, and the difference to the first labels over the seeds that both have."""
     found: dict[str, dict[int, Evaluation]] = {}
+    precisions: dict[str, list[str]] = {}
     for network in networks:
-        cells = {i: tuple(map(np.array, pair)) for i, pair in network.cells().items()}
+        counts = network.counts()
+        precisions.setdefault(counts["amp"], []).append(network.name)
+        cells = {i: tuple(map(np.array, pair)) for i, pair in counts["cells"].items()}
         found.setdefault(network.labels, {})[network.seed] = Evaluation(args.table, cells, {}, args.only)
     miou = {name: [e.scores["miou"] for e in seeds.values()] for name, seeds in found.items()}
     accuracy = {name: np.mean([e.scores["pixel_accuracy"] for e in seeds.values()]) for name, seeds in found.items()}
@@ -129,7 +132,11 @@ def table(encoder: str, networks: Sequence[Network], args: argparse.Namespace) -
         change = [difference, interval_text(interval(draws[name], draws[first]))] if name != first else ["", ""]
         share = [f"{100 * mean[name] / mean[args.ceiling]:.1f} %"] if args.ceiling else []
         rows.append([name, *map(per_cent, numbers), *change, *share])
-    return f"{encoder}, {args.steps} steps, {len(cells)} images\n{rows_to_text(rows)}"
+    text = f"{encoder}, {args.steps} steps, {len(cells)} images\n{rows_to_text(rows)}"
+    if len(precisions) > 1:
+        parts = (f"--amp {amp}: {', '.join(names)}" for amp, names in precisions.items())
+        text += f"\nnot all were trained in the same precision, which may account for differences ({'; '.join(parts)})"
+    return text
 
 
 def named(text: str) -> tuple[str, str]:
@@ -183,7 +190,7 @@ def main() -> int:
         for seed, encoder, labels in product(args.seeds, args.encoders, args.labels)
     ]
     with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(Network.cells, networks))
+        list(pool.map(Network.counts, networks))
     for encoder in args.encoders:
         print(table(encoder, [network for network in networks if network.encoder == encoder], args))
     return 0
