@@ -31,7 +31,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from models.common.precision import DTYPES, has_kernels
+from models.common.precision import choose_precision, has_kernels
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.labels import label_path
@@ -41,6 +41,7 @@ from util.evaluation.evaluate import evaluate_labels
 from util.evaluation.metrics import Evaluation
 from util.evaluation.report import interval_text, per_cent, rows_to_text
 from util.runtime.cli import Parser, class_indices, run, whole
+from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import digest, read_json, write_bytes
 
@@ -148,9 +149,9 @@ def named(text: str) -> tuple[str, str]:
 
 
 def fastest_precision() -> str:
-    """A value of --amp; auto is float32 on a CPU."""
+    """A value of --amp."""
     if torch.cuda.is_available():
-        return "auto"
+        return choose_precision("--amp", "auto", Dist(0, 1, 0, torch.device("cuda")))
     return "bf16" if has_kernels(torch.bfloat16, torch.device("cpu")) else "off"
 
 
@@ -161,7 +162,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--encoders", **several, metavar="NAME=FILE", help="encoders and their weights")
     parser.add_argument("--seeds", type=whole(0), nargs="+", default=[0, 1, 2], metavar="N", help="one training each")
     parser.add_argument("--steps", type=whole(1), default=1500, metavar="N", help="of a training")
-    parser.add_argument("--amp", choices=sorted(DTYPES), help="precision of training (default: the fastest)")
     parser.add_argument("--recipe", default=RECIPE, metavar="OPTIONS", help="further options of train_deeplabv3.py")
     parser.add_argument("--ceiling", metavar="NAME", help="labels whose networks are 100 %%")
     parser.add_argument("--val-list", type=Path, required=True, metavar="FILE", help="ids that are scored")
@@ -169,7 +169,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--jobs", type=whole(1), default=2, metavar="N", help="trainings at a time")
     parser.add_argument("--threads", type=whole(1), default=1, metavar="N", help="of each training")
     needed = ("images", "gt", "list", "out")
-    parser.add_common(*needed, "num-classes", "class-names", "classes", required=needed)
+    amp = {"default": None, "help": "precision of the trainings (default: the fastest)"}
+    parser.add_common(*needed, "num-classes", "class-names", "classes", "amp", required=needed, amp=amp)
     args = parser.parse_args()
     args.labels = {name: Path(folder) for name, folder in args.labels}
     args.encoders = dict(args.encoders)

@@ -14,8 +14,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import read_text
 
 FORM = "write lines of id,class,class,..."
-
-
+_COMMENT = re.compile(r"#+(\s|$)")
 _NAMED = re.compile(rf"(\S.*?(?:{'|'.join(map(re.escape, IMAGE_SUFFIXES))}))(?: |:\s)\s*(\S.*)", re.IGNORECASE)
 
 
@@ -51,7 +50,7 @@ def read_rows(path: str | os.PathLike) -> list[Row]:
             cells = [cell.strip() for cell in cells]
             while cells and not cells[-1]:
                 cells.pop()
-            if cells and not (len(cells) == 1 and re.match(r"#+(\s|$)", cells[0])):  # a comment
+            if cells and not (len(cells) == 1 and _COMMENT.match(cells[0])):
                 rows.append(Row(start, cells))
             start = reader.line_num + 1 + skipped
     except csv.Error as error:
@@ -63,7 +62,7 @@ def is_list_of_images(path: str | os.PathLike) -> bool:
     """Whether a text beside images has nothing but names of images and of what they show, at least two lines."""
     try:
         rows = read_rows(path)
-    except InputError:  # it belongs to something else
+    except InputError:  # a text of another kind
         return False
     rows = rows[1:] if rows and is_id_word(rows[0].cells[0]) else rows
     named = all(_is_image(row.cells[0]) and len(row.cells) > 1 and not _is_image(row.cells[1]) for row in rows)
@@ -75,18 +74,19 @@ def _is_image(cell: str) -> bool:
 
 
 def _spaced_rows(text: str) -> list[Row]:
-    """Rows of lines that all are an image's name, a space or colon and something that is no image; none if they are not.
+    """Rows of lines that all are an image's name, a space or colon and something that is not an image; none if they are not.
 
     The first may be a header.
     """
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
-    lines = [(number, line) for number, line in lines if line and not re.match(r"#+(\s|$)", line)]
-    first = lines[0][1].split() if lines else []
-    head = [Row(lines[0][0], first)] if len(first) > 1 and is_id_word(first[0]) else []
-    rows = []
-    for number, line in lines[len(head) :]:
-        match = _NAMED.fullmatch(line)
-        if match is None or _is_image(match[2]):
+    rows: list[Row] = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if not line or _COMMENT.match(line):
+            continue
+        match, words = _NAMED.fullmatch(line), line.split()
+        if match and not _is_image(match[2]):
+            rows.append(Row(number, [match[1], match[2]]))
+        elif not rows and len(words) > 1 and is_id_word(words[0]):
+            rows.append(Row(number, words))
+        else:
             return []
-        rows.append(Row(number, [match[1], match[2]]))
-    return head + rows if rows else []
+    return rows if rows and _is_image(rows[-1].cells[0]) else []

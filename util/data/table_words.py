@@ -23,7 +23,7 @@ def is_id_word(cell: str) -> bool:
 
 
 def ends_in_class_word(cell: str) -> bool:
-    """Whether that is so of the last of several words, as in ``Finding Labels``."""
+    """Whether the last of several words says that a column has classes, as in ``Finding Labels``."""
     words = re.findall(r"[a-z]+", cell.lower())
     return len(words) > 1 and is_class_word(words[-1])
 

@@ -1,8 +1,8 @@
 """Tables of image-level labels: CSV, text and JSON files of the shapes that people bring.
 
 Read are lists of classes (``id,class,class,...``), one line per label, and one column per class with 0 and 1; with or
-without a header; separated by commas, semicolons, tabs or spaces. Where a file can be read in two ways that give different labels,
-it is refused and both are named.
+without a header; separated by commas, semicolons, tabs or spaces. Where a file can be read in two ways that give different
+labels, it is refused and both are named.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def take_apart(path: str | os.PathLike, known: set[str] | None) -> Table:
     others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
     others = [k for k in others if words[k] not in _PART_WORDS or _all_flags(body, [k], width)]
     by_word = tuple(k for k in others if is_class_word(words[k]))
-    by_word = by_word or tuple(k for k in others if ends_in_class_word(head.cells[k]))
+    by_word = by_word or tuple(k for k in others if ends_in_class_word(head.cells[k]) and not _all_numbers(body, k))
     names = [head.cells[k] for k in others]
     of_classes = [] if known is None else [k for k in others if _is_class(head.cells[k], known)]
     if of_classes and len(of_classes) == len(others):
@@ -201,6 +201,11 @@ def _of_class_columns(
 
 def _is_class(name: str, known: set[str]) -> bool:
     return name in known or plain_name(name) in {*NO_CLASS, "background", *map(plain_name, known)}
+
+
+def _all_numbers(rows: list[Row], column: int) -> bool:
+    """Whether a column has nothing but numbers, such as one of the number of objects."""
+    return all(row.cells[column].isdecimal() for row in rows if column < len(row.cells))
 
 
 def _all_flags(rows: list[Row], columns: list[int], width: int) -> bool:

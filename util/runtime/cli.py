@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from util.runtime.errors import InputError, choose_from, disk_error, meant, not_installed
+from util.runtime.errors import InputError, choose_from, disk_error, meant, missing_package
 from util.runtime.signals import end_with_parent, is_importing
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -388,8 +388,9 @@ def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:
         if isinstance(error, OSError) and error.errno in _DISK:
             print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
             return EXIT_ERROR
-        if isinstance(error, ModuleNotFoundError) and (message := not_installed(error)):
-            print(f"error: {message}", file=sys.stderr)
+        if isinstance(error, ModuleNotFoundError) and (package := missing_package(error)):
+            command = quoted([sys.executable, "-m", "pip", "install", "-r", "requirements.txt"])
+            print(f"error: the package {package} is not installed for this Python; run {command}", file=sys.stderr)
             return EXIT_ERROR
         if interrupts:  # a library swallowed it, and broke on what was left half-way
             say_interrupted()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -39,12 +38,8 @@ def disk_error(error: OSError, path: str | os.PathLike) -> InputError:
     )
 
 
-def not_installed(error: ModuleNotFoundError) -> str:
-    """That a package is missing, and the remedy; empty for a module of ours."""
+def missing_package(error: ModuleNotFoundError) -> str:
+    """The package that is not installed; empty for a module of ours."""
     name = (error.name or "").partition(".")[0]
     root = Path(__file__).resolve().parents[2]
-    if not name or (root / name).exists() or (root / f"{name}.py").exists():
-        return ""
-    return (
-        f"the package {name} is not installed for this Python; run {sys.executable} -m pip install -r requirements.txt"
-    )
+    return "" if (root / name).exists() or (root / f"{name}.py").exists() else name

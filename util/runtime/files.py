@@ -138,14 +138,6 @@ def read_text(path: str | os.PathLike) -> str:
         ) from None
 
 
-def text_if_readable(path: str | os.PathLike) -> str:
-    """As `read_text`, but empty for what cannot be read: to look at a file that may belong to something else."""
-    try:
-        return read_text(path)
-    except InputError:
-        return ""
-
-
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file.
 

@@ -268,6 +268,9 @@ def test_a_column_whose_last_word_is_label_has_the_classes(tmp_path):
     rows = "1.png,Mass|Nodule,0,70\n2.png,Mass,1,35\n"
     tabled(tmp_path, f"Image Index,Finding Labels,Follow-up #,Patient Age\n{rows}", ("1", "2"))
     assert read(tmp_path)[1] == {"1.png": ("Mass", "Nodule"), "2.png": ("Mass",)}
+    tabled(tmp_path, "image_id,num_objects,kind\n1.png,3,cat\n2.png,4,dog\n", ("1", "2"))
+    with pytest.raises(InputError, match="both '3' and 'cat'; call the column that holds the class label"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,7 @@ def test_class_numbers_have_their_names_elsewhere(names, numbers, found, tmp_pat
     assert prepare(source, tmp_path / "out", table, share=0)[0].images == 3
 
 
-def test_what_is_beside_a_folder_per_class_is_no_table(tmp_path):
+def test_what_is_beside_a_folder_per_class_is_not_a_table(tmp_path):
     made.folders(tmp_path)
     put(tmp_path / "class_indices.json", '{"cat": 0, "dog": 1}')
     put(tmp_path / "notes.txt", "cat.png is mine\n")

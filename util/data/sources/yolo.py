@@ -31,7 +31,7 @@ from util.data.sources.base import (
     walk,
 )
 from util.runtime.errors import InputError
-from util.runtime.files import read_text, text_if_readable
+from util.runtime.files import read_text
 
 _LISTS = ("obj.names", "classes.txt", "*/classes.txt", "*.names")
 _FOLDERS = {"images", "labels", "obj_train_data", "obj_val_data", "obj_test_data"}
@@ -55,7 +55,11 @@ def fits(path: Path) -> bool:
 
 def _holds_lines(file: Path) -> bool:
     """Whether the first line is one of YOLO's."""
-    words = next((line.split() for line in text_if_readable(file).splitlines() if line.strip()), [])
+    try:
+        text = read_text(file)
+    except InputError:  # a text of another kind
+        return False
+    words = next((line.split() for line in text.splitlines() if line.strip()), [])
     return len(words) >= 5 and words[0].isdecimal() and all(map(_is_number, words))
 
 
