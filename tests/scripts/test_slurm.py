@@ -25,7 +25,8 @@ SMALL = {
 }
 # Starts the command on every "node", as srun does with one task on each.
 SRUN = f"""#!{sys.executable}
-import os, subprocess, sys
+import multiprocessing, os, sys
+from torch.distributed.run import main
 _, launcher, *words = sys.argv
 script = next(word for word in words if word.endswith(".py"))
 small = {SMALL!r}.get(script, [])
@@ -33,9 +34,13 @@ words = [os.path.join({str(ROOT)!r}, word) if word == script else word for word 
 options = ["--workers", "0"] if "--workers" in words else []
 if "train" in script:
     options += ["--batch-size", "2"]
-command = [sys.executable, "-m", "torch.distributed.run", *words, *small, *options]
-nodes = [subprocess.Popen(command) for _ in range(int(os.environ["SLURM_NNODES"]))]
-sys.exit(max(abs(node.wait()) for node in nodes) if launcher == "torchrun" else 9)
+node = multiprocessing.get_context("fork").Process  # torch is imported once
+nodes = [node(target=main, args=([*words, *small, *options],)) for _ in range(int(os.environ["SLURM_NNODES"]))]
+for node in nodes:
+    node.start()
+for node in nodes:
+    node.join()
+sys.exit(max(abs(node.exitcode) for node in nodes) if launcher == "torchrun" else 9)
 """
 
 

@@ -20,8 +20,6 @@ _STYLE = """
 _SCRIPT = """
 export default function ({ data, parentElement }) {
   const tip = parentElement.querySelector(".tip");
-  const card = document.querySelector(`.st-key-${data.card}`);
-  if (!card) return;
   const view = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const map = new Image();
   let ready = false;
@@ -33,7 +31,7 @@ export default function ({ data, parentElement }) {
   map.src = data.map;
   const hide = () => { tip.hidden = true; };
   const show = (event) => {
-    const image = event.target.closest("img");
+    const image = event.target.closest(`.st-key-${data.card} img`);
     if (!ready || !image) return hide();
     const box = image.getBoundingClientRect();
     const x = Math.floor((event.clientX - box.left) / box.width * view.canvas.width);
@@ -46,12 +44,13 @@ export default function ({ data, parentElement }) {
     tip.style.left = `${Math.max(8, left)}px`;
     tip.style.top = `${Math.max(8, event.clientY - tip.offsetHeight - 12)}px`;
   };
-  card.addEventListener("pointermove", show);
-  card.addEventListener("pointerdown", show);
-  card.addEventListener("pointerleave", hide);
+  // On the document, since Streamlit may put another element in the card's place.
+  const page = document.documentElement;
+  for (const kind of ["pointermove", "pointerdown"]) page.addEventListener(kind, show);
+  page.addEventListener("pointerleave", hide);
   return () => {
-    for (const kind of ["pointermove", "pointerdown"]) card.removeEventListener(kind, show);
-    card.removeEventListener("pointerleave", hide);
+    for (const kind of ["pointermove", "pointerdown"]) page.removeEventListener(kind, show);
+    page.removeEventListener("pointerleave", hide);
   };
 }
 """
