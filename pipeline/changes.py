@@ -80,7 +80,9 @@ def write_changes(plan: Plan, ids: Path) -> None:
     work = partial(change_of, plan.cam_labels, plan.merged, plan.masks)
     workers = plan.settings.workers
     found = [
-        change for change in run_parallel(work, read_id_list(ids), workers=workers, description="changes") if change
+        change
+        for change in run_parallel(work, read_id_list(ids, plan.images), workers=workers, description="changes")
+        if change
     ]
     found.sort(key=lambda change: (-change.share, change.image_id))
     rows = ([change.image_id, f"{change.share:.6f}"] for change in found)

@@ -78,7 +78,7 @@ def rough_seconds(plan: Plan, stage: str) -> float:
         return 0.0
     options = first_values(map(str, plan.extra(stage)))
     ids = plan.val if stage == "score" and plan.val and plan.val.exists() else plan.train
-    images = len(read_id_list(ids)) if stage != "score" or plan.has_scores else HELD_OUT_SHOWN
+    images = len(read_id_list(ids, plan.images)) if stage != "score" or plan.has_scores else HELD_OUT_SHOWN
     seconds = images * CORE_SECONDS[stage]
     if stage in EPOCHS:
         seconds *= float(options.get("--epochs") or EPOCHS[stage])

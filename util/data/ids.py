@@ -149,6 +149,14 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
     return list(book.names)
 
 
+def is_plain(image_id: str) -> bool:
+    """Whether an id that is written into a list, a table or a file's name is read from it as it is."""
+    lines = [line for _, line in _lines(image_id, _Folder(None))]
+    return (
+        lines == [image_id] == [id_or_none(_first_column(image_id, _Folder(None)))] and id_or_none(image_id) == image_id
+    )
+
+
 def _lines(text: str, files: _Folder) -> list[tuple[int, str]]:
     """Numbered lines less comments, blank ones, and the marks that editors leave at their ends."""
     if text.lstrip().startswith("[") and (names := _listed(text)):

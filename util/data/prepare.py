@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 from argparse import Namespace
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +16,17 @@ from PIL import Image
 from util.data.class_files import is_background
 from util.data.class_numbers import classes_of_source
 from util.data.contact_sheet import draw_contact_sheet
-from util.data.ids import HEIC_SUFFIXES, id_of
+from util.data.ids import HEIC_SUFFIXES, id_of, is_plain
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.images import decode_image
 from util.data.labels import encode_label
 from util.data.layout import CLASS_FILE, IMAGES, LABELS, TAGS, write_lines, write_lists
+from util.data.prepare_report import LARGE, Report, classes_left_out, lost_text, report_text
 from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
 from util.data.split import stratified
 from util.data.unpack import unpacked
-from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table
+from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
 from util.runtime.cli import print_next
 from util.runtime.errors import InputError, counted
 from util.runtime.files import (
@@ -40,45 +41,7 @@ from util.runtime.locking import lock_folder
 from util.runtime.progress import Progress
 from util.runtime.provenance import write_run_json
 
-LARGE = 1000  # pixels of the long side; networks see about half of that
 CAM_BYTES = 8  # of a pixel and class: float32, before and after the refinement
-
-
-@dataclass
-class Report:
-    """What was found, for people and for ``report.json``.
-
-    Attributes:
-        images: that are in the lists.
-        lists: name -> number of images.
-        classes: name -> list -> number of images that show it.
-        label_maps: how many images have pixel annotations.
-        sizes: smallest, median and largest (width, height), by number of pixels, as in the layout.
-        large: number of images with a side above `LARGE` pixels.
-        large_cams: megabytes that the CAMs of such an image take on average.
-        duplicates: groups of ids whose files are the same; each group is in one list.
-        unlabelled: ids of images that show no class; they are in no list.
-        renamed: id -> name in the source, where two images had the same.
-        left_out: class -> number of images, for classes that ``--class-names`` does not name.
-        lost: number of images that show no other class, and so are in no list.
-        notes: how the source was understood, where that may surprise.
-        problems: image -> message, for those that could not be used.
-    """
-
-    images: int = 0
-    lists: dict[str, int] = field(default_factory=dict)
-    classes: dict[str, dict[str, int]] = field(default_factory=dict)
-    label_maps: int = 0
-    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    large: int = 0
-    large_cams: int = 0
-    duplicates: list[list[str]] = field(default_factory=list)
-    unlabelled: list[str] = field(default_factory=list)
-    renamed: dict[str, str] = field(default_factory=dict)
-    left_out: dict[str, int] = field(default_factory=dict)
-    lost: int = 0
-    notes: list[str] = field(default_factory=list)
-    problems: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -118,6 +81,7 @@ def prepare(
         InputError: if no image could be used, or there are too many classes.
     """
     table = classes or _table(source)
+    _write_classes(table, out / CLASS_FILE)
     report = Report(notes=source.notes, problems=dict(source.problems))
     images: dict[str, _Image] = {}
     for image_id, item in Progress(_with_ids(source.items, report).items(), desc="images", unit="image"):
@@ -131,7 +95,7 @@ def prepare(
     report.lost = sum(bool(images[image_id].item.classes) for image_id in report.unlabelled)
     tagged = {image_id: image for image_id, image in images.items() if image.tags}
     if not tagged:
-        shown = f"no image shows a class of --class-names; they show {_classes_left_out(report)}"
+        shown = f"no image shows a class of --class-names; they show {classes_left_out(report)}"
         nothing = ("none", shown if report.left_out else "no image shows a class")
         first = next(iter(report.problems.items()), nothing)
         raise InputError(
@@ -155,6 +119,25 @@ def _table(source: Source) -> ClassTable:
     return ClassTable(table.names, tuple(colors) if len(set(colors)) == len(colors) else table.colors)
 
 
+def _write_classes(table: ClassTable, file: Path) -> None:
+    """Write the class file, and see that it is read as it was meant.
+
+    Raises:
+        InputError: if a name looks like something else there.
+    """
+    lines = [f"{name} #{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in zip(table.names, table.colors, strict=True)]
+    write_lines(file, lines)
+    try:
+        found = load_classes(file).names
+    except InputError as error:
+        raise InputError(
+            f"a class has a name that cannot be in a class file ({error}); rename it in --source"
+        ) from None
+    odd = sorted(set(table.names) - set(found))
+    if odd:
+        raise InputError(f"the class {odd[0]!r} has a name that class files are read without; rename it in --source")
+
+
 def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
     """Items by id: the file's name, with its folder in front where several have the same."""
     stems: dict[str, list[Item]] = {}
@@ -165,7 +148,7 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
         report.notes.append(f"{counted(len(converted), 'HEIC image')} left out: each is there in another format")
     for item in (item for item in items if item.name not in converted):
         try:
-            stems.setdefault(id_of(item.name), []).append(item)
+            stems.setdefault(_plain(id_of(item.name)), []).append(item)
         except InputError as error:
             report.problems[item.name] = str(error)
     found: dict[str, Item] = {}
@@ -173,7 +156,8 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
         for item in group:
             image_id = stem
             if len(group) > 1:
-                image_id = check_id(re.sub(r"[/\\]+", "_", item.name.removesuffix(item.path.suffix).strip("./\\")))
+                image_id = _plain(check_id(re.sub(r"[/\\]+", "_", os.path.splitext(item.name)[0].strip("./\\"))))
+            if len(group) > 1 or image_id != id_of(item.name):
                 report.renamed[image_id] = item.name
             if image_id in found:
                 report.problems[item.name] = (
@@ -182,6 +166,11 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
             else:
                 found[image_id] = item
     return dict(sorted(found.items()))
+
+
+def _plain(image_id: str) -> str:
+    """The id, or one that lists and tables give back as it is: ``a.jpg`` of ``a.jpg.jpg`` would become ``a``."""
+    return image_id if is_plain(image_id) else re.sub(r"[^\w()+-]+", "_", image_id.strip())
 
 
 def _take(
@@ -287,8 +276,6 @@ def _write_lists(
     lists["val"] += val
     write_lists(out, {name: sorted(ids) for name, ids in lists.items()})
     write_image_labels(out / TAGS, {i: images[i].tags for i in sorted(images)}, table)
-    lines = [f"{name} #{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in zip(table.names, table.colors, strict=True)]
-    write_lines(out / CLASS_FILE, lines)
     report.lists = {name: len(ids) for name, ids in lists.items()}
     for value, name in enumerate(table.names[1:], 1):
         counts = {key: sum(value in images[i].tags for i in ids) for key, ids in lists.items()}
@@ -349,48 +336,3 @@ def run_command(args: Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if report.problems else 0
-
-
-def _classes_left_out(report: Report) -> str:
-    return ", ".join(f"{name} ({counted(number, 'image')})" for name, number in report.left_out.items())
-
-
-def lost_text(report: Report, names: Path) -> str:
-    """What ``--class-names`` costs, and what it names in vain, which may be another name for what is left out."""
-    text = (
-        f"{report.lost} of {counted(report.images + len(report.unlabelled), 'image')} are in no list, as {names} names none of "
-        f"their classes: {_classes_left_out(report)}"
-    )
-    unseen = [name for name, per_list in report.classes.items() if not any(per_list.values())]
-    if unseen:
-        text += f"; no image shows its {', '.join(unseen)}. If these are the same, correct the names and re-run"
-    return text
-
-
-def report_text(report: Report, out: Path) -> str:
-    """The report for a terminal."""
-    counts = ", ".join(f"{name} {count}" for name, count in report.lists.items())
-    sizes = ", ".join(f"{name} {width}x{height}" for name, (width, height) in report.sizes.items())
-    lines = [f"{report.images} images ({counts}), {report.label_maps} label maps; {sizes}", ""]
-    lines.append(f"{'class':<24}" + "".join(f"{name:>8}" for name in report.lists))
-    for name, per_list in report.classes.items():
-        lines.append(f"{name:<24}" + "".join(f"{per_list[key]:>8}" for key in report.lists))
-    for what, found in (
-        ("groups of identical images", [", ".join(group) for group in report.duplicates]),
-        ("images without a class, in no list", report.unlabelled),
-        ("images renamed, since others have the same name", [f"{v} -> {k}" for k, v in report.renamed.items()]),
-        ("classes left out by --class-names", [f"{k} ({counted(v, 'image')})" for k, v in report.left_out.items()]),
-    ):
-        if found:
-            lines.append(f"{what} ({len(found)}): {'; '.join(found[:5])}{'; ...' if len(found) > 5 else ''}")
-    lines += [f"note: {note}" for note in report.notes]
-    if report.large:
-        lines.append(
-            f"{report.large} of {report.images} images have a side above {LARGE} pixels, and about {report.large_cams} MB of CAMs "
-            f"each; networks see about half of that side, so --max-side {LARGE} saves time and disk in all that follows"
-        )
-    empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
-    if empty:
-        lines.append(f"no training image shows {', '.join(empty)}")
-    lines.append(f"full report: {out / 'report.json'}")
-    return "\n".join(lines)

@@ -9,49 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
-from util.data.csv_rows import FORM, Row, read_rows
-from util.data.ids import SUFFIXES, IdBook
-from util.data.json_rows import JSON_TABLES, read_json_rows
-from util.data.table_words import ends_in_class_word, is_class_word, is_id_word, plain_word
-from util.data.voc import ClassTable, plain_name
+from util.data.csv_rows import FORM, Row
+from util.data.ids import IdBook
+from util.data.table_columns import FLAGS, NO_CLASS, Table, plain_number, take_apart
+from util.data.voc import ClassTable
 from util.runtime.errors import InputError
 
 Tags = tuple[int, ...]
 
-_FLAGS = {"1": True, "true": True, "yes": True, "x": True, "0": False, "false": False, "no": False, "": False}
-NO_CLASS = {"unlabeled", "unlabelled"}  # a column that Roboflow writes
-_SURE_WORDS = {"confidence", "score", "probability", "prob", "present", "presence"}  # of a label, as in Open Images
-_PART_WORDS = {"split", "set", "subset", "fold", "phase", "usage", "partition", "dataset"}  # of the data set
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table taken apart, its classes not yet looked up.
-
-    Attributes:
-        path: of the file.
-        rows: without the header.
-        id_column: of the image's name.
-        columns: of the classes' names or flags; None: all after the image's name.
-        flags: class name of each of ``columns``, if these hold 0 and 1; else empty.
-        width: of the header, where there is one.
-    """
-
-    path: str | os.PathLike
-    rows: list[Row]
-    id_column: int = 0
-    columns: tuple[int, ...] | None = None
-    flags: tuple[str, ...] = ()
-    width: int = 0
-
-    def cells(self, row: Row) -> list[str]:
-        """The cells of a row that say something about classes."""
-        if self.columns is None:
-            return row.cells[self.id_column + 1 :]
-        return [row.cells[column] if column < len(row.cells) else "" for column in self.columns]
+_NOTHING = {"nan", "na", "n/a", "none", "null", "-", "?"}  # in the place of a class
 
 
 def read_tag_table(path: str | os.PathLike, classes: ClassTable) -> dict[str, Tags]:
@@ -73,150 +40,6 @@ def tags_of(table: Table, classes: ClassTable) -> dict[str, Tags]:
         found = f"; {len(labels)} images are listed without any class" if labels else ""
         raise InputError(f"{table.path}: no image-level label found{found}; {FORM}")
     return labels
-
-
-# --- the header ---------------------------------------------------------------------------------------------------
-
-
-def take_apart(path: str | os.PathLike, known: set[str] | None) -> Table:
-    """Find out what the columns of a table are.
-
-    Args:
-        path: the CSV.
-        known: class names; None if the table is to say what they are.
-
-    Raises:
-        InputError: if that can be understood in two ways.
-    """
-    rows = read_json_rows(path) if Path(path).suffix.lower() in JSON_TABLES else read_rows(path)
-    if not rows:
-        return Table(path, rows)
-    head, body = rows[0], rows[1:]
-    words = [plain_word(cell) for cell in head.cells]
-    id_column = next((k for k, word in enumerate(words) if is_id_word(word)), None)
-    if id_column is not None and id_column > 0 and not (words[0] == "" or any(map(is_class_word, words))):
-        id_column = None  # a class by the name of "photo"
-    if id_column is None:
-        return _without_id_word(path, head, body, known)
-    width = len(head.cells)
-    others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
-    others = [k for k in others if words[k] not in _PART_WORDS or _all_flags(body, [k], width)]
-    by_word = tuple(k for k in others if is_class_word(words[k]))
-    by_word = by_word or tuple(k for k in others if ends_in_class_word(head.cells[k]) and not _all_numbers(body, k))
-    names = [head.cells[k] for k in others]
-    of_classes = [] if known is None else [k for k in others if _is_class(head.cells[k], known)]
-    if of_classes and len(of_classes) == len(others):
-        return _of_class_columns(path, rows, id_column, of_classes, known or set())
-    if by_word:
-        open_end = id_column == 0 and by_word == tuple(range(1, width))
-        body = _without_absent(path, body, [k for k in others if words[k] in _SURE_WORDS])
-        return Table(path, body, id_column, None if open_end else by_word, width=width)
-    flagged = [k for k in others if body and _all_flags(body, [k], width)]
-    if flagged and (flagged == others or of_classes):
-        if known is None or all(name.isdecimal() for name in names):
-            return Table(path, body, id_column, tuple(others), tuple(names), width)
-        unknown = [head.cells[k] for k in flagged if k not in of_classes]
-        if unknown:
-            raise InputError(
-                f"{path}, line {head.number}: the column {unknown[0]!r} holds 0 and 1, but is not a class; the classes are "
-                f"{', '.join(sorted(known))}. Rename it, remove it, or give its class with --class-names"
-            )
-    if of_classes:  # and others with something else, such as the image's size
-        return Table(path, body, id_column, tuple(of_classes), tuple(head.cells[k] for k in of_classes), width)
-    columns = None if len(others) == width - 1 and id_column == 0 else tuple(others)
-    return Table(path, body, id_column, columns, width=width)
-
-
-def _without_absent(path: str | os.PathLike, rows: list[Row], columns: list[int]) -> list[Row]:
-    """The rows of a table of one line per label, less those whose confidence says that the class is absent.
-
-    Raises:
-        InputError: if that is a matter of degree.
-    """
-    if not columns:
-        return rows
-    kept = []
-    for row in rows:
-        values = [row.cells[k].lower() if k < len(row.cells) else "" for k in columns]
-        sure = [_FLAGS.get(_plain_number(value)) for value in values]
-        if None in sure:
-            raise InputError(
-                f"{path}, line {row.number}: a label of confidence {values[sure.index(None)]!r}; it may count, or be too low. "
-                "Remove the lines that do not count, and that column"
-            )
-        if all(sure):
-            kept.append(row)
-    return kept
-
-
-def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known: set[str] | None) -> Table:
-    """A table whose first row does not say which column is the image's name: one of class columns, or no header."""
-    rows, columns = [head, *body], list(range(1, len(head.cells)))
-    names = head.cells[1:]
-    named = names and not any(name.lower() in _FLAGS or name.isdecimal() for name in names)
-    full = all(len(row.cells) == len(head.cells) for row in body)
-    if _is_foreign_header(head, body, known):
-        return Table(path, body, width=len(head.cells))
-    if not (named and body and full and _all_flags(body, columns, len(head.cells)) and len(set(names)) == len(names)):
-        return Table(path, rows)
-    if known is not None and not all(_is_class(name, known) for name in names):
-        return Table(path, rows)
-    if _has_suffix(head):
-        raise InputError(
-            f"{path}, line {head.number}: {head.cells[0]!r} may be an image that shows {', '.join(names)}, or the head of "
-            "the first column, with a class for each of the others; name that column id, or write all classes by name"
-        )
-    return Table(path, body, 0, tuple(columns), tuple(names), len(head.cells))
-
-
-def _is_foreign_header(head: Row, body: list[Row], known: set[str] | None) -> bool:
-    """Whether the first row names columns in words that are not known here, such as ``Datei;Klasse``.
-
-    It does if it alone has no image's name, and its other cells are found in no other row and are not classes.
-    """
-    if _has_suffix(head) or not body or not all(map(_has_suffix, body)):
-        return False
-    others = {cell for row in body for cell in row.cells[1:]} | (known or set())
-    names = head.cells[1:]
-    return bool(names) and all(names) and not any(name.isdecimal() or _is_class(name, others) for name in names)
-
-
-def _has_suffix(row: Row) -> bool:
-    return row.cells[0].lower().endswith(tuple(SUFFIXES))
-
-
-def _of_class_columns(
-    path: str | os.PathLike, rows: list[Row], id_column: int, columns: list[int], known: set[str]
-) -> Table:
-    """A table whose header names classes: these hold flags, or else the first row is an image by the name of "image"."""
-    head, body = rows[0], rows[1:]
-    names = tuple(head.cells[k] for k in columns)
-    if body and all(_is_class(cell, known) for row in body for cell in row.cells[1:]) and id_column == 0:
-        raise InputError(
-            f"{path}, line {head.number}: this may be a header, or an image by the name of {head.cells[0]!r} that shows "
-            f"{', '.join(names)}; remove the line, or write the image's name with its suffix"
-        )
-    return Table(path, body, id_column, tuple(columns), names, len(head.cells))
-
-
-def _is_class(name: str, known: set[str]) -> bool:
-    return name in known or plain_name(name) in {*NO_CLASS, "background", *map(plain_name, known)}
-
-
-def _all_numbers(rows: list[Row], column: int) -> bool:
-    """Whether a column has nothing but numbers, such as one of the number of objects."""
-    return all(row.cells[column].isdecimal() for row in rows if column < len(row.cells))
-
-
-def _all_flags(rows: list[Row], columns: list[int], width: int) -> bool:
-    """Whether these columns of rows of at most ``width`` cells have nothing but 0 and 1 in them."""
-    flags = [_plain_number(row.cells[k].lower()) for row in rows for k in columns if k < len(row.cells)]
-    return all(len(row.cells) <= width for row in rows) and any(flags) and all(flag in _FLAGS for flag in flags)
-
-
-def _plain_number(cell: str) -> str:
-    """``1.0`` and, as Excel writes it in much of Europe, ``1,0`` are 1."""
-    return re.sub(r"(?<=^[01])[.,]0+$", "", cell)
 
 
 # --- one column per class -----------------------------------------------------------------------------------------
@@ -258,7 +81,7 @@ def _values_of_columns(table: Table, classes: ClassTable) -> list[int]:
 
 
 def _flag(table: Table, row: Row, cell: str) -> bool:
-    value = _FLAGS.get(_plain_number(cell.lower()))
+    value = FLAGS.get(plain_number(cell.lower()))
     if value is None and cell.isdecimal():
         return True  # a number of objects
     if value is None:
@@ -318,7 +141,7 @@ def split_cell(cell: str, classes: ClassTable | None) -> list[str]:
     if len(parts) == 1 and classes is not None and " " in parts[0] and parts[0] not in classes.names:
         words = parts[0].split()
         parts = words if all(word in classes.names or word.isdecimal() for word in words) else parts
-    return [part for part in parts if part]
+    return [part for part in parts if part and (part.lower() not in _NOTHING or classes and part in classes.names)]
 
 
 def _tags(table: Table, row: Row, names: list[str], classes: ClassTable) -> Tags:

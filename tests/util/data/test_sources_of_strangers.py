@@ -210,7 +210,7 @@ def test_images_of_one_name_in_several_folders(tmp_path):
         ("1,polar bear\n2,brown bear\n3,panda\n", [("polar bear",), ("brown bear",), ("panda",)]),
         ("1,cat dog\n2,dog bird\n3,bird\n", "'dog bird' may be one class, or a list of 2"),
         ("1,16 0\n2,16\n3,0\n", [("0", "16"), ("16",), ("0",)]),
-        ("1,500,cat\n2,375,dog\n3,281,dog\n", "both '281' and 'cat'; call the column"),
+        ("1,500,cat\n2,375,dog\n3,281,dog\n", "the columns width, kind hold different things; call the"),
     ],
 )
 def test_classes_with_spaces_and_columns_of_other_things(rows, found, tmp_path):
@@ -224,8 +224,10 @@ def test_classes_with_spaces_and_columns_of_other_things(rows, found, tmp_path):
 
 def test_of_several_tables_one_has_to_be_given(tmp_path):
     tabled(tmp_path, "id,label\n1,cat\n")
-    put(tmp_path / "sample_submission.csv", "id,label\n")
-    with pytest.raises(InputError, match=r"Of sample_submission.csv, tags.csv give the one with the labels"):
+    put(tmp_path / "sample_submission.csv", "id,label\n2,dog\n")
+    assert read(tmp_path)[1] == {"1": ("cat",)}
+    put(tmp_path / "sizes.csv", "id,width\n")
+    with pytest.raises(InputError, match=r"Of sample_submission.csv, sizes.csv, tags.csv give the one with the labels"):
         read(tmp_path)
 
 
@@ -269,7 +271,7 @@ def test_a_column_whose_last_word_is_label_has_the_classes(tmp_path):
     tabled(tmp_path, f"Image Index,Finding Labels,Follow-up #,Patient Age\n{rows}", ("1", "2"))
     assert read(tmp_path)[1] == {"1.png": ("Mass", "Nodule"), "2.png": ("Mass",)}
     tabled(tmp_path, "image_id,num_objects,kind\n1.png,3,cat\n2.png,4,dog\n", ("1", "2"))
-    with pytest.raises(InputError, match="both '3' and 'cat'; call the column that holds the class label"):
+    with pytest.raises(InputError, match="num_objects, kind hold different things; call the column"):
         read(tmp_path)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from util.data.ids import SUFFIXES
+from util.data.ids import IMAGE_SUFFIXES, SUFFIXES
 from util.data.json_rows import JSON_TABLES
 from util.data.sources import (
     coco,
@@ -21,7 +21,8 @@ from util.data.sources import (
     voc_folder,
     yolo,
 )
-from util.data.sources.base import Item, Region, Source
+from util.data.sources.base import Item, Region, Source, walk
+from util.data.sources.tidy import tidy
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden
 
@@ -41,7 +42,22 @@ FORMATS: dict[str, ModuleType] = {
     "names": file_names,
 }
 
-_TEXTS = {"", ".md", ".txt", ".pdf", ".html", ".rst"}  # what people put beside the only folder of a data set
+# Files that may say what images show: a folder of images beside one of these is not taken for the whole data set.
+_ANNOTATIONS = {
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".xlsx",
+    ".xls",
+    ".parquet",
+    ".npy",
+    ".mat",
+}
 
 __all__ = ["FORMATS", "Item", "Region", "Source", "read_source"]
 
@@ -62,8 +78,12 @@ def read_source(path: Path, images: Path | None = None, name: str | None = None)
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; check --source")
+    given = name
     name, path = _find_out(path, name)
     source: Source = FORMATS[name].read(path, images)
+    if given is None and name == "csv" and path.is_dir():
+        _check_folders(path, source)
+    tidy(source)
     if not source.items:
         first = next(iter(source.problems.items()), None)
         reason = f"; the first problem: {first[0]}: {first[1]}" if first else ""
@@ -71,6 +91,16 @@ def read_source(path: Path, images: Path | None = None, name: str | None = None)
             f"{path}: no usable image with annotations of the format {name}{reason}; check --source and --images"
         )
     return name, source
+
+
+def _check_folders(path: Path, source: Source) -> None:
+    """Refuse a table beside folders that may be the classes, unless both say the same."""
+    folders = image_folder.class_folders(path)
+    if len(folders) > 1 and any(item.classes != (item.path.parent.name,) for item in source.items):
+        raise InputError(
+            f"{path}: has folders that may be classes ({', '.join(folders[:3])}), and a table that says something else; say "
+            "--format folders, or --format csv"
+        )
 
 
 def _find_out(path: Path, name: str | None) -> tuple[str, Path]:
@@ -81,8 +111,9 @@ def _find_out(path: Path, name: str | None) -> tuple[str, Path]:
         if fitting is not None:
             return fitting, path
         inner = [place for place in path.iterdir() if not is_hidden(place.name)] if path.is_dir() else []
-        folders = [place for place in inner if place.is_dir()]
-        if len(folders) != 1 or any(place.suffix.lower() not in _TEXTS for place in inner if place.is_file()):
+        folders = [place for place in inner if place.is_dir() and any(walk(place))]
+        beside = {place.suffix.lower() for place in inner if place.is_file()}
+        if len(folders) != 1 or beside & {*_ANNOTATIONS, *IMAGE_SUFFIXES}:
             break
         path = folders[0]
     if name is not None:

@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from util.data.class_files import Color
+from util.data.class_files import Color, is_background
 from util.data.ids import IMAGE_SUFFIXES, id_of
 from util.data.mask_formats import polygon_runs
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, read_text
 
 Shape = tuple[int, int]
-_SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_BESIDE_SPLIT = {"", "set", "data", "dataset", "folder", "images", "imgs", "seg", "split"}  # "train_set", "seg_train"
 
 
 @dataclass(frozen=True)
@@ -175,10 +180,30 @@ def folder_of(path: Path) -> Path:
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The folders ``train``, ``valid``, ``test``, ... of a folder; itself if it has none."""
+    """The folders ``train``, ``valid``, ``test_set``, ... of a folder; itself if it has none.
+
+    Of a folder with nothing in it but one of the same name, as archives on Kaggle have it, the inner one.
+    """
     if not path.is_dir():
         return [path]
-    return sorted(part for part in path.iterdir() if part.is_dir() and part.name.lower() in _SPLITS) or [path]
+    parts = [part for part in path.iterdir() if part.is_dir() and is_split_name(part.name)]
+    return sorted(map(_innermost, parts)) or [path]
+
+
+def _innermost(folder: Path) -> Path:
+    inner = [place for place in folder.iterdir() if not is_hidden(place.name)]
+    same = len(inner) == 1 and inner[0].is_dir() and inner[0].name == folder.name
+    return _innermost(inner[0]) if same else folder
+
+
+def is_split_name(name: str) -> bool:
+    """Whether a folder of this name is a part of a data set, such as ``train`` or ``test_set``."""
+    words = [word for word in _words(name) if word not in _BESIDE_SPLIT]
+    return len(words) == 1 and words[0] in _SPLITS
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
 
 
 def read_parts(path: Path, parts: list[Path], read_part: Callable[[Path], Source]) -> Source:
@@ -207,7 +232,7 @@ def read_parts(path: Path, parts: list[Path], read_part: Callable[[Path], Source
 def split_of(*names: str) -> str | None:
     """The split that a folder or file name says, such as ``valid`` or ``instances_val2017``; the first that does."""
     for name in names:
-        for word in re.split(r"[^a-z]+", name.lower()):
+        for word in _words(name):
             if word in _SPLITS:
                 return _SPLITS[word]
     return None
@@ -215,7 +240,7 @@ def split_of(*names: str) -> str | None:
 
 def distinct(names: list[str]) -> tuple[str, ...]:
     """Class names without spaces around them, each once, in order; the background left out."""
-    return tuple(dict.fromkeys(n for name in names if (n := str(name).strip()) and n.lower() != "background"))
+    return tuple(dict.fromkeys(n for name in names if (n := str(name).strip()) and not is_background(n)))
 
 
 def outline(points: object) -> Callable[[Shape], np.ndarray]:

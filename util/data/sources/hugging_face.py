@@ -22,7 +22,7 @@ _COLUMNS = ("label", "labels", "class", "classes", "category", "categories", "ta
 
 def fits(path: Path) -> bool:
     """Whether there is a metadata file in the folder, or in each of its splits."""
-    return path.is_dir() and any(files_of(part, *_FILES) for part in {path, *parts_of(path)})
+    return path.is_dir() and any(map(_is_metadata, _files(path)))
 
 
 def read(path: Path, images: Path | None) -> Source:
@@ -37,6 +37,15 @@ def read(path: Path, images: Path | None) -> Source:
                 split = split_of(part.name if part != path else Path(name).parts[0] if "/" in name else "")
                 source.add(name, partial(_item, name, row, found, split, file, names))
     return source
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for part in {path, *parts_of(path)} for file in files_of(part, *_FILES)]
+
+
+def _is_metadata(file: Path) -> bool:
+    """Whether it is JSON, or a table with images' names, and not one of something else beside images."""
+    return file.suffix != ".csv" or "file_name" in [cell for row in read_rows(file)[:1] for cell in row.cells]
 
 
 def _class_labels(path: Path) -> dict[str, str]:

@@ -5,20 +5,28 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
 from util.data.sources import file_names
-from util.data.sources.base import Item, Source, distinct, parts_of, read_parts, walk
-from util.runtime.errors import InputError
+from util.data.sources.base import Item, Source, distinct, is_split_name, parts_of, read_parts, split_of, walk
+from util.runtime.errors import InputError, counted
 from util.runtime.files import file_digest, is_hidden
 from util.runtime.progress import Progress
 
-# Folders of other layouts, which are not classes.
+# Folders of other layouts and of cameras, which are not classes.
 _NO_CLASSES = {
     *("images", "image", "imgs", "img", "jpegimages", "jpg", "jpeg", "jpegs", "png", "pngs", "data", "dataset"),
-    *("labels", "masks", "mask", "annotations"),
+    *("labels", "masks", "mask", "annotations", "gt", "gtfine", "leftimg8bit", "ground_truth", "groundtruth"),
+    *("img_dir", "ann_dir", "rgb", "input", "inputs", "target", "targets", "photos", "pictures", "frames", "dcim"),
 }
+_NO_CLASS = re.compile(
+    r"(train|training|val|valid|test|raw|rgb|color)[_ -]?(images?|imgs?)|(image|label)_\d+|camera(rgb|seg)|\d{3}[a-z]{5}"
+    r"|.*(?<!no)(?<!with)(?<!without)[_ -](masks?|gt|labels?)"
+)
+_MASKS = re.compile(r"(.*[_ -])?(masks?|labels?|gt|gtfine|ground_?truths?|annotations?|seg|segmentations?)", re.I)
+_MASK_OF = re.compile(r"(.+?)[_ -](mask|label|labels|gt|seg|segmentation|groundtruth)([_ -]?\d+)?", re.I)
 
 
 def fits(path: Path) -> bool:
@@ -29,15 +37,28 @@ def fits(path: Path) -> bool:
     return len(found) > 1 or any(_is_leaf(folder) for folder in found)
 
 
+def class_folders(path: Path) -> list[str]:
+    """The names of the folders that may be classes, sorted; none where one of them cannot be."""
+    found = sorted({folder.name for part in _parts(path) for folder in _folders(part)})
+    return [] if _odd(found) else found
+
+
+def _odd(names: list[str]) -> list[str]:
+    """The folders that are not classes, unless masks are what the images show (``mask``, ``no_mask``)."""
+    worn = any(re.fullmatch(r"(no|with|without|un)[_ -]?mask(ed)?", name.lower()) for name in names)
+    found = [name for name in names if name.lower() in _NO_CLASSES or _NO_CLASS.fullmatch(name.lower())]
+    return [name for name in found if not (worn and name.lower() == "mask")]
+
+
 def read(path: Path, images: Path | None) -> Source:
     """Read the classes from the names of the folders; ``images`` is not used.
 
     Raises:
-        InputError: if the folders are named as those of another layout.
+        InputError: if the folders are named as those of another layout, or may be classes or hold them.
     """
     parts = _parts(path)
     found = [folder for part in parts for folder in _folders(part)]
-    odd = [folder.name for folder in found if folder.name.lower() in _NO_CLASSES]
+    odd = _odd(sorted({folder.name for folder in found}))
     if odd:
         named = [name for folder in found for name in file_names.likely_classes(folder)]
         if named:
@@ -46,15 +67,27 @@ def read(path: Path, images: Path | None) -> Source:
                 f"say --source {path / odd[0]} --format names; for a table give --source TABLE --images DIR"
             )
         raise InputError(
-            f"{path}: {', '.join(sorted(set(odd)))} are not classes. For images and label maps name the folders JPEGImages "
-            "and SegmentationClass and add class_names.txt; for images and a table give --source TABLE --images DIR"
+            f"{path}: {', '.join(odd)} are not classes. Sort the images into a folder per class; for images and label maps name "
+            "the folders JPEGImages and SegmentationClass and add class_names.txt; for images and a table give --source "
+            "TABLE --images DIR"
         )
+    _check_levels(path, found)
     source = read_parts(path, parts, partial(_read_part, path))
-    unread = [folder.name for folder in _folders(path) if parts != [path] and folder not in parts]
+    tops = {part.relative_to(path).parts[0] for part in parts if part != path}
+    read_from = tops or {folder.name for folder in found}
+    unread = [place.name for place in sorted(path.iterdir()) if place.is_dir() and place.name not in read_from]
+    unread = [name for name in unread if not is_hidden(name) and any(walk(path / name))]
     if unread:
         source.notes.append(f"not read, as they have no folders of classes: {', '.join(unread)}")
-    if not any(_is_leaf(folder) for folder in found):
-        inner = sorted({place.name for folder in found for place in folder.iterdir() if place.is_dir()})
+    masks = sum(1 for folder in found for _ in walk(folder)) - sum(len(_images(folder)) for folder in found)
+    if masks:
+        source.notes.append(f"{counted(masks, 'file')} left out as masks, by their names")
+    if len(shown := {item.classes for item in source.items}) == 1 and any(shown):
+        source.notes.append(
+            f"every image shows {found[0].name}, from which nothing can be learned; add images of another class"
+        )
+    inner = sorted({place.name for folder in found for place in _subfolders(folder)})
+    if not any(map(_is_leaf, found)) and not _odd(inner):
         source.notes.append(
             f"the classes are the outer folders, {', '.join(sorted({f.name for f in found}))}; if they are the inner ones "
             f"({', '.join(inner[:3])}, ...), move these to {path}"
@@ -62,9 +95,26 @@ def read(path: Path, images: Path | None) -> Source:
     return source
 
 
+def _check_levels(path: Path, found: list[Path]) -> None:
+    """Refuse folders that all hold the same folders, either of which may be the classes.
+
+    Raises:
+        InputError: if they do.
+    """
+    inner = [sorted(folder.name for folder in _folders(place) if not _MASKS.fullmatch(folder.name)) for place in found]
+    if any(map(_is_leaf, found)) or len(found) < 2 or len(inner[0]) < 2 or any(names != inner[0] for names in inner):
+        return
+    outer = sorted({folder.name for folder in found})
+    raise InputError(
+        f"{path}: {', '.join(outer[:3])} all hold the folders {', '.join(inner[0][:3])}; either may be the classes. If the inner "
+        f"ones are, give one of the outer ones, such as --source {found[0]}, or call these train, val, test; if the outer ones "
+        "are, put their images directly into them"
+    )
+
+
 def _read_part(root: Path, part: Path) -> Source:
     source = Source()
-    files = [(file, folder.name) for folder in _folders(part) for file in walk(folder)]
+    files = [(file, folder.name) for folder in _folders(part) for file in _images(folder)]
     classes: dict[str, list[str]] = {}
     copies: dict[tuple[str, str], Path] = {}
     for file, name in Progress(files, desc=f"reading {part.name}", unit="image"):
@@ -79,18 +129,50 @@ def _read_part(root: Path, part: Path) -> Source:
     return source
 
 
+def _images(folder: Path) -> list[Path]:
+    """The images of a class, less their masks: in folders called so, or named as an image with ``_mask`` behind."""
+    files = [file for file in walk(folder) if not any(map(_MASKS.fullmatch, file.relative_to(folder).parent.parts))]
+    stems = {(file.parent, file.stem) for file in files}
+    named = ((file, _MASK_OF.fullmatch(file.stem)) for file in files)
+    return [file for file, match in named if match is None or (file.parent, match[1]) not in stems]
+
+
 def _parts(path: Path) -> list[Path]:
-    """The folders of the splits; the folder itself if it has none, but perhaps a class by the name of one ("train")."""
+    """The folders of the splits; the folder itself if it has none, but perhaps a class by the name of one ("train").
+
+    Raises:
+        InputError: if a folder may be a split or a class.
+    """
     parts = [part for part in parts_of(path) if part != path and _folders(part)]
-    others = [folder for folder in _folders(path) if folder not in parts_of(path)]
-    return parts if len(parts) > 1 or not others else [path]
+    tops = {part.relative_to(path).parts[0] for part in parts}
+    splits = [folder for folder in _subfolders(path) if is_split_name(folder.name)]
+    others = [folder for folder in _subfolders(path) if folder not in splits and not _is_unlabelled(folder.name)]
+    if len(parts) > 1 or not others:
+        return parts
+    if parts and all(map(_is_leaf, others)):
+        raise InputError(
+            f"{path}: {parts[0].name} has folders in it, as a split has, and {others[0].name} has images, as a class has. If "
+            f"{parts[0].name} is a split, give --source {path / min(tops)}, or move {others[0].name} elsewhere; if it is a class, "
+            "put its images directly into it"
+        )
+    return [path]
 
 
 def _folders(part: Path) -> list[Path]:
-    """The folders in a folder that hold images, themselves or below."""
-    return sorted(
-        folder for folder in part.iterdir() if folder.is_dir() and not is_hidden(folder.name) and any(walk(folder))
-    )
+    """The folders of the classes: those with images in them or below, but for images without labels and those of a test."""
+    return [folder for folder in _subfolders(part) if not (_is_leaf(folder) and _has_no_classes(folder.name))]
+
+
+def _has_no_classes(name: str) -> bool:
+    return _is_unlabelled(name) or is_split_name(name) and split_of(name) != "train"
+
+
+def _is_unlabelled(name: str) -> bool:
+    return name.lower() in ("unlabeled", "unlabelled", "seg_pred", "pred", "unsup")
+
+
+def _subfolders(place: Path) -> list[Path]:
+    return sorted(f for f in place.iterdir() if f.is_dir() and not is_hidden(f.name) and any(walk(f)))
 
 
 def _is_leaf(folder: Path) -> bool:

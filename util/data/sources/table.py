@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 from util.data.csv_rows import FORM, Row, is_list_of_images
 from util.data.ids import id_of
 from util.data.json_rows import JSON_TABLES, is_json_table
-from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of
-from util.data.tag_table import NO_CLASS, Table, split_cell, tags_of, take_apart
+from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of, split_of
+from util.data.table_columns import NO_CLASS, Table, take_apart
+from util.data.tag_table import split_cell, tags_of
 from util.data.voc import class_table
 from util.runtime.errors import InputError
 
+_MANY = 10  # classes that hardly occur twice are descriptions, or another column
 _JSON = tuple(f"*{suffix}" for suffix in JSON_TABLES)
 
 
@@ -31,26 +34,29 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None) -> Source:
     """Read the table; its images are in ``images``, or below the table's folder."""
     file = _files(path)[0]
-    names = class_names(file)
-    table = take_apart(file, {"background", *names})
-    found, source = Images(images or folder_of(path)), Source(classes=names)
+    found = Images(images or folder_of(path))
+    names = class_names(file, partial(_is_image, found))
+    table, source = take_apart(file, {"background", *names}, partial(_is_image, found)), Source(classes=names)
     source.numbered = all(map(str.isdecimal, names))
     # By the whole path: images of several folders may have the same name.
     whole = [Row(row.number, [*row.cells]) for row in table.rows]
     for row in whole:
         row.cells[table.id_column : table.id_column + 1] = map(_flat, row.cells[table.id_column :][:1])
     tags = tags_of(replace(table, rows=whole), class_table(["background", *names]))
-    for name in dict.fromkeys(row.cells[table.id_column] for row in table.rows):
+    splits = {row.cells[table.id_column]: split_of(table.split(row)) for row in table.rows}
+    for name, split in splits.items():
         classes = distinct([names[value - 1] for value in tags[id_of(_flat(name))]])
-        source.add(name, partial(_item, name, found, classes))
+        source.add(name, partial(_item, name, found, classes, split))
     return source
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself; of a folder, its CSV files, else those of JSON and text that are tables."""
+    """The file itself; of a folder, its CSV files (but a contest's form for answers), else tables in JSON and text."""
     if path.is_file():
         return files_of(path, "*.csv", "*.tsv", "*.txt") or list(filter(is_json_table, files_of(path, *_JSON)))
-    tables = files_of(path, "*.csv", "*.tsv") or list(filter(is_json_table, files_of(path, *_JSON)))
+    tables = [file for file in files_of(path, "*.csv", "*.tsv") if "submission" not in file.stem.lower()] or list(
+        filter(is_json_table, files_of(path, *_JSON))
+    )
     return tables or list(filter(is_list_of_images, files_of(path, "*.txt")))
 
 
@@ -58,24 +64,36 @@ def _flat(name: str) -> str:
     return re.sub(r"[/\\]+", "_", name.strip("./\\"))
 
 
-def _item(name: str, images: Images, classes: tuple[str, ...]) -> Item:
-    return Item(name, images.find(name), classes)
+def _is_image(images: Images, name: str) -> bool:
+    try:
+        return bool(images.find(name))
+    except InputError:
+        return False
 
 
-def class_names(path: str | os.PathLike) -> list[str]:
+def _item(name: str, images: Images, classes: tuple[str, ...], split: str | None) -> Item:
+    return Item(name, images.find(name), classes, split=split)
+
+
+def class_names(path: str | os.PathLike, is_image: Callable[[str], bool] = lambda cell: False) -> list[str]:
     """The foreground classes that a table names: in the order of its columns if these are classes, else sorted.
 
-    They may all be numbers.
+    They may all be numbers. ``is_image``: as `take_apart` has it.
 
     Raises:
-        InputError: as `util.data.tag_table.read_tag_table`, and if the classes can be read in two ways.
+        InputError: as `util.data.tag_table.read_tag_table`, and if the classes can be read in two ways, or are descriptions.
     """
-    table = take_apart(path, None)
+    table = take_apart(path, None, is_image)
     if table.flags:
         return [name for name in table.flags if name.lower() not in {*NO_CLASS, "background"}]
     names = _single(table, {name for row in table.rows for cell in table.cells(row) for name in split_cell(cell, None)})
     if not names:
         raise InputError(f"{path}: names no class; {FORM}")
+    if len(names) > len(table.rows) / 2 >= _MANY:
+        raise InputError(
+            f"{path}: {len(names)} classes for {len(table.rows)} lines, such as {min(names)!r}; call the column that holds the class "
+            "label, where that is another one"
+        )
     if all(map(str.isdecimal, names)):
         _check_numbers(table, names)
         return sorted(names, key=int)
