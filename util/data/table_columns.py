@@ -83,7 +83,7 @@ def take_apart(
     if not rows:
         return Table(path, rows)
     head, body = rows[0], rows[1:]
-    id_column = _id_column(head, body, known, lambda cell: cell.lower().endswith(tuple(SUFFIXES)) or is_image(cell))
+    id_column = _id_column(head, body, known, is_image)
     if id_column is None:
         return _without_id_word(path, head, body, known)
     words = [plain_word(cell) for cell in head.cells]
@@ -99,13 +99,16 @@ def _id_column(head: Row, body: list[Row], known: set[str] | None, is_image: Cal
     by_word = next((k for k, word in enumerate(words) if is_id_word(word)), None)
     if by_word and not (words[0] == "" or any(map(is_class_word, words))):
         by_word = None  # a class by the name of "photo"
-    hits = [sum(k < len(row.cells) and is_image(row.cells[k]) for row in body[:_JUDGED]) for k in range(len(words))]
-    best, judged = max(range(len(hits)), key=lambda k: (hits[k], k == by_word)), min(len(body), _JUDGED)
-    if not any(hits) or any(map(is_image, head.cells)):
+    judged = body[:_JUDGED]
+    cells = [[row.cells[k] for row in judged if k < len(row.cells)] for k in range(len(words))]
+    found = [[(_has_suffix(cell), is_image(cell)) for cell in column] for column in cells]
+    hits = [sum(map(any, column)) for column in found]
+    best = max(range(len(hits)), key=lambda k: (sum(map(sum, found[k])), k == by_word))
+    if not any(hits) or any(_has_suffix(cell) or is_image(cell) for cell in head.cells):
         return by_word
     if by_word is not None:
-        return best if 2 * hits[best] >= judged else by_word
-    if 10 * hits[best] < 9 * judged:
+        return best if 2 * hits[best] >= len(judged) else by_word
+    if 10 * hits[best] < 9 * len(judged):
         return None
     below = {cell for row in body for k, cell in enumerate(row.cells) if k != best} | (known or set())
     names = [cell for k, cell in enumerate(head.cells) if k != best]
@@ -115,8 +118,8 @@ def _id_column(head: Row, body: list[Row], known: set[str] | None, is_image: Cal
 def _with_header(path: str | os.PathLike, head: Row, body: list[Row], id_column: int, known: set[str] | None) -> Table:
     words, width = [plain_word(cell) for cell in head.cells], len(head.cells)
     others = [k for k, cell in enumerate(head.cells) if k != id_column and cell]
-    aside = [k for k in others if words[k] in _PART_WORDS or is_id_word(words[k])]
-    others = [k for k in others if k not in aside or _all_flags(body, [k], width)]
+    others = [k for k in others if words[k] not in _PART_WORDS or _all_flags(body, [k], width)]
+    others = [k for k in others if not is_id_word(words[k]) or _all_flags(body, [k], width)] or others
     by_word = tuple(k for k in others if is_class_word(words[k]))
     by_word = tuple(k for k in by_word if not _all_numbers(body, k)) or by_word  # of numbers and names, the names
     by_word = by_word or tuple(k for k in others if ends_in_class_word(head.cells[k]) and not _all_numbers(body, k))
@@ -194,7 +197,7 @@ def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known:
         return Table(path, rows)
     if known is not None and not all(_is_class(name, known) for name in names):
         return Table(path, rows)
-    if _has_suffix(head):
+    if _has_suffix(head.cells[0]):
         raise InputError(
             f"{path}, line {head.number}: {head.cells[0]!r} may be an image that shows {', '.join(names)}, or the head of "
             "the first column, with a class for each of the others; name that column id, or write all classes by name"
@@ -202,8 +205,8 @@ def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known:
     return Table(path, body, 0, tuple(columns), tuple(names), len(head.cells))
 
 
-def _has_suffix(row: Row) -> bool:
-    return row.cells[0].lower().endswith(tuple(SUFFIXES))
+def _has_suffix(cell: str) -> bool:
+    return cell.lower().endswith(SUFFIXES)
 
 
 def _of_class_columns(

@@ -81,9 +81,9 @@ def read_source(path: Path, images: Path | None = None, name: str | None = None)
     given = name
     name, path = _find_out(path, name)
     source: Source = FORMATS[name].read(path, images)
+    tidy(source)
     if given is None and name == "csv" and path.is_dir():
         _check_folders(path, source)
-    tidy(source)
     if not source.items:
         first = next(iter(source.problems.items()), None)
         reason = f"; the first problem: {first[0]}: {first[1]}" if first else ""

@@ -1,0 +1,203 @@
+"""Data that is well-formed but means something else than it seems: read as its owner means it, or refused."""
+
+import re
+
+import pytest
+from corpus_of_sources import image, put
+
+from util.data.ids import read_id_list
+from util.data.image_labels import read_image_labels
+from util.data.prepare import prepare
+from util.data.sources import read_source
+from util.data.voc import load_classes
+from util.runtime.errors import InputError
+
+
+def found(path, places=(), **files):
+    """What is read of images at these places and of files: image -> classes, and the source."""
+    for number, place in enumerate(places):
+        image(path / place, number)
+    for name, text in files.items():
+        put(path / name.replace("_csv", ".csv"), text)
+    source = read_source(path)[1]
+    return {item.name: item.classes for item in source.items}, source
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "train, test",
+    [
+        ("training_set/training_set", "test_set/test_set"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("Training", "Testing"),
+        ("train", "validate"),
+        ("train", "dev"),
+    ],
+)
+def test_other_names_of_splits(train, test, tmp_path):
+    classes, source = found(
+        tmp_path, [f"{part}/{name}/{name}.png" for part in (train, test) for name in ("sea", "ice")]
+    )
+    assert set(classes.values()) == {("sea",), ("ice",)}
+    assert [item.split for item in source.items if train in item.name] == ["train", "train"]
+    assert {item.split for item in source.items if test in item.name} in ({"test"}, {"val"})
+
+
+@pytest.mark.parametrize(
+    "places, unread",
+    [
+        (("train/cat/a.png", "train/dog/b.png", "unlabeled/c.png", "Test/d.png"), "Test, unlabeled"),
+        (("cat/a.png", "dog/b.png", "test/c.png"), "test"),
+    ],
+)
+def test_images_without_labels_beside_classes_are_left_out(places, unread, tmp_path):
+    classes, source = found(tmp_path, places)
+    assert set(classes.values()) == {("cat",), ("dog",)}
+    assert source.notes == [f"not read, as they have no folders of classes: {unread}"]
+
+
+@pytest.mark.parametrize(
+    "places, message",
+    [
+        (
+            ("color/Apple/a.png", "color/Corn/b.png", "grey/Apple/c.png", "grey/Corn/d.png"),
+            "color, grey all hold .* Apple",
+        ),
+        (("train/cat/1.png", "car/2.png"), "train has folders in it, .* and car has images"),
+        (("photos/1.png", "photos/2.png"), "photos are not classes"),
+        (("DCIM/100CANON/1.png", "DCIM/101CANON/2.png"), "100CANON, 101CANON are not classes"),
+        (("img_dir/1.png", "ann_dir/1.png"), "ann_dir, img_dir are not classes"),
+        (("train_images/1.png", "train_masks/1.png"), "train_images, train_masks are not classes"),
+        (("cat/1.png", "cat_masks/1.png"), "cat_masks are not classes"),
+    ],
+)
+def test_folders_that_are_not_classes(places, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        found(tmp_path, places)
+
+
+@pytest.mark.parametrize(
+    "masks", [("COVID/masks/1.png", "Normal/masks/2.png"), ("COVID/images/1_mask.png", "Normal/images/2_mask_1.png")]
+)
+def test_masks_beside_images_are_not_images(masks, tmp_path):
+    classes, source = found(tmp_path, ("COVID/images/1.png", "Normal/images/2.png", *masks))
+    assert set(classes) == {"COVID/images/1.png", "Normal/images/2.png"}
+    assert source.notes == ["2 files left out as masks, by their names"]
+
+
+def test_masks_may_be_worn(tmp_path):
+    assert set(found(tmp_path, ("mask/1.png", "no_mask/2.png"))[0].values()) == {("mask",), ("no_mask",)}
+
+
+def test_code_beside_the_only_folder_of_images(tmp_path):
+    put(tmp_path / "code/train.py", "")
+    assert set(found(tmp_path, ("data/cat/1.png", "data/dog/2.png"))[0].values()) == {("cat",), ("dog",)}
+
+
+def test_a_single_class_is_noted(tmp_path):
+    assert "every image shows cat" in found(tmp_path, ("cat/1.png", "cat/2.png"))[1].notes[0]
+
+
+# --- tables -------------------------------------------------------------------------------------------------------
+
+THREE = ("img/1.png", "img/2.png", "img/3.png")
+
+
+@pytest.mark.parametrize(
+    "text, classes",
+    [
+        ("id,filename,label\n1,3.png,cat\n2,1.png,dog\n3,2.png,cat\n", {"1": "dog", "2": "cat", "3": "cat"}),
+        ("image_id,file_name,kind\n1,3.png,cat\n2,1.png,dog\n", {"1": "dog", "3": "cat"}),
+        ("species,image\ncat,1.png\ndog,2.png\n", {"1": "cat", "2": "dog"}),
+        ("id_code,diagnosis\n1,cat\n2,dog\n3,cat\n", {"1": "cat", "2": "dog", "3": "cat"}),
+        ("name,class_id,class_name,x\n1.png,0,cat,5\n2.png,1,dog,5\n", {"1": "cat", "2": "dog"}),
+        ("name,objects,label\n1.png,3,cat\n2.png,1,dog\n", {"1": "cat", "2": "dog"}),
+        ("My cats\nimage,label\n1.png,cat\n2.png,dog\n", {"1": "cat", "2": "dog"}),
+        ("Bild;cat;dog\n1.png;ja;nein\n2.png;nein;ja\n", {"1": "cat", "2": "dog"}),
+        ("Bild;cat;dog\n1.png;WAHR;FALSCH\n2.png;FALSCH;WAHR\n", {"1": "cat", "2": "dog"}),
+        ("image,label\n1.png,cat\n2.png,none\n3.png,nan\n", {"1": "cat", "2": "", "3": ""}),
+        ("image,label\n1.png,Cat\n2.png,cat\n3.png,cat\n", {"1": "cat", "2": "cat", "3": "cat"}),
+        ("image,label\n1.png,K\u00e4fer\n2.png,Ka\u0308fer\u200b\n", {"1": "K\u00e4fer", "2": "K\u00e4fer"}),
+    ],
+)
+def test_columns_of_tables(text, classes, tmp_path):
+    names = found(tmp_path, THREE, t_csv=text)[0]
+    assert {name.removesuffix(".png"): ",".join(shown) for name, shown in names.items()} == classes
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("image,animal,location\n1.png,cat,garden\n2.png,dog,park\n", "animal, location hold different things"),
+        ("image,text\n" + "".join(f"{k}.png,a cat number {k}\n" for k in range(24)), "24 classes for 24 lines"),
+    ],
+)
+def test_columns_that_may_not_be_classes(text, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        found(tmp_path, THREE, t_csv=text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["filename,label,split\n1.png,cat,test\n2.png,dog,train\n", "fname,labels,is_valid\n1.png,cat,1\n2.png,dog,0\n"],
+)
+def test_a_column_of_the_split_is_kept(text, tmp_path):
+    first, second = found(tmp_path, THREE, t_csv=text)[1].items
+    assert first.split in ("test", "val") and second.split == "train"
+
+
+def test_a_table_beside_folders_of_classes(tmp_path):
+    places = ("cat/1.png", "dog/2.png", "dog/3.png")
+    with pytest.raises(InputError, match=r"folders that may be classes \(cat, dog\), and a table"):
+        found(tmp_path / "a", places, credits_csv="file,author\n1.png,Ann\n2.png,Bob\n")
+    assert read_source(tmp_path / "a", name="folders")[0] == "folders"
+    classes, source = found(tmp_path / "b", places, t_csv="path,label\ncat/1.png,cat\ndog/1.png,dog\ndog/2.png,dog\n")
+    assert classes == {"cat/1.png": ("cat",), "dog/2.png": ("dog",)}
+    assert "there is no such image" in source.problems["dog/1.png"]  # and it does not get the cat's
+    answers = {"metadata_csv": "id,photographer\n1,Ann\n", "sample_submission_csv": "file,kind\n2.png,cat\n"}
+    with pytest.raises(InputError, match="and a table"):
+        found(tmp_path / "c", places, **answers)
+    (tmp_path / "c/metadata.csv").unlink()
+    assert read_source(tmp_path / "c")[0] == "folders"
+
+
+# --- what is written is read ----------------------------------------------------------------------------------------
+
+NAMES = (
+    "a",
+    "a.jpg",
+    "c.png",
+    "cat 1",
+    "bird 0",
+    " lead",
+    "trail ",
+    "# note",
+    "x, y",
+    "[1]",
+    "'q'",
+    "t\tab",
+    "5 2007_000001",
+)
+
+
+def test_ids_that_lists_would_misread_are_renamed(tmp_path):
+    for number, name in enumerate(NAMES):
+        image(tmp_path / "s/cat" / f"{name}.png", number)
+    image(tmp_path / "s/dog/z.png", 99)
+    source = read_source(tmp_path / "s")[1]
+    report, table = prepare(source, tmp_path / "out", share=0)
+    ids = {path.stem for path in (tmp_path / "out/JPEGImages").iterdir()}
+    assert len(ids) == len(NAMES) + 1 and not report.problems
+    assert {"a", "a_jpg", "c_png", "cat 1", "bird 0"} < ids and report.renamed["a_jpg"] == "cat/a.jpg.png"
+    assert set(read_id_list(tmp_path / "out/ImageSets/Segmentation/train.txt", tmp_path / "out/JPEGImages")) == ids
+    assert set(read_image_labels(tmp_path / "out/cls_labels.npy", table)) == ids
+    assert load_classes(tmp_path / "out/class_names.txt").names == table.names
+
+
+@pytest.mark.parametrize("name", ["#cat", "names: x"])
+def test_class_names_that_class_files_would_misread_are_refused(name, tmp_path):
+    source = found(tmp_path / "s", THREE, t_csv=f"image,label\n1.png,{name}\n2.png,dog\n")[1]
+    with pytest.raises(InputError, match=re.escape("rename it in --source")):
+        prepare(source, tmp_path / "out")
