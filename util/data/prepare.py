@@ -20,7 +20,7 @@ from util.data.ids import HEIC_SUFFIXES, id_of, is_plain
 from util.data.image_labels import read_image_labels, write_image_labels
 from util.data.images import decode_image
 from util.data.labels import encode_label
-from util.data.layout import CLASS_FILE, IMAGES, LABELS, TAGS, write_lines, write_lists
+from util.data.layout import CLASS_FILE, IMAGES, LABELS, LISTS, TAGS, write_lines, write_lists
 from util.data.prepare_report import LARGE, Report, classes_left_out, lost_text, report_text
 from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
@@ -91,18 +91,19 @@ def prepare(
             report.problems[item.name] = str(error)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             report.problems[item.name] = f"its annotation cannot be drawn ({error}); draw it again"
-    report.unlabelled = [image_id for image_id, image in images.items() if not image.tags]
+    report.unlabelled = [i for i, image in images.items() if not image.tags and not image.item.negative]
     report.lost = sum(bool(images[image_id].item.classes) for image_id in report.unlabelled)
-    tagged = {image_id: image for image_id, image in images.items() if image.tags}
-    if not tagged:
+    listed = {image_id: image for image_id, image in images.items() if image.tags or image.item.negative}
+    report.negatives = sum(not image.tags for image in listed.values())
+    if report.negatives == len(listed):
         shown = f"no image shows a class of --class-names; they show {classes_left_out(report)}"
         nothing = ("none", shown if report.left_out else "no image shows a class")
         first = next(iter(report.problems.items()), nothing)
         raise InputError(
             f"{out}: no usable image with a class; the first problem: {first[0]}: {first[1]}; see --source"
         )
-    _write_lists(tagged, table, out, report, share, seed)
-    _describe(tagged, images, report)
+    _write_lists(listed, table, out, report, share, seed)
+    _describe(listed, images, report)
     write_json(out / "report.json", asdict(report))
     return report, table
 
@@ -271,10 +272,13 @@ def _write_lists(
         open_ids, lists["train"] = open_ids + lists["train"], []
     elif open_ids:
         lists["train"], open_ids = lists["train"] + open_ids, []
-    train, val = stratified({i: images[i].tags for i in open_ids}, groups.values(), share, seed)
+    # Images without any class are shared out as if they had one more.
+    train, val = stratified({i: images[i].tags or (0,) for i in open_ids}, groups.values(), share, seed)
     lists["train"] += train
     lists["val"] += val
-    write_lists(out, {name: sorted(ids) for name, ids in lists.items()})
+    write_lists(out, {name: sorted(ids) for name, ids in lists.items() if ids})
+    if not lists["val"]:
+        (out / LISTS / "val.txt").unlink(missing_ok=True)  # of an earlier run
     write_image_labels(out / TAGS, {i: images[i].tags for i in sorted(images)}, table)
     report.lists = {name: len(ids) for name, ids in lists.items()}
     for value, name in enumerate(table.names[1:], 1):
@@ -282,10 +286,10 @@ def _write_lists(
         report.classes[name] = counts
 
 
-def _describe(tagged: dict[str, _Image], images: dict[str, _Image], report: Report) -> None:
-    report.images = len(tagged)
+def _describe(listed: dict[str, _Image], images: dict[str, _Image], report: Report) -> None:
+    report.images = len(listed)
     report.label_maps = sum(image.label is not None for image in images.values())
-    large = [image for image in tagged.values() if max(image.shape) > LARGE]
+    large = [image for image in listed.values() if max(image.shape) > LARGE]
     report.large = len(large)
     sizes = [CAM_BYTES * len(image.tags) * image.shape[0] * image.shape[1] for image in large]
     report.large_cams = round(sum(sizes) / len(sizes) / 1e6) if sizes else 0

@@ -23,7 +23,8 @@ class Report:
         large: number of images with a side above `LARGE` pixels.
         large_cams: megabytes that the CAMs of such an image take on average.
         duplicates: groups of ids whose files are the same; each group is in one list.
-        unlabelled: ids of images that show no class; they are in no list.
+        negatives: number of images that show none of the classes, as the source says; they are in the lists.
+        unlabelled: ids of other images without a class; they are in no list.
         renamed: id -> name in the source, where two images had the same, or lists would take it for something else.
         left_out: class -> number of images, for classes that ``--class-names`` does not name.
         lost: number of images that show no other class, and so are in no list.
@@ -39,6 +40,7 @@ class Report:
     large: int = 0
     large_cams: int = 0
     duplicates: list[list[str]] = field(default_factory=list)
+    negatives: int = 0
     unlabelled: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -71,6 +73,8 @@ def report_text(report: Report, out: Path) -> str:
     lines.append(f"{'class':<24}" + "".join(f"{name:>8}" for name in report.lists))
     for name, per_list in report.classes.items():
         lines.append(f"{name:<24}" + "".join(f"{per_list[key]:>8}" for key in report.lists))
+    if report.negatives:
+        lines.append(f"{'none of them':<24}{report.negatives:>8} in all")
     for what, found in (
         ("groups of identical images", [", ".join(group) for group in report.duplicates]),
         ("images without a class, in no list", report.unlabelled),
@@ -91,5 +95,11 @@ def report_text(report: Report, out: Path) -> str:
     empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
     if empty:
         lines.append(f"no training image shows {', '.join(empty)}")
+    always = [name for name, per_list in report.classes.items() if per_list.get("train") == report.lists["train"]]
+    if always:
+        lines.append(
+            f"every training image shows {', '.join(always)}, which cannot be learned from image-level labels; add images without it, "
+            "in a folder background beside the folders of the classes, or as a row of zeros in a table"
+        )
     lines.append(f"full report: {out / 'report.json'}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from corpus_of_sources import image, put
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.prepare import prepare
+from util.data.prepare_report import report_text
 from util.data.sources import read_source
 from util.data.voc import load_classes
 from util.runtime.errors import InputError
@@ -96,8 +97,18 @@ def test_code_beside_the_only_folder_of_images(tmp_path):
     assert set(found(tmp_path, ("data/cat/1.png", "data/dog/2.png"))[0].values()) == {("cat",), ("dog",)}
 
 
-def test_a_single_class_is_noted(tmp_path):
-    assert "every image shows cat" in found(tmp_path, ("cat/1.png", "cat/2.png"))[1].notes[0]
+def test_a_class_that_every_image_shows_needs_others(tmp_path):
+    source = found(tmp_path / "s", ("cat/1.png", "cat/2.png"))[1]
+    assert "every training image shows cat" in report_text(prepare(source, tmp_path / "a")[0], tmp_path)
+    for number in (3, 4):
+        image(tmp_path / f"s/background/{number}.png", number)
+    report = prepare(found(tmp_path / "s")[1], tmp_path / "b", share=0.5)[0]
+    assert "every training image" not in report_text(report, tmp_path)
+    assert (
+        report.negatives == 2
+        and report.lists == {"train": 2, "val": 2}
+        and report.classes == {"cat": {"train": 1, "val": 1}}
+    )
 
 
 # --- tables -------------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class Item:
         size: (height, width) that the annotations are for, where they say so.
         split: ``train``, ``val``, ``test`` or None, where the source has such parts.
         data: gives the image's bytes, where ``path`` does not exist and the annotations hold them.
+        negative: whether the source says that it shows none of the classes, where it has none.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Item:
     size: Shape | None = None
     split: str | None = None
     data: Callable[[], bytes] | None = None
+    negative: bool = False
 
 
 @dataclass

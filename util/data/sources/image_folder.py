@@ -1,6 +1,7 @@
 """A folder per class, as torchvision's ``ImageFolder`` and Keras' ``image_dataset_from_directory`` read them.
 
-``cat/1.jpg``, ``dog/2.jpg``; or ``train/cat/1.jpg``, ``val/dog/2.jpg``. The same image in two folders shows both classes.
+``cat/1.jpg``, ``dog/2.jpg``; or ``train/cat/1.jpg``, ``val/dog/2.jpg``. The same image in two folders shows both classes;
+those in a folder ``background`` show none.
 """
 
 from __future__ import annotations
@@ -82,10 +83,6 @@ def read(path: Path, images: Path | None) -> Source:
     masks = sum(1 for folder in found for _ in walk(folder)) - sum(len(_images(folder)) for folder in found)
     if masks:
         source.notes.append(f"{counted(masks, 'file')} left out as masks, by their names")
-    if len(shown := {item.classes for item in source.items}) == 1 and any(shown):
-        source.notes.append(
-            f"every image shows {found[0].name}, from which nothing can be learned; add images of another class"
-        )
     inner = sorted({place.name for folder in found for place in _subfolders(folder)})
     if not any(map(_is_leaf, found)) and not _odd(inner):
         source.notes.append(
@@ -122,7 +119,8 @@ def _read_part(root: Path, part: Path) -> Source:
         classes.setdefault(digest, []).append(name)
         copies.setdefault((file.name, digest), file)
     for (_, digest), file in copies.items():
-        source.items.append(Item(file.relative_to(root).as_posix(), file, distinct(classes[digest])))
+        shown = distinct(classes[digest])  # nothing in a folder called background
+        source.items.append(Item(file.relative_to(root).as_posix(), file, shown, negative=not shown))
     for file in walk(part):
         if file.parent == part:
             source.problems[str(file)] = "is in no class's folder; move it into one"

@@ -46,7 +46,8 @@ def read(path: Path, images: Path | None) -> Source:
     splits = {row.cells[table.id_column]: split_of(table.split(row)) for row in table.rows}
     for name, split in splits.items():
         classes = distinct([names[value - 1] for value in tags[id_of(_flat(name))]])
-        source.add(name, partial(_item, name, found, classes, split))
+        negative = bool(table.flags) and not classes
+        source.add(name, partial(_item, name, found, classes, split, negative))
     return source
 
 
@@ -71,8 +72,8 @@ def _is_image(images: Images, name: str) -> bool:
         return False
 
 
-def _item(name: str, images: Images, classes: tuple[str, ...], split: str | None) -> Item:
-    return Item(name, images.find(name), classes, split=split)
+def _item(name: str, images: Images, classes: tuple[str, ...], split: str | None, negative: bool) -> Item:
+    return Item(name, images.find(name), classes, split=split, negative=negative)
 
 
 def class_names(path: str | os.PathLike, is_image: Callable[[str], bool] = lambda cell: False) -> list[str]:
