@@ -35,8 +35,10 @@ _FEW = 20  # XML files that are looked at to find out whether this is VOC's layo
 
 
 def fits(path: Path) -> bool:
-    """Whether there are VOC annotations or label maps in this folder."""
-    return bool(files_of(path, *_MAPS)) or any(read_xml(xml).tag == "annotation" for xml in files_of(path, *XML)[:_FEW])
+    """Whether there are VOC annotations or label maps in this folder, or in its parts."""
+    if any(files_of(part, *_MAPS) for part in (path, *parts_of(path))):
+        return True
+    return any(read_xml(xml).tag == "annotation" for xml in files_of(path, *XML)[:_FEW])
 
 
 def read(path: Path, images: Path | None) -> Source:
