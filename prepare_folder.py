@@ -31,7 +31,7 @@ def parse_args() -> Namespace:
     images = {"help": "folder of images, if they are not beside or below the annotations"}
     names = {
         "help": "one class per line, background first: chooses the classes and their order (default: the source's); names "
-        "the class numbers of a table, without the background where these count from 0"
+        "the class numbers of a table or of label maps, without the background where these count from 0"
     }
     parser.add_common("images", "class-names", "out", "seed", required=("out",), images=images, class_names=names)
     output = parser.group("output")

@@ -1,4 +1,4 @@
-"""The names of classes that a table has as numbers."""
+"""The names of classes that a table or label maps have as numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from util.data.class_files import BACKGROUND, NamedColor, is_background, list_classes
-from util.data.sources.base import Source
+from util.data.sources.base import Item, Region, Source
 from util.data.voc import ClassTable, load_classes, table_of
 from util.runtime.errors import InputError
 
@@ -26,21 +26,34 @@ def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTa
     """
     if not source.numbered:
         return None if names is None else load_classes(names)
-    numbers = sorted({int(number) for item in source.items for number in item.classes})
+    numbers = sorted({int(name) for item in source.items for name in item.classes if name.isdecimal()})
     if names is None:
         some = ", ".join(map(str, numbers[:3]))
         raise InputError(
             f"{path}: its classes are numbers ({some}{', ...' if len(numbers) > 3 else ''}); name them with --class-names, one "
             "name per line, or write the names in their place"
         )
-    known = _numbered(list_classes(names), numbers, names)
-    source.items = [replace(item, classes=tuple(known[int(n)].name for n in item.classes)) for item in source.items]
+    known = _numbered(list_classes(names), numbers, names, any(item.regions for item in source.items))
+    source.items = [_named(item, known) for item in source.items]
     source.notes.append(f"class numbers: {', '.join(f'{number} {entry.name}' for number, entry in known.items())}")
     return table_of([NamedColor(BACKGROUND), *known.values()], names)
 
 
-def _numbered(listed: list[NamedColor], numbers: list[int], names: Path) -> dict[int, NamedColor]:
-    """Number -> class, without the background."""
+def _named(item: Item, known: dict[int, NamedColor]) -> Item:
+    """An item whose classes and regions have names instead of numbers."""
+
+    def named(name: str) -> str:
+        return known[int(name)].name if name.isdecimal() else name
+
+    def regions() -> list[Region]:
+        drawn = item.regions() if item.regions else []
+        return [replace(region, name=None if region.name is None else named(region.name)) for region in drawn]
+
+    return replace(item, classes=tuple(map(named, item.classes)), regions=item.regions and regions)
+
+
+def _numbered(listed: list[NamedColor], numbers: list[int], names: Path, drawn: bool) -> dict[int, NamedColor]:
+    """Number -> class, without the background, which is the 0 of label maps (``drawn``)."""
     if listed and is_background(listed[0].name):
         if numbers[0] == 0:
             raise InputError(
@@ -51,9 +64,12 @@ def _numbered(listed: list[NamedColor], numbers: list[int], names: Path) -> dict
     elif numbers[0] == 0 or numbers[-1] == len(listed):
         known = dict(enumerate(listed, min(1, numbers[0])))
     else:
+        remedy = (
+            "in the place of the first name, as 0 is the background here" if drawn else "else the names into the table"
+        )
         raise InputError(
             f"{names}: the images have the class numbers {numbers[0]} to {numbers[-1]}, which may count {len(listed)} names "
-            "from 0 or from 1; write 'background' as the first line if they count from 1, else the names into the table"
+            f"from 0 or from 1; write 'background' as the first line if they count from 1, {remedy}"
         )
     if unnamed := [number for number in numbers if number not in known]:
         raise InputError(

@@ -20,6 +20,7 @@ from util.runtime.errors import InputError
 from util.runtime.files import is_hidden, read_text
 
 Shape = tuple[int, int]
+_NOT_IMAGES = {"masks", "labels", "annotations", "segmentationclass", "segmentationobject"}  # folders beside the images
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev"), "val"),
@@ -103,13 +104,22 @@ class Images:
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
         self._by_name: dict[str, list[Path]] = {}
+        self._by_any_case: dict[str, list[Path]] = {}
+        self._splits: set[str | None] = set()
         for path in walk(self.folder):
             relative = path.relative_to(self.folder).as_posix()
+            self._splits.add(split_of(*self._folders(path)))
             for name in dict.fromkeys((relative, path.name, id_of(path.name))):
-                self._by_name.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+                name = unicodedata.normalize("NFC", name)
+                self._by_name.setdefault(name, []).append(path)
+                self._by_any_case.setdefault(name.casefold(), []).append(path)
 
-    def find(self, name: str) -> Path:
+    def find(self, name: str, of: str = "") -> Path:
         """The image that a source calls ``name``: a path below the folder, or the end of one.
+
+        Args:
+            name: upper and lower case count only where they decide.
+            of: the name of the annotation file, without suffix; decides between images of one name, by their folders.
 
         Raises:
             InputError: if there is none, or more than one.
@@ -118,14 +128,42 @@ class Images:
         parts = PurePosixPath(plain).parts
         tails = ["/".join(parts[k:]) for k in range(len(parts))]
         for candidate in (*tails, *([id_of(parts[-1])] if parts else [])):
-            found = self._by_name.get(candidate, [])
+            found = self._meant(self._by_name.get(candidate, []), parts, of)
+            if len(found) > 1:
+                some = ", ".join(path.relative_to(self.folder).as_posix() for path in found[:2])
+                raise InputError(
+                    f"{self.folder}: {len(found)} images are called {candidate} ({some}{', ...' if len(found) > 2 else ''}); "
+                    "give --images the one folder, or write the folder before the name in the annotations"
+                )
+            found = found or self._meant(self._by_any_case.get(candidate.casefold(), []), parts, of)
             if len(found) == 1:
                 return found[0]
-            if found:
-                raise InputError(
-                    f"{self.folder}: {len(found)} images are called {candidate}; give --images the one folder"
-                )
         raise InputError(f"{self.folder}: no image {name!r} here or below; check --images, or add it")
+
+    def _folders(self, path: Path) -> tuple[str, ...]:
+        """The folders that an image is in, the innermost first."""
+        return path.relative_to(self.folder).parts[-2::-1]
+
+    def _meant(self, found: list[Path], parts: tuple[str, ...], of: str) -> list[Path]:
+        """Of images with one name, those whose folders fit best to the path ``parts``, and to the annotation file ``of``.
+
+        An image of another split is left out, even if it is the only one: ``val/1.jpg`` is not the missing ``train/1.jpg``.
+        """
+        given = parts[-2::-1]
+        split, words = split_of(*given[:2], of), {of.lower(), *re.split(r"[\W_]+", of.lower())}
+        if split in self._splits:
+            found = [path for path in found if split_of(*self._folders(path)) in (None, split)]
+        same = {path: len(os.path.commonprefix([self._folders(path), given])) for path in found}
+        most = max(same.values(), default=0)
+        found = [path for path in found if same[path] == most]
+        preferences: list[Callable[[tuple[str, ...]], bool]] = [
+            lambda folders: _NOT_IMAGES.isdisjoint(map(str.lower, folders)),
+            lambda folders: not words.isdisjoint(map(str.lower, folders)),
+            lambda folders: split_of(*folders) == split,
+        ]
+        for preferred in preferences:
+            found = [path for path in found if preferred(self._folders(path))] or found
+        return found
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -151,11 +189,11 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def files_of(path: Path, *patterns: str) -> list[Path]:
-    """The file itself if it fits a pattern; of a folder, the files in it that do."""
+    """The file itself if it fits a pattern; of a folder, the files in it that do, but for hidden files and folders."""
     if path.is_file():
         return [path] if any(Path(path.name).match(pattern) for pattern in patterns) else []
     found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
-    return sorted(file for file in found if not is_hidden(file.name))
+    return sorted(file for file in found if not any(map(is_hidden, file.relative_to(path).parts)))
 
 
 def read_yaml(path: Path) -> Any:

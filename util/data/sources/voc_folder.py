@@ -1,7 +1,7 @@
 """PASCAL VOC's layout: ``Annotations/*.xml``, ``SegmentationClass/*.png``, ``ImageSets``; or XML files beside the images.
 
-``labelmap.txt`` (CVAT's "Segmentation mask") or ``class_names.txt`` say which classes and colours the label maps have;
-else they are VOC's.
+A class file such as ``labelmap.txt`` (CVAT's "Segmentation mask") or ``class_names.txt`` says which classes and colours the
+label maps have; see `util.data.sources.voc_maps`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from util.data.ids import id_of, read_id_list
 from util.data.image_labels import read_xml
-from util.data.images import read_image
-from util.data.labels import read_label
 from util.data.sources.base import (
     Images,
     Item,
@@ -29,38 +26,58 @@ from util.data.sources.base import (
     read_parts,
     split_of,
 )
-from util.data.voc import VOID, ClassTable, load_classes
+from util.data.sources.voc_maps import FOLDER, XML, Values, find_values, object_names, read_values
+from util.data.voc import VOID
 from util.runtime.errors import InputError
 
-_XML = ("*.xml", "Annotations/*.xml", "*/*.xml")
-_MAPS = ("SegmentationClass/*.png",)
-_CLASS_FILES = ("labelmap.txt", "class_names.txt")
+_MAPS = (f"{FOLDER}/*.png",)
+_FEW = 20  # XML files that are looked at to find out whether this is VOC's layout
 
 
 def fits(path: Path) -> bool:
-    """Whether there are VOC annotations or label maps in this folder."""
-    xml = files_of(path, *_XML)
-    return bool(files_of(path, *_MAPS)) or bool(xml) and read_xml(xml[0]).tag == "annotation"
+    """Whether there are VOC annotations or label maps in this folder, or in its parts."""
+    if any(files_of(part, *_MAPS) for part in (path, *parts_of(path))):
+        return True
+    return any(read_xml(xml).tag == "annotation" for xml in files_of(path, *XML)[:_FEW])
 
 
 def read(path: Path, images: Path | None) -> Source:
-    """Read annotations and label maps, by id; where they are in folders ``train``, ``val``, ..., each of these by itself."""
-    return read_parts(path, [part for part in parts_of(path) if fits(part)] or [path], partial(_read_part, images))
+    """Read annotations and label maps, by id; where they are in folders ``train``, ``val``, ..., each of these by itself.
+
+    Raises:
+        InputError: if it is not plain what the values of the label maps are.
+    """
+    parts = [part for part in parts_of(path) if fits(part)] or [path]
+    maps = [file for part in parts for file in files_of(part, *_MAPS)]
+    values = find_values(folder_of(path), parts, maps)
+    source = read_parts(path, parts, partial(_read_part, images, values))
+    if values is None:
+        return source
+    if VOID in values.seen and values.seen <= {0, VOID}:
+        raise InputError(
+            f"{maps[0].parent}: its label maps hold only {' and '.join(map(str, sorted(values.seen)))}, and 255 is void here, "
+            "pixels that count for no class; if 255 is the object, write 1 for it"
+        )
+    if values.note:
+        source.notes.append(values.note)
+    if values.numbered:
+        source.classes = [str(value) for value in sorted(values.seen - {0, VOID})]
+        source.numbered = bool(source.classes)
+    return source
 
 
-def _read_part(images: Path | None, path: Path) -> Source:
+def _read_part(images: Path | None, values: Values | None, path: Path) -> Source:
     found = Images(images or next((f for f in [path / "JPEGImages"] if f.is_dir()), folder_of(path)))
-    file = next((path / name for name in _CLASS_FILES if (path / name).is_file()), None)
     maps = {id_of(file.name): file for file in files_of(path, *_MAPS)}
-    table = load_classes(file) if file or maps else None
-    source = Source(classes=list(table.names[1:]) if table else [])
-    if table and file:
-        source.colors = dict(zip(table.names, table.colors, strict=True))
+    source = Source()
+    if values and not values.numbered:
+        source.classes = list(values.table.names[1:])
+        source.colors = dict(zip(values.table.names, values.table.colors, strict=True))
     splits = _splits(path)
-    annotations = {id_of(file.name): file for file in files_of(path, *_XML)}
+    annotations = {id_of(file.name): file for file in files_of(path, *XML)}
     for image in sorted({*annotations, *maps}):
         xml, label = annotations.get(image), maps.get(image)
-        source.add(image, partial(_item, image, xml, label, found, table, splits.get(image)))
+        source.add(image, partial(_item, image, xml, label, found, values, splits.get(image)))
     return source
 
 
@@ -77,48 +94,32 @@ def _splits(path: Path) -> dict[str, str]:
 
 
 def _item(
-    image: str, xml: Path | None, label: Path | None, images: Images, table: ClassTable | None, split: str | None
+    image: str, xml: Path | None, label: Path | None, images: Images, values: Values | None, split: str | None
 ) -> Item:
     classes: tuple[str, ...] = ()
     size = None
     if xml is not None:
         root = read_xml(xml)
-        classes = distinct([node.findtext("name") or "" for node in root.iter("object")])
+        classes = distinct(object_names(root))
         height, width = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
         size = (height, width) if height and width else None
         if split is None:
             split = split_of(xml.parent.name)
-    if label is None or table is None:
+    if label is None or values is None:
         return Item(image, images.find(image), classes, None, size, split)
-    regions = _regions(_label(label, table), table)
-    shown = [table.names[value] for value in np.unique(_label(label, table)) if 0 < value < len(table)]
-    return Item(image, images.find(image), distinct([*classes, *shown]), lambda: regions, None, split)
-
-
-def _label(path: Path, table: ClassTable) -> np.ndarray:
-    """A label map by index, or, where it has colour channels, by the classes' colours."""
-    pixels = read_image(path)
-    if (pixels[..., :1] == pixels).all() or _has_palette(path):
-        return read_label(path, len(table))
-    colors = pixels.astype(np.int64) @ (65536, 256, 1)
-    label = np.full(colors.shape, 254, np.uint8)
-    for value, color in [*enumerate(table.colors), (VOID, (224, 224, 192))]:
-        label[colors == np.dot(color, (65536, 256, 1))] = value
-    unknown = colors[label == 254]
-    if unknown.size:
-        raise InputError(f"{path}: the colour #{unknown[0]:06x} is of no class; add it to {' or '.join(_CLASS_FILES)}")
-    return label
+    seen = np.unique(read_values(label, values)).tolist()
+    values.seen.update(seen)
+    shown = [values.table.names[value] for value in seen if 0 < value < len(values.table)]
+    return Item(image, images.find(image), distinct([*classes, *shown]), partial(_regions, label, values), None, split)
 
 
 def _where(label: np.ndarray, value: int, shape: Shape) -> np.ndarray:
     return label == value
 
 
-def _has_palette(path: Path) -> bool:
-    with Image.open(path) as image:
-        return image.mode == "P"
-
-
-def _regions(label: np.ndarray, table: ClassTable) -> list[Region]:
-    values = [int(value) for value in np.unique(label) if value]
-    return [Region(None if v == VOID else table.names[v], partial(_where, label, v)) for v in values]
+def _regions(file: Path, values: Values) -> list[Region]:
+    label = read_values(file, values)
+    names = {
+        value: None if value == VOID else values.table.names[value] for value in np.unique(label).tolist() if value
+    }
+    return [Region(name, partial(_where, label, value)) for value, name in names.items()]

@@ -8,6 +8,7 @@ have four points are taken for oriented boxes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from util.data.class_files import list_classes
 from util.data.ids import id_of
 from util.data.sources.base import (
     Item,
@@ -33,8 +35,11 @@ from util.data.sources.base import (
 from util.runtime.errors import InputError
 from util.runtime.files import read_text
 
-_LISTS = ("obj.names", "classes.txt", "*/classes.txt", "*.names")
+_YAML = ("*.yaml", "*.yml", "*/data.yaml", "*/data.yml")
+_LISTS = ("obj.names", "classes.txt", "*/classes.txt", "*/*/classes.txt", "*.names")
+_DEFAULTS = ("predefined_classes.txt", "*/predefined_classes.txt")  # labelImg's list of names to choose from
 _FOLDERS = {"images", "labels", "obj_train_data", "obj_val_data", "obj_test_data"}
+_FEW = 20  # lines that are looked at to find out whether a text is YOLO's
 _MOST = 1.05  # a share of the image may pass 1 by rounding
 
 
@@ -54,13 +59,20 @@ def fits(path: Path) -> bool:
 
 
 def _holds_lines(file: Path) -> bool:
-    """Whether the first line is one of YOLO's."""
+    """Whether the first lines are YOLO's: the boxes of CUB-200 (``1 60.0 27.0 325.0 304.0``) are not shares of an image."""
     try:
-        text = read_text(file)
+        lines = [line.split() for line in read_text(file).splitlines() if line.strip()][:_FEW]
     except InputError:  # a text of another kind
         return False
-    words = next((line.split() for line in text.splitlines() if line.strip()), [])
+    return bool(lines) and all(_is_mark(words) and _are_shares(np.array(words[1:], np.float64)) for words in lines)
+
+
+def _is_mark(words: list[str]) -> bool:
     return len(words) >= 5 and words[0].isdecimal() and all(map(_is_number, words))
+
+
+def _are_shares(places: np.ndarray) -> bool:
+    return bool(places.min() > -_MOST and places[:4].max() < _MOST)
 
 
 def read(path: Path, images: Path | None) -> Source:
@@ -73,10 +85,10 @@ def read(path: Path, images: Path | None) -> Source:
     settings, names = _settings(path)
     if not names:
         raise InputError(
-            f"{root}: no data.yaml with names, obj.names or classes.txt says what the classes are called; add "
-            "classes.txt, one class per line, in the order of their numbers"
+            f"{root}: no data.yaml with names, obj.names or classes.txt says what the classes are called (looked for "
+            f"{', '.join((*_YAML, *_LISTS, *_DEFAULTS))}); add classes.txt, one class per line, in the order of their numbers"
         )
-    files, source = _label_files(root), Source(classes=list(distinct(names)))
+    files, source = _label_files(root), Source(classes=list(distinct([names[number] for number in sorted(names)])))
     by_id: dict[str, list[Path]] = {}
     for key, file in files.items():
         by_id.setdefault(key.rpartition("/")[2], []).append(file)
@@ -104,18 +116,62 @@ def read(path: Path, images: Path | None) -> Source:
     return source
 
 
-def _settings(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The content of ``data.yaml``, and the names of the classes in the order of their numbers."""
-    for file in files_of(path, "*.yaml", "*.yml"):
-        content = read_yaml(file)
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, dict):
-            names = [names[key] for key in sorted(names, key=int)] if all(str(k).isdecimal() for k in names) else None
-        if isinstance(names, list):
-            return content, [str(name).strip() for name in names]
-    for file in files_of(folder_of(path), *_LISTS):
-        return {}, [line.strip() for line in read_text(file).splitlines() if line.strip()]
-    return {}, []
+def _settings(path: Path) -> tuple[dict[str, Any], dict[int, str]]:
+    """The content of ``data.yaml``, and the names of the classes by their numbers.
+
+    Raises:
+        InputError: if files disagree about these.
+    """
+    contents = {file: read_yaml(file) for file in files_of(path, *_YAML)}
+    yamls = {file: names for file, content in contents.items() if (names := _named(content))}
+    root = folder_of(path)
+    lists = {file: names for file in files_of(root, *_LISTS) if (names := _listed(file))}
+    defaults = {file: names for file in files_of(root, *_DEFAULTS) if (names := _listed(file))}
+    found = yamls or lists or defaults
+    for file, names in found.items():
+        first = next(iter(found))
+        if names != found[first]:
+            raise InputError(
+                f"{first} has the classes {_shown(found[first])}, {file} has {_shown(names)}; make them agree, or remove the one "
+                "that does not belong to these labels"
+            )
+    names = next(iter(found.values()), {})
+    for file, others in lists.items():
+        if names != others and sorted(names.values()) == sorted(others.values()):
+            raise InputError(
+                f"{next(iter(found))} has the classes {_shown(names)}, {file} has them as {_shown(others)}; remove the file with "
+                "the wrong numbers"
+            )
+    return next((contents[file] for file in yamls), {}), names
+
+
+def _shown(names: dict[int, str]) -> str:
+    some = [f"{number} {names[number]}" for number in sorted(names)]
+    return ", ".join(some[:6]) + (", ..." if len(some) > 6 else "")
+
+
+def _named(content: object) -> dict[int, str]:
+    """``names`` of ``data.yaml``, which may leave numbers out; nothing if it has none."""
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and all(str(key).isdecimal() for key in names):
+        return {int(key): str(name).strip() for key, name in names.items()}
+    return {number: str(name).strip() for number, name in enumerate(names)} if isinstance(names, list) else {}
+
+
+def _listed(file: Path) -> dict[int, str]:
+    """The classes of a list by their numbers: its lines from 0 on, or, if these begin with numbers (``0: cat``), by those."""
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    numbers = [re.match(r"(\d+)\s*[:=,;.)]?\s", line) for line in lines]
+    names = [entry.name for entry in list_classes(file)] if lines and all(numbers) else lines
+    if names and all(re.match(r"\d+\s*[:=]", name) for name in names):
+        raise InputError(
+            f"{file}: its lines begin with numbers that do not count up from 0 or 1; write data.yaml with names: "
+            "{0: cat, 5: dog}, or one line per number"
+        )
+    named = dict(enumerate(names))
+    if len(names) > len(lines):  # they count from 1
+        del named[0]
+    return named
 
 
 def _label_files(root: Path) -> dict[str, Path]:
@@ -135,25 +191,28 @@ def _is_number(word: str) -> bool:
         return False
 
 
-def _marks(file: Path, names: list[str]) -> list[_Mark]:
+def _marks(file: Path, names: dict[int, str]) -> list[_Mark]:
     found = []
     for number, line in enumerate(read_text(file).splitlines(), 1):
         words = line.split()
         if not words:
             continue
-        if len(words) < 5 or not words[0].isdecimal() or not all(map(_is_number, words)):
+        if not _is_mark(words):
             raise InputError(f"{file}, line {number}: {line[:40]!r} is not 'class x y width height'; export it again")
-        if int(words[0]) >= len(names):
-            raise InputError(f"{file}, line {number}: class {words[0]} of {len(names)} classes; export it again")
+        if int(words[0]) not in names:
+            raise InputError(
+                f"{file}, line {number}: class {words[0]} of {len(names)} classes ({_shown(names)}); add its name, or export it "
+                "again"
+            )
         places = np.array(words[1:], np.float64)
-        if not (places.min() > -_MOST and places[:4].max() < _MOST):
+        if not _are_shares(places):
             raise InputError(f"{file}, line {number}: {places.max():g} is not a share of the image; export it again")
         is_outline = len(places) >= 6 and len(places) % 2 == 0
         found.append(_Mark(int(words[0]), places.reshape(-1, 2) if is_outline else np.zeros((0, 2))))
     return found
 
 
-def _item(name: str, image: Path, found: list[_Mark] | InputError, names: list[str], as_pixels: bool) -> Item:
+def _item(name: str, image: Path, found: list[_Mark] | InputError, names: dict[int, str], as_pixels: bool) -> Item:
     if isinstance(found, InputError):
         raise found
     classes = distinct([names[mark.value] for mark in found])
@@ -162,7 +221,7 @@ def _item(name: str, image: Path, found: list[_Mark] | InputError, names: list[s
     return Item(name, image, classes, regions, None, split_of(*Path(name).parent.parts))
 
 
-def _region(mark: _Mark, names: list[str]) -> Region:
+def _region(mark: _Mark, names: dict[int, str]) -> Region:
     def draw(shape: Shape) -> np.ndarray:
         return outline(mark.points * (shape[1], shape[0]))(shape)
 
