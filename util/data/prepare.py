@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from argparse import Namespace
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from util.data.layout import CLASS_FILE, IMAGES, LABELS, LISTS, TAGS, write_line
 from util.data.prepare_report import LARGE, Report, classes_left_out, lost_text, report_text
 from util.data.sources import read_source
 from util.data.sources.base import Item, Region, Shape, Source
+from util.data.sources.tidy import rename
 from util.data.split import stratified
 from util.data.unpack import unpacked
-from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes
+from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_classes, plain_name
 from util.runtime.cli import print_next
 from util.runtime.errors import InputError, counted
 from util.runtime.files import (
@@ -81,6 +83,7 @@ def prepare(
         InputError: if no image could be used, or there are too many classes.
     """
     table = classes or _table(source)
+    rename(source, {name: _spelled(name, table) for item in source.items for name in (*item.classes, *source.classes)})
     _write_classes(table, out / CLASS_FILE)
     report = Report(notes=source.notes, problems=dict(source.problems))
     images: dict[str, _Image] = {}
@@ -120,6 +123,12 @@ def _table(source: Source) -> ClassTable:
     return ClassTable(table.names, tuple(colors) if len(set(colors)) == len(colors) else table.colors)
 
 
+def _spelled(name: str, table: ClassTable) -> str:
+    """The class's name as ``table`` spells it, where it has it in another spelling, such as ``Cat`` for ``cat``."""
+    alike = [known for known in table.names if plain_name(known) == plain_name(name)]
+    return name if name in table.names or len(alike) != 1 else alike[0]
+
+
 def _write_classes(table: ClassTable, file: Path) -> None:
     """Write the class file, and see that it is read as it was meant.
 
@@ -154,10 +163,12 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
             report.problems[item.name] = str(error)
     found: dict[str, Item] = {}
     for stem, group in stems.items():
+        names = Counter(item.name for item in group)
         for item in group:
             image_id = stem
-            if len(group) > 1:
-                image_id = _plain(check_id(re.sub(r"[/\\]+", "_", os.path.splitext(item.name)[0].strip("./\\"))))
+            if len(group) > 1:  # where the source calls them alike, their files have other names
+                name = item.name if names[item.name] == 1 else item.path.name
+                image_id = _plain(check_id(re.sub(r"[/\\]+", "_", os.path.splitext(name)[0].strip("./\\"))))
             if len(group) > 1 or image_id != id_of(item.name):
                 report.renamed[image_id] = item.name
             if image_id in found:

@@ -194,6 +194,8 @@ def _without_id_word(path: str | os.PathLike, head: Row, body: list[Row], known:
     named = names and not any(name.lower() in FLAGS or name.isdecimal() for name in names)
     full = all(len(row.cells) == len(head.cells) for row in body)
     if not (named and body and full and _all_flags(body, columns, len(head.cells)) and len(set(names)) == len(names)):
+        if known is None and full and len(body) > 1:
+            _check_alike(path, Row(head.number, [f"{k + 1}" for k in range(len(head.cells))]), rows, columns)
         return Table(path, rows)
     if known is not None and not all(_is_class(name, known) for name in names):
         return Table(path, rows)

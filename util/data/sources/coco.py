@@ -34,14 +34,7 @@ def read(path: Path, images: Path | None) -> Source:
         content = read_json(file)
         if isinstance(content, dict) and _is_coco(content):
             _read_file(file, content, Images(images or _folder(file, path)), source)
-    paths = Counter(item.path for item in source.items)
-    for item in source.items:
-        if paths[item.path] > 1:
-            source.problems[item.name] = (
-                f"{item.path}: {paths[item.path]} entries are of this image; add the missing images if they are of others, else "
-                "write one entry with all annotations"
-            )
-    source.items = _apart([item for item in source.items if paths[item.path] == 1])
+    source.items = _apart(source.items)
     return source
 
 

@@ -22,34 +22,30 @@ def tidy(source: Source) -> None:
 
 
 def _return_images(source: Source) -> None:
-    """Turn entries whose folder is not there into problems, where their image was found in another folder.
+    """Turn entries that have another entry's image into problems.
 
-    ``dog/17.jpg`` that is missing is found as ``cat/17.jpg``, as annotations may have been moved; here others of the source
-    were found by their folder, or the image is another entry's.
+    ``dog/17.jpg`` that is missing is found as ``cat/17.jpg``, as annotations may have been moved. It cannot be meant if others
+    of the source are in the folders that they name, or if several entries have the image.
     """
-    exact = {item.name: _in_its_folder(item) for item in source.items}
-    with_folder = [item for item in source.items if _folder(item.name)]
-    owners = {item.path: item.name for item in source.items if exact[item.name]}
-    some = any(exact[item.name] for item in with_folder)
+    named = [item for item in source.items if _is_in_its_folder(item)]
+    owners = {item.path: item for item in named}
+    entries = Counter(item.path for item in source.items if item.data is None)
     kept = []
     for item in source.items:
-        lost = item.data is None and not exact[item.name] and (some or item.path in owners)
-        if lost and _folder(item.name):
-            whose = (
-                f"; {item.path} is {owners[item.path]!r}"
-                if item.path in owners
-                else f"; {item.path} is of another folder"
-            )
-            source.problems[item.name] = f"there is no such image{whose}; add it, or remove its entry"
-        else:
+        elsewhere = named and _folder(item.name) and item.data is None
+        if item is owners.get(item.path) or (entries[item.path] < 2 and not elsewhere):
             kept.append(item)
+            continue
+        whose = "of another folder" if entries[item.path] < 2 else "the image of several entries"
+        whose = repr(owners[item.path].name) if item.path in owners else whose
+        source.problems[item.name] = f"there is no such image; {item.path} is {whose}. Add it, or remove its entry"
     source.items = kept
 
 
-def _in_its_folder(item: Item) -> bool:
-    """Whether the image is in the folder that the entry says, or it says none."""
-    folder = _folder(item.name)
-    return not folder or folder.casefold() == unicodedata.normalize("NFC", item.path.parent.name).casefold()
+def _is_in_its_folder(item: Item) -> bool:
+    """Whether the entry names a folder, and the image is in it."""
+    folder = unicodedata.normalize("NFC", item.path.parent.name)
+    return bool(_folder(item.name)) and _folder(item.name).casefold() == folder.casefold()
 
 
 def _folder(name: str) -> str:
@@ -73,6 +69,11 @@ def _merge_spellings(source: Source) -> None:
     for spellings in groups.values():
         if len(spellings) > 1:
             source.notes.append(f"taken for one class: {', '.join(spellings)}")
+    rename(source, meant)
+
+
+def rename(source: Source, meant: dict[str, str]) -> None:
+    """Give classes other names, in place; ``meant`` has all of them."""
     source.classes = list(dict.fromkeys(meant[name] for name in source.classes))
     source.colors = {meant.get(name, name): color for name, color in source.colors.items()}
     source.items = [
