@@ -21,6 +21,7 @@ from util.evaluation.report import score_table
 from util.figures.style import data_name
 from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, init
+from util.runtime.files import check_folder
 from util.runtime.locking import lock_folder, lock_if
 from util.runtime.parallel import run_parallel
 from util.runtime.provenance import source_of, write_run_json
@@ -28,6 +29,7 @@ from util.runtime.provenance import source_of, write_run_json
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command asks for; the exit code. With several processes all of them segment, and the main one scores."""
+    check_folder(args.gt, "ground truth, without which nothing can be scored (predict.py segments images without it)")
     ids = read_id_list(args.list, args.gt)
     places = (args.pred, args.gt, args.baseline, args.images)
     if args.checkpoint is None:

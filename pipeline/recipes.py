@@ -74,7 +74,8 @@ def generated(settings: Settings) -> Recipes:
 def real(settings: Settings, extent: Extent) -> Recipes:
     """A person's images: the scripts' defaults, but enough steps for few images, and one size for many sizes.
 
-    With ``--quick`` crops, steps and the sizes of the CAMs are small.
+    With ``--quick`` crops, steps and the sizes of the CAMs are small. With ``--encoder-weights none`` the network starts
+    from the classifier's encoder where there is one; random weights have no statistics of batch norm that could be kept.
     """
     epoch = max(1, extent.images) / BATCH
     plain = "--method" not in settings.extra.get("cam", [])
@@ -86,11 +87,16 @@ def real(settings: Settings, extent: Extent) -> Recipes:
     if settings.quick:
         cam += ["--crop-size", 304, "--long-side", 224, 384, "--epochs", _clamped_epochs(8, 60, 400, epoch)]
         labels += ["--sizes", 384]
-        deeplab = [*encoder, *_length(settings, 200), "--crop-size", 256, "--scale", 0.4, 0.8, *_SHORT_TRAINING]
+        deeplab = [*_length(settings, 200), "--crop-size", 256, "--scale", 0.4, 0.8, *_SHORT_TRAINING]
     else:
         cam += ["--epochs", _clamped_epochs(20, 100, math.inf, epoch)]
         steps = max(400, round(60 * epoch))
-        deeplab = [*encoder, *([*_length(settings, steps), *_SHORT_TRAINING] if steps < SHORT else [])]
+        deeplab = [*_length(settings, steps), *_SHORT_TRAINING] if steps < SHORT else []
+    if settings.encoder_weights == "none" and plain and not settings.labels and not settings.from_tags:
+        encoder = [*encoder[:-1], settings.out / "cam" / "last.pth"]
+    elif settings.encoder_weights == "none":
+        deeplab = [option for option in deeplab if option != "--freeze-norm"]
+    deeplab = [*encoder, *deeplab]
     if extent.longest > LARGE:
         deeplab += ["--long-side", LONG_SIDE]
     return {"cam": cam, "labels": labels, "deeplab": deeplab}

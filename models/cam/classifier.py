@@ -86,6 +86,10 @@ def load_classifier(path: str | os.PathLike, classes: ClassTable | None = None) 
     """
     content = checkpoint.load(path)
     source = Path(path).name
+    if is_own(content) and content.get("kind", KIND) != KIND:
+        raise InputError(
+            f"{path}: not a classifier, but a {content['kind']} network; give one that train_transcam.py wrote"
+        )
     if is_own(content):
         net = build(content["config"])
         net.normalization = Normalization.from_content(content, source)

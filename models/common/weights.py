@@ -55,7 +55,9 @@ def check_encoder(encoder: str, weights: str) -> None:
 
 def unknown_encoder(encoder: str, known: Iterable[str]) -> InputError:
     """What to say of an encoder that does not exist, with names that are like it."""
-    similar = difflib.get_close_matches(encoder, known)
+    known = list(known)
+    ours = [f"tu-{encoder}"] if f"tu-{encoder}" in known else []  # timm's, without the prefix that they have here
+    similar = ours or difflib.get_close_matches(encoder, known)
     return InputError(
         f"--encoder {encoder}: not an encoder of segmentation-models-pytorch; "
         + (f"similar names: {', '.join(similar)}" if similar else "such are mobilenet_v2, resnet50 and resnet101")

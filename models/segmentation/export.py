@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -21,7 +22,7 @@ from models.segmentation.deeplabv3 import load_checkpoint
 from models.segmentation.inference import STRIDE, PixelNetwork, Segmenter
 from models.segmentation.networks import INPUT, METADATA, ONNX_SUFFIX, OUTPUT, OnnxNetwork, onnx_session
 from util.runtime.errors import InputError, counted, disk_error
-from util.runtime.files import atomic_write, make_folder, write_json
+from util.runtime.files import atomic_write, make_folder, open_to_others, write_json
 
 OPSET = 17
 CHECKED_SIZES = ((1, 375, 500), (2, 250, 333), (1, 512, 512))  # batch, height, width
@@ -42,6 +43,8 @@ def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
         InputError: if the checkpoint cannot be used, a package is missing, ``out`` cannot be written, or the result
             differs from the checkpoint.
     """
+    if kind == "onnx" and out.suffix.lower() != ONNX_SUFFIX:
+        raise InputError(f"{out}: an ONNX file's name ends in {ONNX_SUFFIX}; change --out")
     network = load_checkpoint(checkpoint)
     print(f"{checkpoint}: exporting, and checking the result against it; this may take a minute", flush=True)
     try:
@@ -56,8 +59,6 @@ def export_onnx(network: Segmenter, out: Path) -> None:
     The normalisation is part of the graph; class names, colours, working size and score are JSON in its metadata. See
     `export` for errors.
     """
-    if out.suffix.lower() != ONNX_SUFFIX:
-        raise InputError(f"{out}: an ONNX file's name ends in {ONNX_SUFFIX}; change --out")
     try:
         import onnx
     except ImportError:
@@ -83,9 +84,12 @@ def export_smp(network: Segmenter, out: Path) -> None:
         raise InputError(f"a {type(net).__name__} is not a network of segmentation-models-pytorch; export it as onnx")
     make_folder(out)
     net.save_pretrained(out)
+    for file in out.iterdir():  # safetensors makes them private
+        open_to_others(file)
     write_json(out / "classes.json", _metadata(network))
     loaded = copy.deepcopy(_pixel_network(network))
-    loaded.net = smp.from_pretrained(out).eval()
+    with contextlib.redirect_stdout(None):  # huggingface_hub prints where it reads from
+        loaded.net = smp.from_pretrained(out).eval()
     _compare("the folder", network, loaded, out)
 
 

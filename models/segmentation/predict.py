@@ -139,8 +139,13 @@ def predict_anything(
         write_summary(out / "summary.csv", entries, network.classes)
         if "coco-json" in how.formats:
             write_coco(out / "annotations.json", entries, sources.files, out, network.classes)
-        print(classes_text(entries, network.classes))
-        look = f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}" if "overlay" in how.formats else ""
+        look = (
+            f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}"
+            if entries and "overlay" in how.formats
+            else ""
+        )
+        if entries:
+            print(classes_text(entries, network.classes))
         print(f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{look}")
         return 1 if failures or sources.problems else 0
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def test_quick_is_shorter_for_every_number_of_images():
         slow, fast = (recipes.real(Settings(quick=quick), Extent(images, 500)) for quick in (False, True))
         assert value(fast["cam"], "--epochs") < value(slow["cam"], "--epochs")
         assert value(fast["deeplab"], "--steps") == 200 and value(fast["deeplab"], "--crop-size") == 256
+
+
+def test_random_weights_start_from_the_classifiers_encoder_or_learn_their_norms(tmp_path):
+    scratch = Settings(quick=True, encoder_weights="none", out=tmp_path)
+    trained = tmp_path / "cam" / "last.pth"
+    options = recipes.real(scratch, Extent(48, 500))
+    assert "none" in options["cam"]
+    assert options["deeplab"][:2] == ["--encoder-weights", trained] and "--freeze-norm" in options["deeplab"]
+    options = recipes.real(replace(scratch, labels=tmp_path), Extent(48, 500))
+    assert options["deeplab"][:2] == ["--encoder-weights", "none"] and "--freeze-norm" not in options["deeplab"]
 
 
 @pytest.mark.parametrize("longest, long_side", [(500, None), (640, None), (1000, 500), (4000, 500)])

@@ -98,7 +98,10 @@ def test_bad_images_are_named_and_the_others_are_ready(photos, tmp_path):
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "cat/cat 3.JPG: " in run.stderr and "dog/dog 4.JPG: " in run.stderr and "dog 5" not in run.stderr
     assert "2 images could not be used" in run.stderr and "19 images (train" in run.stdout
-    assert "images renamed, as others have the same name, or lists would misread it (2): cat/cat 5.JPG -> cat_cat 5; " in run.stdout
+    assert (
+        "images renamed, as others have the same name, or lists would misread it (2): cat/cat 5.JPG -> cat_cat 5; "
+        in run.stdout
+    )
 
 
 def test_class_names_that_cost_images_are_the_last_that_is_said(photos, tmp_path):

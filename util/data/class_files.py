@@ -260,6 +260,7 @@ def _background_first(classes: list[NamedColor], path: str | os.PathLike, num_cl
     if num_classes != len(classes):
         raise InputError(
             f"{path}: the first of {len(classes)} classes is {classes[0].name!r}; the background may be missing, or have "
-            f"this name. Write 'background' as the first line, or say --num-classes {len(classes) + 1} or {len(classes)}"
+            f"this name. Write 'background' as the first line, or in the place of that name (--num-classes, where a command has "
+            f"it, says so as well: {len(classes) + 1} or {len(classes)})"
         )
     return classes

@@ -341,7 +341,8 @@ def run_command(args: Namespace) -> int:
     for image, message in report.problems.items():
         print(message if f"{image}: " in message else f"{image}: {message}", file=sys.stderr)
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
-    print_next("quickstart.py", "--voc", args.out)
+    print_next("quickstart.py", "--voc", args.out, "--sam-model", "vit_b")
+    print("      without --sam-model no weights of SAM are downloaded, and a colour segmentation makes the masks;")
     print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
     if report.lost:
         print(f"warning: {lost_text(report, args.class_names)}", file=sys.stderr)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, meant
 
 _ID = re.compile(r"[^/\\\0]+")
 
@@ -54,7 +54,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        _open_to_others(temporary)
+        open_to_others(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -64,7 +64,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         raise
 
 
-def _open_to_others(path: Path) -> None:
+def open_to_others(path: Path) -> None:
     """The permissions that ``open`` would have given; temporary files are private."""
     mask = os.umask(0)
     os.umask(mask)
@@ -114,7 +114,10 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path or make the file first") from None
+        folder = Path(path).parent
+        beside = [] if not folder.is_dir() else [name for name in os.listdir(folder) if not is_hidden(name)]
+        hint = meant(Path(path).name, beside)
+        raise InputError(f"{path}: no such file; {hint or 'check the path or make the file first'}") from None
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be read ({reason}); check what it is and its permissions") from None

@@ -30,7 +30,7 @@ class FailureReport:
 class Progress(tqdm):
     """`tqdm.tqdm` with this project's manner; takes the same arguments.
 
-    Without a terminal each state is a line of its own: the first, one per minute, and the last.
+    Where nothing is to do nothing is shown. Without a terminal each state is a line of its own: the first, one per minute, and the last.
     """
 
     def __init__(self, *arguments: Any, **options: Any):
@@ -39,6 +39,8 @@ class Progress(tqdm):
         self._is_closing = False
         manner = {"dynamic_ncols": True, "mininterval": 0.5} if self._moves else {"ncols": 100}
         super().__init__(*arguments, **{**manner, **options})
+        if self.total == 0:
+            self.disable = True
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Show the state, or in a log file write it when the time has come."""

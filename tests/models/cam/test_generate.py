@@ -10,6 +10,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from models.cam import generate
+from models.cam.classifier import load_classifier
 from util.data.cams import read_cam, write_cam
 from util.data.voc import class_table
 from util.runtime.distributed import Dist
@@ -134,3 +135,11 @@ def test_what_is_left_of_refinement_is_shared_out(args):
     assert generate.refine_cams(args, second, IDS, args.out, args.out / "par") == 0
     entries = (args.out / "par" / "ledger.1.jsonl").read_text()
     assert sum(f'"{image_id}", "key": "a key"' in entries for image_id in IDS) == 3
+
+
+def test_a_network_of_another_kind_is_not_a_classifier(tmp_path):
+    torch.save({"kind": "deeplabv3plus", "config": {}, "model": {}, "classes": ["a", "b"]}, tmp_path / "last.pth")
+    with pytest.raises(
+        InputError, match="last.pth: not a classifier, but a deeplabv3plus network; give one that train_tra"
+    ):
+        load_classifier(tmp_path / "last.pth")
