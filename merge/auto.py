@@ -113,6 +113,6 @@ def sentence(signals: Signals, rule: str) -> str:
         for pair in (("good", "masks"), ("covered", "pixels"), ("agreeing", "asked"))
     )
     return (
-        f"auto: {RULES[rule]}; {good} of the masks have a predicted IoU and a stability score of at least {GOOD}, masks cover "
-        f"{covered} of the images, and {agreeing} of the area of masks that touch a label is on one side of its border"
+        f"auto chooses {RULES[rule]}: {good} of the masks are good (predicted IoU and stability score of at least {GOOD}), masks "
+        f"cover {covered} of the images, and agree with the labels in {agreeing} of their area"
     )

@@ -105,7 +105,7 @@ def test_the_rule_follows_masks_and_labels(part, masks, rule):
     label = label_of((part, 8))
     signals = auto.measure(label, masks)
     assert auto.choose(signals) == rule
-    assert auto.sentence(signals, rule).startswith(f"auto: {auto.RULES[rule]}; ")
+    assert auto.sentence(signals, rule).startswith(f"auto chooses {auto.RULES[rule]}: ")
     expected = {
         "grow": grow.merge(label, masks),
         "contrast": contrast.merge(label, masks),

@@ -185,7 +185,7 @@ def test_auto_decides_once_for_all_images_and_again_when_they_change(data):
         return json.loads((data / "out" / "auto" / "run.json").read_text())["options"]["parameters"]["rule"]
 
     text = merge("auto")
-    assert "auto: max_iou_imp2; " in text and "6 made" in text and rule() == "max_iou_imp2"
+    assert "auto chooses max_iou_imp2: " in text and "6 made" in text and rule() == "max_iou_imp2"
     merge("max_iou_imp2")
     assert results(data / "out" / "auto") == results(data / "out" / "max_iou_imp2")
     assert "0 made, 6 up to date" in merge("auto")
@@ -194,7 +194,7 @@ def test_auto_decides_once_for_all_images_and_again_when_they_change(data):
         masks = Masks.from_dense((label > 0)[None], [0.8], [0.8])
         write_masks(path, masks, path.stem, f"{path.stem}.jpg")
     text = merge("auto")
-    assert "auto: grow; " in text and "6 made" in text and rule() == "grow"
+    assert "auto chooses grow: " in text and "6 made" in text and rule() == "grow"
     merge("grow")
     assert results(data / "out" / "auto") == results(data / "out" / "grow")
 
@@ -341,7 +341,7 @@ def test_two_processes_give_the_bytes_of_one(data):
     assert two.returncode == 0, two.stderr
     one = run_script("main.py", *command(data, "--mode", "all", out="one"))
     assert results(data / "two/auto") == results(data / "one/auto") != {}
-    parts, whole = (done.stdout.replace(f"{data}/one", f"{data}/two").split("auto: ")[1:] for done in (two, one))
+    parts, whole = (done.stdout.replace(f"{data}/one", f"{data}/two").split("auto chooses ")[1:] for done in (two, one))
     assert "6 made" in two.stdout and parts == whole != []
     again = run_script("main.py", *command(data, "--mode", "merge", out="two"))
     assert "0 made, 6 up to date" in again.stdout
