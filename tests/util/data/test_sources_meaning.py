@@ -159,6 +159,23 @@ def test_a_column_of_the_split_is_kept(text, tmp_path):
     assert first.split in ("test", "val") and second.split == "train"
 
 
+@pytest.mark.parametrize("tables", [("train/labels.csv", "test/labels.csv"), ("train_labels.csv", "test_labels.csv")])
+def test_a_table_per_split(tables, tmp_path):
+    for file, rows in zip(tables, ("1.png,cat\n2.png,dog\n", "1.png,cow\n")):
+        put(tmp_path / file, f"image,label\n{rows}")
+    put(tmp_path / "sample_submission.csv", "image,label\n1.png,cat\n")
+    classes, source = found(tmp_path, ("train/1.png", "train/2.png", "test/1.png"))
+    assert classes == {"train/1.png": ("cat",), "train/2.png": ("dog",), "test/1.png": ("cow",)} and not source.problems
+    assert {item.name: item.split for item in source.items} == {name: name.split("/")[0] for name in classes}
+    assert source.classes == ["cat", "cow", "dog"]
+
+
+def test_a_list_of_images_to_be_guessed_is_not_a_table_of_labels(tmp_path):
+    put(tmp_path / "test.csv", "image\n3.png\n")
+    put(tmp_path / "train.csv", "image,label\n1.png,cat\n2.png,dog\n")
+    assert found(tmp_path, THREE)[0] == {"1.png": ("cat",), "2.png": ("dog",)}
+
+
 def test_a_table_beside_folders_of_classes(tmp_path):
     places = ("cat/1.png", "dog/2.png", "dog/3.png")
     with pytest.raises(InputError, match=r"folders that may be classes \(cat, dog\), and a table"):

@@ -226,7 +226,7 @@ def test_of_several_tables_one_has_to_be_given(tmp_path):
     tabled(tmp_path, "id,label\n1,cat\n")
     put(tmp_path / "sample_submission.csv", "id,label\n2,dog\n")
     assert read(tmp_path)[1] == {"1": ("cat",)}
-    put(tmp_path / "sizes.csv", "id,width\n")
+    put(tmp_path / "sizes.csv", "id,width\n1,30\n")
     with pytest.raises(InputError, match=r"Of sample_submission.csv, sizes.csv, tags.csv give the one with the labels"):
         read(tmp_path)
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from util.data.csv_rows import FORM, Row, is_list_of_images
+from util.data.csv_rows import FORM, Row, is_list_of_images, read_rows
 from util.data.ids import id_of
 from util.data.json_rows import JSON_TABLES, is_json_table
-from util.data.sources.base import Images, Item, Source, distinct, files_of, folder_of, split_of
+from util.data.sources.base import Images, Item, Source, distinct, files_of, parts_of, split_of
 from util.data.table_columns import NO_CLASS, Table, take_apart
 from util.data.tag_table import split_cell, tags_of
 from util.data.voc import class_table
@@ -27,17 +27,50 @@ _JSON = tuple(f"*{suffix}" for suffix in JSON_TABLES)
 
 
 def fits(path: Path) -> bool:
-    """Whether this is a table, or a folder with one in it."""
-    return len(_files(path)) == 1
+    """Whether this is a table, or a folder with one in it, or one per split (``train.csv`` and ``val.csv``)."""
+    return len(_files(path)) == 1 or bool(_split_files(path))
 
 
 def read(path: Path, images: Path | None) -> Source:
-    """Read the table; its images are in ``images``, or below the table's folder."""
-    file = _files(path)[0]
-    found = Images(images or folder_of(path))
+    """Read the table, or those of the splits; the images are in ``images``, or below a table's folder.
+
+    Raises:
+        InputError: if the tables of the splits have other columns of classes.
+    """
+    files, whole = _split_files(path), Source()
+    for file in files or _files(path)[:1]:
+        part, flags = _read(file, Images(images or file.parent))
+        if files:
+            split = split_of(file.stem, file.parent.name)
+            part.items = [replace(item, name=_below(path, item), split=item.split or split) for item in part.items]
+        if whole.classes and flags and part.classes != whole.classes:
+            raise InputError(f"{file}: its classes are not those of {files[0].name}; give all tables the same columns")
+        whole.classes = part.classes if flags or not whole.classes else sorted({*whole.classes, *part.classes})
+        whole.items += part.items
+        whole.problems |= part.problems
+    whole.numbered = all(map(str.isdecimal, whole.classes))
+    return whole
+
+
+def _below(path: Path, item: Item) -> str:
+    """The image's place below the data set's folder: images of several splits may have the same name."""
+    return item.path.relative_to(path).as_posix() if item.path.is_relative_to(path) else item.name
+
+
+def _split_files(path: Path) -> list[Path]:
+    """The tables of the splits, in their folders or beside each other; none if there are not several that have labels."""
+    if not path.is_dir():
+        return []
+    inner = [files[0] for part in parts_of(path) if part != path and len(files := _files(part)) == 1]
+    named = [file for file in _files(path) if split_of(file.stem)]
+    files = named if named and len(named) == len(_files(path)) else inner
+    return files if len({split_of(file.stem, file.parent.name) for file in files}) == len(files) > 1 else []
+
+
+def _read(file: Path, found: Images) -> tuple[Source, bool]:
+    """What one table says, and whether its columns are classes."""
     names = class_names(file, partial(_is_image, found))
     table, source = take_apart(file, {"background", *names}, partial(_is_image, found)), Source(classes=names)
-    source.numbered = all(map(str.isdecimal, names))
     # By the whole path: images of several folders may have the same name.
     whole = [Row(row.number, [*row.cells]) for row in table.rows]
     for row in whole:
@@ -47,18 +80,24 @@ def read(path: Path, images: Path | None) -> Source:
     for name, split in splits.items():
         classes = distinct([names[value - 1] for value in tags[id_of(_flat(name))]])
         negative = bool(table.flags) and not classes
-        source.add(name, partial(_item, name, found, classes, split, negative))
-    return source
+        source.add(name, partial(_item, name, found, classes, split, negative, file.stem))
+    return source, bool(table.flags)
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself; of a folder, its CSV files (but a contest's form for answers), else tables in JSON and text."""
+    """The file itself; of a folder, its CSV files but for a contest's forms, else tables in JSON and text."""
     if path.is_file():
         return files_of(path, "*.csv", "*.tsv", "*.txt") or list(filter(is_json_table, files_of(path, *_JSON)))
-    tables = [file for file in files_of(path, "*.csv", "*.tsv") if "submission" not in file.stem.lower()] or list(
-        filter(is_json_table, files_of(path, *_JSON))
-    )
+    tables = [file for file in files_of(path, "*.csv", "*.tsv") if "submission" not in file.stem.lower()]
+    if len(tables) > 1:
+        tables = list(filter(_has_labels, tables)) or tables
+    tables = tables or list(filter(is_json_table, files_of(path, *_JSON)))
     return tables or list(filter(is_list_of_images, files_of(path, "*.txt")))
+
+
+def _has_labels(file: Path) -> bool:
+    """Whether a table has more than one column: ``test.csv`` of a contest has the images' names alone."""
+    return any(len(row.cells) > 1 for row in read_rows(file)[1:20])
 
 
 def _flat(name: str) -> str:
@@ -72,8 +111,8 @@ def _is_image(images: Images, name: str) -> bool:
         return False
 
 
-def _item(name: str, images: Images, classes: tuple[str, ...], split: str | None, negative: bool) -> Item:
-    return Item(name, images.find(name), classes, split=split, negative=negative)
+def _item(name: str, images: Images, classes: tuple[str, ...], split: str | None, negative: bool, of: str) -> Item:
+    return Item(name, images.find(name, of), classes, split=split, negative=negative)
 
 
 def class_names(path: str | os.PathLike, is_image: Callable[[str], bool] = lambda cell: False) -> list[str]:
