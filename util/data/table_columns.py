@@ -144,9 +144,27 @@ def _with_header(path: str | os.PathLike, head: Row, body: list[Row], id_column:
     if of_classes:  # and others with something else, such as the image's size
         return Table(path, body, id_column, tuple(of_classes), tuple(head.cells[k] for k in of_classes), width)
     if known is None:
+        numbers = [k for k in others if k not in flagged]
+        if len(flagged) > 1 and all(_all_numbers(body, k) for k in numbers):  # such as the image's size
+            return Table(path, body, id_column, tuple(flagged), tuple(head.cells[k] for k in flagged), width)
+        _check_signs(path, head, body, others)
         _check_alike(path, head, body, others)
     columns = None if len(others) == width - 1 and id_column == 0 else tuple(others)
     return Table(path, body, id_column, columns, width=width)
+
+
+def _check_signs(path: str | os.PathLike, head: Row, body: list[Row], columns: list[int]) -> None:
+    """Refuse columns of -1 and 1.
+
+    Raises:
+        InputError: if they are.
+    """
+    values = {row.cells[k] for row in body for k in columns if k < len(row.cells)}
+    if "-1" in values and values <= {"-1", "0", "1", ""}:
+        raise InputError(
+            f"{path}, line {head.number}: the columns {', '.join(head.cells[k] for k in columns[:3])}, ... hold -1 and 1; -1 may mean "
+            "absent, or unknown. Write 0 for absent, and leave out images of which a class is unknown"
+        )
 
 
 def _check_alike(path: str | os.PathLike, head: Row, body: list[Row], columns: list[int]) -> None:

@@ -128,6 +128,7 @@ THREE = ("img/1.png", "img/2.png", "img/3.png")
         ("My cats\nimage,label\n1.png,cat\n2.png,dog\n", {"1": "cat", "2": "dog"}),
         ("Bild;cat;dog\n1.png;ja;nein\n2.png;nein;ja\n", {"1": "cat", "2": "dog"}),
         ("Bild;cat;dog\n1.png;WAHR;FALSCH\n2.png;FALSCH;WAHR\n", {"1": "cat", "2": "dog"}),
+        ("image,width,cat,dog\n1.png,640,1,0\n2.png,480,0,1\n", {"1": "cat", "2": "dog"}),
         ("image,label\n1.png,cat\n2.png,none\n3.png,nan\n", {"1": "cat", "2": "", "3": ""}),
         ("image,label\n1.png,Cat\n2.png,cat\n3.png,cat\n", {"1": "cat", "2": "cat", "3": "cat"}),
         ("image,label\n1.png,K\u00e4fer\n2.png,Ka\u0308fer\u200b\n", {"1": "K\u00e4fer", "2": "K\u00e4fer"}),
@@ -141,6 +142,10 @@ def test_columns_of_tables(text, classes, tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
+        (
+            "image,cat,dog\n1.png,1,-1\n2.png,-1,1\n",
+            "the columns cat, dog, ... hold -1 and 1; -1 may mean absent, or unknown",
+        ),
         ("image,animal,location\n1.png,cat,garden\n2.png,dog,park\n", "animal, location hold different things"),
         ("image,text\n" + "".join(f"{k}.png,a cat number {k}\n" for k in range(24)), "24 classes for 24 lines"),
     ],
