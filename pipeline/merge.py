@@ -132,7 +132,7 @@ class Job:
                 print(error, file=sys.stderr)
             return processor.Merged(0, 0, len(self.ids), float("nan"))
         if self.dist.is_main:
-            print(f"{method}: {report}")
+            print(f"{method}: {report}; label maps: {self.args.out / method}")
         return report
 
     def score(self, folder: Path) -> Evaluation:

@@ -29,7 +29,7 @@ from util.data.images import find_image, image_size, read_image
 from util.data.labels import label_path, read_label, write_label
 from util.data.voc import ClassTable
 from util.runtime import distributed
-from util.runtime.cli import class_indices
+from util.runtime.cli import class_indices, print_next
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, write_json
@@ -68,7 +68,12 @@ def run(args: argparse.Namespace) -> int:
         dist.barrier()
         if args.sweep:
             return code | (sweep(args, ids, folder, classes) if dist.is_main else 0)
-        return code | make_labels(args, dist, ids, folder, classes)
+        code |= make_labels(args, dist, ids, folder, classes)
+        if dist.is_main:
+            print(f"{args.out}: CAM labels are in labels, soft CAMs in cams")
+            masks = ("--out", args.out.parent / "sam_masks")
+            print_next("generate_sam_masks.py", "--model", "vit_b", "--images", args.images, "--list", args.list, *masks)
+        return code
 
 
 def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[str], tags: Tags) -> int:
