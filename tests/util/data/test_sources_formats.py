@@ -339,6 +339,14 @@ def test_an_image_of_one_split_is_not_the_missing_one_of_another(tmp_path):
         read(tmp_path)
 
 
+def test_a_damaged_annotation_is_one_image(tmp_path):
+    made.voc_xml(tmp_path)
+    first = min((tmp_path / "Annotations").glob("*.xml"))
+    first.write_text("<annotation><object>")
+    name, found, source = read(tmp_path)
+    assert name == "voc" and first.stem not in found and "not valid XML" in source.problems[first.stem]
+
+
 def changed(root, change):
     made.coco(root, polygons=True)
     content = json.loads((root / "annotations.json").read_text())
