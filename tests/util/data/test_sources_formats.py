@@ -347,6 +347,15 @@ def test_a_damaged_annotation_is_one_image(tmp_path):
     assert name == "voc" and first.stem not in found and "not valid XML" in source.problems[first.stem]
 
 
+@pytest.mark.parametrize("make", ["labelme", "coco"])
+def test_a_damaged_json_file_among_others_ends_nothing(make, tmp_path):
+    made.labelme(tmp_path) if make == "labelme" else made.coco(tmp_path, polygons=True)
+    damaged = min(tmp_path.glob("*.json")) if make == "labelme" else tmp_path / "a_first.json"
+    damaged.write_text('{"shapes": [')
+    name, _, source = read(tmp_path)
+    assert name == make and source.items and "not valid JSON" in source.problems[str(damaged)]
+
+
 def changed(root, change):
     made.coco(root, polygons=True)
     content = json.loads((root / "annotations.json").read_text())

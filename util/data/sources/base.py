@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -194,6 +195,21 @@ def files_of(path: Path, *patterns: str) -> list[Path]:
         return [path] if any(Path(path.name).match(pattern) for pattern in patterns) else []
     found = {file for pattern in patterns for file in path.glob(pattern) if file.is_file()}
     return sorted(file for file in found if not any(map(is_hidden, file.relative_to(path).parts)))
+
+
+def any_fits(files: list[Path], is_one: Callable[[Path], bool]) -> bool:
+    """Whether one of the files is of a format. Of several, one that is damaged is not: it is named when it is read.
+
+    Raises:
+        InputError: if the only one is damaged.
+    """
+    if len(files) == 1:
+        return is_one(files[0])
+    for file in files:
+        with contextlib.suppress(InputError):
+            if is_one(file):
+                return True
+    return False
 
 
 def read_yaml(path: Path) -> Any:

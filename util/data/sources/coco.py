@@ -9,7 +9,19 @@ from functools import partial
 from pathlib import Path
 
 from util.data.masks import Masks
-from util.data.sources.base import Images, Item, Region, Source, distinct, files_of, folder_of, outline, split_of, union
+from util.data.sources.base import (
+    Images,
+    Item,
+    Region,
+    Source,
+    any_fits,
+    distinct,
+    files_of,
+    folder_of,
+    outline,
+    split_of,
+    union,
+)
 from util.runtime.errors import InputError, counted
 from util.runtime.files import read_json
 
@@ -18,7 +30,7 @@ _PATTERNS = ("*.json", "annotations/*.json", "*/_annotations.coco.json")
 
 def fits(path: Path) -> bool:
     """Whether this is a COCO file, or a folder with COCO files in it or in ``annotations``."""
-    return any(_is_coco(read_json(file)) for file in files_of(path, *_PATTERNS))
+    return any_fits(files_of(path, *_PATTERNS), lambda file: _is_coco(read_json(file)))
 
 
 def read(path: Path, images: Path | None) -> Source:
@@ -31,7 +43,11 @@ def read(path: Path, images: Path | None) -> Source:
     files = files_of(path, *_PATTERNS)
     # COCO's own folder holds the same images' captions and keypoints as well.
     for file in [file for file in files if file.name.startswith("instances_")] or files:
-        content = read_json(file)
+        try:
+            content = read_json(file)
+        except InputError as error:
+            source.problems[str(file)] = str(error)
+            continue
         if isinstance(content, dict) and _is_coco(content):
             _read_file(file, content, Images(images or _folder(file, path)), source)
     source.items = _apart(source.items)

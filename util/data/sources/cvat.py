@@ -10,7 +10,19 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from util.data.image_labels import read_xml
-from util.data.sources.base import Images, Item, Region, Shape, Source, distinct, files_of, folder_of, outline, split_of
+from util.data.sources.base import (
+    Images,
+    Item,
+    Region,
+    Shape,
+    Source,
+    any_fits,
+    distinct,
+    files_of,
+    folder_of,
+    outline,
+    split_of,
+)
 from util.runtime.errors import InputError
 
 _PIXELS = ("polygon", "mask")
@@ -18,11 +30,15 @@ _PIXELS = ("polygon", "mask")
 
 def fits(path: Path) -> bool:
     """Whether this is CVAT's XML file, or a folder with it."""
-    return any(read_xml(file).tag == "annotations" for file in files_of(path, "*.xml")[:1])
+    return any_fits(files_of(path, "*.xml")[:20], _is_cvat)
+
+
+def _is_cvat(file: Path) -> bool:
+    return read_xml(file).tag == "annotations"
 
 
 def _tasks(path: Path) -> list[Path]:
-    return [file for file in files_of(path, "*.xml") if read_xml(file).tag == "annotations"]
+    return [file for file in files_of(path, "*.xml") if _is_cvat(file)]
 
 
 def read(path: Path, images: Path | None) -> Source:

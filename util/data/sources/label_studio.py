@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from util.data.csv_rows import read_rows
-from util.data.sources.base import Images, Item, Region, Shape, Source, distinct, files_of, folder_of, outline
+from util.data.sources.base import Images, Item, Region, Shape, Source, any_fits, distinct, files_of, folder_of, outline
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 
@@ -28,7 +28,7 @@ _LABELS = ("choices", "taxonomy", "rectanglelabels", "ellipselabels", "keypointl
 
 def fits(path: Path) -> bool:
     """Whether this is an export of Label Studio, or a folder with one."""
-    return any(_tasks(file) for file in files_of(path, "*.json", "*.csv"))
+    return any_fits(files_of(path, "*.json", "*.csv"), lambda file: bool(_tasks(file)))
 
 
 def read(path: Path, images: Path | None) -> Source:

@@ -22,6 +22,7 @@ from util.data.sources.base import (
     Region,
     Shape,
     Source,
+    any_fits,
     distinct,
     files_of,
     folder_of,
@@ -37,7 +38,7 @@ _VOID = "__ignore__"
 
 def fits(path: Path) -> bool:
     """Whether there are labelme files in this folder, or in the folders in it."""
-    return any(_is_labelme(file) for part in parts_of(path) for file in _files(part)[:20])
+    return any_fits([file for part in parts_of(path) for file in _files(part)[:20]], _is_labelme)
 
 
 def read(path: Path, images: Path | None) -> Source:

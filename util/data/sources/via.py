@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.csv_rows import read_rows
-from util.data.sources.base import Images, Item, Region, Source, distinct, files_of, folder_of, outline
+from util.data.sources.base import Images, Item, Region, Source, any_fits, distinct, files_of, folder_of, outline
 from util.data.table_words import is_class_word, plain_word
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
@@ -25,7 +25,7 @@ _OF_FILES = {"caption", "public_domain", "image_url"}  # attributes that VIA mak
 
 def fits(path: Path) -> bool:
     """Whether this is VIA's file, or a folder with one."""
-    return any(_entries(file) for file in files_of(path, "*.json", "*.csv"))
+    return any_fits(files_of(path, "*.json", "*.csv"), lambda file: bool(_entries(file)))
 
 
 def read(path: Path, images: Path | None) -> Source:

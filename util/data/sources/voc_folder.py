@@ -19,6 +19,7 @@ from util.data.sources.base import (
     Region,
     Shape,
     Source,
+    any_fits,
     distinct,
     files_of,
     folder_of,
@@ -38,14 +39,7 @@ def fits(path: Path) -> bool:
     """Whether there are VOC annotations or label maps in this folder, or in its parts."""
     if any(files_of(part, *_MAPS) for part in (path, *parts_of(path))):
         return True
-    return any(map(_is_annotation, files_of(path, *XML)[:_FEW]))
-
-
-def _is_annotation(xml: Path) -> bool:
-    try:
-        return read_xml(xml).tag == "annotation"
-    except InputError:  # it is named when the images are read
-        return False
+    return any_fits(files_of(path, *XML)[:_FEW], lambda xml: read_xml(xml).tag == "annotation")
 
 
 def read(path: Path, images: Path | None) -> Source:
