@@ -43,6 +43,6 @@ def decide(inputs: Inputs, ids: list[str], *, workers: int, dist: Dist) -> str:
     mine = run_parallel(_Measure(inputs), dist.shard(spread(ids, SAMPLE)), workers=workers, description="auto")
     signals = sum(dist.gather(sum(mine, Signals())), Signals())
     rule = choose(signals)
-    if dist.is_main:
+    if dist.is_main and signals.pixels:  # of at least one image that could be read
         print(sentence(signals, rule))
     return rule
