@@ -117,7 +117,8 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         folder = Path(path).parent
         beside = [] if not folder.is_dir() else [name for name in os.listdir(folder) if not is_hidden(name)]
         hint = meant(Path(path).name, beside)
-        raise InputError(f"{path}: no such file; {hint or 'check the path or make the file first'}") from None
+        question = f" ({hint})" if hint else ""
+        raise InputError(f"{path}: no such file{question}; check the path or make the file first") from None
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be read ({reason}); check what it is and its permissions") from None
