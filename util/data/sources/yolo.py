@@ -159,7 +159,7 @@ def _named(content: object) -> dict[int, str]:
 
 
 def _listed(file: Path) -> dict[int, str]:
-    """The classes of a list by their numbers: its lines from 0 on, or, if these begin with numbers (``0: cat``), by those."""
+    """The classes of a list by their numbers: its lines, counted from 0, or, if these begin with numbers (``0: cat``), by those."""
     lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     numbers = [re.match(r"(\d+)\s*[:=,;.)]?\s", line) for line in lines]
     names = [entry.name for entry in list_classes(file)] if lines and all(numbers) else lines
