@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from util.evaluation.report import (
 from util.runtime.files import write_csv, write_json
 
 SUMMARY_COLUMNS = 13  # of `comparison_rows`; what follows is the IoU of each class
+SPARE = ("ms", "without void", "void", "recall", "precision", "group", "accuracy")  # in this order, then "to ..."
 SUMMARY_NOTES = {
     "change (95 %)": "change, to ...: difference in mIoU, with the 95 % interval of a paired bootstrap over images",
     "void": "void: share of the pixels labelled void (255), which count as wrong; without void: mIoU of the other pixels",
@@ -112,8 +115,12 @@ def comparison_rows(comparison: dict) -> Iterator[list[Cell]]:
         ]
 
 
-def summary(rows: list[list[Cell]], count: int) -> str:
-    """The first ``count`` columns for a terminal, and what they are: intervals beside their differences, no column of nothing."""
+def summary(rows: list[list[Cell]], count: int, width: int | None = None) -> str:
+    """The first ``count`` columns for a terminal, and what they are: intervals beside their differences, no column of nothing.
+
+    Args:
+        width: characters in a line of the terminal, for which columns are left out; None: any number.
+    """
     columns: dict[str, list[str]] = {}
     for name, *cells in zip(*(row[:count] for row in text_rows(rows))):
         if name.startswith("95 %"):
@@ -124,8 +131,25 @@ def summary(rows: list[list[Cell]], count: int) -> str:
     columns = {name: cells for name, cells in columns.items() if any(cells)}
     if set(columns["void"]) == {"0.00"}:
         del columns["void"], columns["without void"]
-    table = rows_to_text([list(columns), *map(list, zip(*columns.values()))])
-    return "\n\n".join([table, "\n".join(note for name, note in SUMMARY_NOTES.items() if name in columns)])
+    spare = [name for name in columns if name in SPARE or name.startswith("to ")]
+    spare.sort(key=lambda name: SPARE.index(name) if name in SPARE else len(SPARE))
+    left_out: list[str] = []
+    while width and spare and len(_table(columns).partition("\n")[0]) > width:
+        left_out.append(spare.pop(0))
+        del columns[left_out[-1]]
+    notes = [note for name, note in SUMMARY_NOTES.items() if name in columns]
+    if left_out:
+        notes.append(f"left out, as this terminal is narrow: {', '.join(left_out)}; the CSV file has them")
+    return "\n\n".join([_table(columns), "\n".join(notes)])
+
+
+def _table(columns: dict[str, list[str]]) -> str:
+    return rows_to_text([list(columns), *map(list, zip(*columns.values()))])
+
+
+def _terminal_width() -> int | None:
+    """Characters in a line of the terminal; None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def write_comparison(comparison: dict, out: Path, data: str) -> tuple[str, list[Path]]:
@@ -147,7 +171,7 @@ def write_comparison(comparison: dict, out: Path, data: str) -> tuple[str, list[
     files += draw_comparison(out / "compare", comparison, data)
     files += draw_change(out / "compare_classes", comparison["input"], scores[best[0]], ("input labels", best[0]), data)
     before_after = rows_to_text(list(activation_rows({"input": scores["input"], best[0]: scores[best[0]]})))
-    return f"{summary(rows, SUMMARY_COLUMNS)}\n\n{before_after}\n\n{ACTIVATION_NOTE}", files
+    return f"{summary(rows, SUMMARY_COLUMNS, _terminal_width())}\n\n{before_after}\n\n{ACTIVATION_NOTE}", files
 
 
 def split_half(
@@ -211,7 +235,7 @@ def write_split_half(result: dict, out: Path, data: str) -> tuple[str, list[Path
             numbers = (pick[key] for key in ("miou_where_chosen", "miou_on_the_other_half", "input_on_the_other_half"))
             text = " ".join(f"{key}={value}" for key, value in pick["parameters"].items())
             picks.append([name, str(result["chosen"][name]["settings"]), half, *map(per_cent, numbers), text])
-    return f"{summary(rows, SUMMARY_COLUMNS - 1)}\n\n{rows_to_text(picks)}", files
+    return f"{summary(rows, SUMMARY_COLUMNS - 1, _terminal_width())}\n\n{rows_to_text(picks)}", files
 
 
 def sensitivity(before: Evaluation, points: list[tuple[object, Evaluation]], default) -> dict:

@@ -119,3 +119,16 @@ def test_the_terminals_table_has_no_column_that_says_nothing(seconds, void):
     assert table.splitlines()[2].count(gain) == 2, "the input is the second method here"
     assert ("without void" in table) == ("void: " in notes) == (void > 0)
     assert ("  ms" in table) == ("ms: " in notes) == (seconds == 0.01)
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_their_names():
+    before, after = population(0.7, seed=1), population(0.9, seed=2)
+    rows = list(
+        comparison_rows(compare_labels(before, {"one": after, "two": before}, {"one": 0.01, "two": 0.01}, "two"))
+    )
+    whole = summary(rows, SUMMARY_COLUMNS)
+    assert "left out" not in whole and summary(rows, SUMMARY_COLUMNS, 300) == whole
+    table, notes = summary(rows, SUMMARY_COLUMNS, 80).split("\n\n")
+    assert max(map(len, table.splitlines())) <= 80 and "mIoU" in table and "change (95 %)" in table
+    assert "left out, as this terminal is narrow: ms, recall, precision" in notes
+    assert summary(rows, SUMMARY_COLUMNS, 10).splitlines()[0].split() == ["method", "mIoU", "change", "(95", "%)"]
