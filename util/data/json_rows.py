@@ -1,7 +1,8 @@
 """Tables of image-level labels in JSON, as the rows that a CSV of the same content has.
 
-A dictionary of image and class or classes; a list of objects, or JSON Lines, with a field for the image and one for its
-classes, or one per class; and lists of objects with a label each (Create ML's ``annotations``).
+A dictionary of image and class or classes, or of class and images; a list of objects, or JSON Lines, with a field for the
+image and one for its classes, or one per class, also as the only such list in a dictionary; and lists of objects with a
+label each (Create ML's ``annotations``).
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ def is_json_table(path: Path) -> bool:
     """Whether a file is one of these, judged by its first entries; images with a number each have no classes by name."""
     content = _content(path)
     if isinstance(content, dict):
+        if _is_by_class(content):
+            return True
         named = not all(isinstance(value, int) for value in content.values())
         return named and all(name.lower().endswith(IMAGE_SUFFIXES) for name in islice(content, 20))
-    return bool(content) and all(isinstance(entry, dict) and any(map(is_id_word, entry)) for entry in content[:20])
+    return _are_records(content)
 
 
 def read_json_rows(path: str | os.PathLike) -> list[Row]:
@@ -39,6 +42,9 @@ def read_json_rows(path: str | os.PathLike) -> list[Row]:
         InputError: if it is not such a table, or an entry does not say what is a class.
     """
     content = _content(Path(path))
+    if isinstance(content, dict) and _is_by_class(content):
+        images = [(name, image) for name, images in content.items() for image in images]
+        return [Row(number, [image, _name(name, str(path))]) for number, (name, image) in enumerate(images, 1)]
     if isinstance(content, dict) and not all(isinstance(value, dict) for value in content.values()):
         pairs = enumerate(content.items(), 1)
         return [Row(number, [name, _cell(value, f"{path}, {name}")]) for number, (name, value) in pairs]
@@ -58,9 +64,25 @@ def _content(path: Path) -> dict | list:
     if path.suffix.lower() in LINES:
         return [parse_json(line.encode(), path) for line in read_text(path).splitlines() if line.strip()]
     content = read_json(path)
+    if isinstance(content, dict):
+        records = [value for value in content.values() if isinstance(value, list) and _are_records(value)]
+        content = records[0] if len(records) == 1 else content
     if not isinstance(content, dict | list):
         raise InputError(f"{path}: holds a {type(content).__name__}; expected a dictionary or a list")
     return content
+
+
+def _are_records(entries: list) -> bool:
+    return bool(entries) and all(isinstance(entry, dict) and any(map(is_id_word, entry)) for entry in entries[:20])
+
+
+def _is_by_class(content: dict) -> bool:
+    """Whether it has a list of images for each class."""
+    lists = [value for value in content.values() if isinstance(value, list) and value]
+    named = all(
+        isinstance(name, str) and name.lower().endswith(IMAGE_SUFFIXES) for value in lists for name in value[:20]
+    )
+    return bool(lists) and len(lists) == len(content) and named
 
 
 def _is_aside(head: str, entries: list[dict]) -> bool:

@@ -1,5 +1,6 @@
 """Data that is well-formed but means something else than it seems: read as its owner means it, or refused."""
 
+import json
 import re
 
 import pytest
@@ -179,6 +180,28 @@ def test_a_list_of_images_to_be_guessed_is_not_a_table_of_labels(tmp_path):
     put(tmp_path / "test.csv", "image\n3.png\n")
     put(tmp_path / "train.csv", "image,label\n1.png,cat\n2.png,dog\n")
     assert found(tmp_path, THREE)[0] == {"1.png": ("cat",), "2.png": ("dog",)}
+
+
+RECORDS = [{"file_name": f"{k}.png", "labels": shown} for k, shown in enumerate(("cat", "dog", ["cat", "dog"]), 1)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"cat": ["1.png", "3.png"], "dog": ["2.png", "3.png"]}, {"info": {}, "images": RECORDS}, RECORDS],
+    ids=["by class", "under a key", "records"],
+)
+def test_shapes_of_json(content, tmp_path):
+    put(tmp_path / "t.json", json.dumps(content))
+    assert found(tmp_path, THREE)[0] == {"1.png": ("cat",), "2.png": ("dog",), "3.png": ("cat", "dog")}
+
+
+def test_objects_of_hugging_face_as_a_list(tmp_path):
+    for number in (1, 2):
+        image(tmp_path / f"{number}.png", number)
+    objects = ('[{"category": "cat"}, {"category": "dog"}]', '[{"category": "cat"}]')
+    lines = (f'{{"file_name": "{number}.png", "objects": {text}}}\n' for number, text in enumerate(objects, 1))
+    put(tmp_path / "metadata.jsonl", "".join(lines))
+    assert found(tmp_path)[0] == {"1.png": ("cat", "dog"), "2.png": ("cat",)}
 
 
 def test_a_table_beside_folders_of_classes(tmp_path):

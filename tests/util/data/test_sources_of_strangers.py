@@ -241,7 +241,7 @@ def test_of_several_tables_one_has_to_be_given(tmp_path):
         ("labels.txt", "1.png 0.5\n2.png 4\n", "its classes are numbers such as 0.5; write the classes' names"),
         ("labels.json", '{"1.png": [0, 1, 0]}', "may be class numbers, or one column of 0 and 1 per class"),
         ("labels.csv", "1.png,0,1,0\n2.png,1,1,0\n", "may be class numbers, or one column of 0 and 1 per class"),
-        ("labels.json", '{"data": [{"file": "1.png", "kind": "cat"}]}', 'A table in JSON is {"1.jpg": '),
+        ("labels.json", '{"data": [["1.png", "cat"]]}', 'A table in JSON is {"1.jpg": '),
         ("labels.xlsx", "PK", r"Save labels.xlsx as CSV \(UTF-8\)"),
         ("train.txt", "/JPEGImages/1.png /SegmentationClass/1.png\n", "Images alone|not in a format"),
         ("Liesmich.txt", "Fotos von März".encode("cp1252"), "not in a format"),

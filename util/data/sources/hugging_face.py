@@ -86,8 +86,9 @@ def _item(name: str, row: dict, images: Images, split: str | None, file: Path, l
     objects = row.get("objects")
     if isinstance(objects, str) and objects:
         objects = json.loads(objects)
-    if isinstance(objects, dict):
-        found += [objects[column] for column in _COLUMNS if objects.get(column) is not None]
+    for entry in objects if isinstance(objects, list) else [objects]:  # columns of all, or a dictionary for each
+        if isinstance(entry, dict):
+            found += [entry[column] for column in _COLUMNS if entry.get(column) is not None]
     if not found and not any(column in row for column in (*_COLUMNS, "objects")):
         raise InputError(f"{file}: no column {', '.join(_COLUMNS)} or objects; name the column of the classes label")
     names = [part for value in found for part in _names(value)]
