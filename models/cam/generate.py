@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
         if dist.is_main:
             print(f"{args.out}: CAM labels are in labels, soft CAMs in cams")
             masks = ("--out", args.out.parent / "sam_masks")
-            print_next("generate_sam_masks.py", "--model", "vit_b", "--images", args.images, "--list", args.list, *masks)
+            print_next(
+                "generate_sam_masks.py", "--model", "vit_b", "--images", args.images, "--list", args.list, *masks
+            )
         return code
 
 
