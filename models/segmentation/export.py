@@ -84,8 +84,7 @@ def export_smp(network: Segmenter, out: Path) -> None:
         raise InputError(f"a {type(net).__name__} is not a network of segmentation-models-pytorch; export it as onnx")
     make_folder(out)
     net.save_pretrained(out)
-    for file in out.iterdir():  # safetensors makes them private
-        open_to_others(file)
+    open_to_others(out / "model.safetensors")  # safetensors makes it private
     write_json(out / "classes.json", _metadata(network))
     loaded = copy.deepcopy(_pixel_network(network))
     with contextlib.redirect_stdout(None):  # huggingface_hub prints where it reads from

@@ -83,7 +83,8 @@ def prepare(
         InputError: if no image could be used, or there are too many classes.
     """
     table = classes or _table(source)
-    rename(source, {name: _spelled(name, table) for item in source.items for name in (*item.classes, *source.classes)})
+    names = {*source.classes, *(name for item in source.items for name in item.classes)}
+    rename(source, {name: _spelled(name, table) for name in names})
     _write_classes(table, out / CLASS_FILE)
     report = Report(notes=source.notes, problems=dict(source.problems))
     images: dict[str, _Image] = {}

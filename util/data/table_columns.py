@@ -55,7 +55,7 @@ class Table:
     def split(self, row: Row) -> str:
         """What the table says about the part of the data set that the row's image is in; empty if nothing."""
         cell = row.cells[self.part].lower() if self.part is not None and self.part < len(row.cells) else ""
-        return ("val" if FLAGS.get(cell) else "train") if self.part_is_flag else cell
+        return ("val" if FLAGS.get(plain_number(cell)) else "train") if self.part_is_flag else cell
 
     def cells(self, row: Row) -> list[str]:
         """The cells of a row that say something about classes."""

@@ -9,6 +9,7 @@ import errno
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any, BinaryIO
 
 from util.runtime.errors import InputError, meant
 
+_FEW = 100  # files of a folder that a missing one is compared with
 _ID = re.compile(r"[^/\\\0]+")
 
 # What tools add to the name of an image for its label map or mask.
@@ -114,14 +116,20 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        folder = Path(path).parent
-        beside = [] if not folder.is_dir() else [name for name in os.listdir(folder) if not is_hidden(name)]
-        hint = meant(Path(path).name, beside)
+        hint = meant(Path(path).name, _beside(Path(path)))
         question = f" ({hint})" if hint else ""
         raise InputError(f"{path}: no such file{question}; check the path or make the file first") from None
     except OSError as error:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be read ({reason}); check what it is and its permissions") from None
+
+
+def _beside(path: Path) -> list[str]:
+    """The names in the folder of a missing file; none of many, which would be compared anew for each missing image."""
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        names = [entry.name for entry in itertools.islice(entries, _FEW + 1)]
+        return [name for name in names if not is_hidden(name)] if len(names) <= _FEW else []
+    return []
 
 
 def read_text(path: str | os.PathLike) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sized
 from typing import Any
 
 from tqdm import tqdm
@@ -30,7 +31,8 @@ class FailureReport:
 class Progress(tqdm):
     """`tqdm.tqdm` with this project's manner; takes the same arguments.
 
-    Where nothing is to do nothing is shown. Without a terminal each state is a line of its own: the first, one per minute, and the last.
+    Nothing is shown where there is nothing to do. Without a terminal each state is a line of its own: the first, one per
+    minute, and the last.
     """
 
     def __init__(self, *arguments: Any, **options: Any):
@@ -38,9 +40,9 @@ class Progress(tqdm):
         self._written_at = float("-inf")
         self._is_closing = False
         manner = {"dynamic_ncols": True, "mininterval": 0.5} if self._moves else {"ncols": 100}
+        total = options.get("total", len(arguments[0]) if arguments and isinstance(arguments[0], Sized) else None)
+        options["disable"] = options.get("disable", False) or total == 0
         super().__init__(*arguments, **{**manner, **options})
-        if self.total == 0:
-            self.disable = True
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Show the state, or in a log file write it when the time has come."""

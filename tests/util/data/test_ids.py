@@ -159,3 +159,13 @@ def test_files_are_found_in_any_normal_form_and_case(tmp_path):
     written(tmp_path / "a.png", "")
     with pytest.raises(InputError, match="'a.Jpg' and 'a.png' are two images"):
         list_image_ids(tmp_path)
+
+
+def test_a_missing_list_names_the_one_that_may_be_meant_unless_there_are_many(tmp_path):
+    (tmp_path / "train.txt").write_text("a\n")
+    with pytest.raises(InputError, match=r"trainaug.txt: no such file \(did you mean train.txt\?\); check the path"):
+        read_id_list(tmp_path / "trainaug.txt")
+    for number in range(100):
+        (tmp_path / f"{number}.txt").touch()
+    with pytest.raises(InputError, match="trainaug.txt: no such file; check the path"):
+        read_id_list(tmp_path / "trainaug.txt")

@@ -44,19 +44,21 @@ FORMATS: dict[str, ModuleType] = {
 
 # Files that may say what images show: a folder of images beside one of these is not taken for the whole data set.
 _ANNOTATIONS = {
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".ndjson",
-    ".xml",
-    ".yaml",
-    ".yml",
-    ".xlsx",
-    ".xls",
-    ".parquet",
-    ".npy",
-    ".mat",
+    *(
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".xml",
+        ".yaml",
+        ".yml",
+        ".xlsx",
+        ".xls",
+        ".parquet",
+        ".npy",
+        ".mat",
+    )
 }
 
 __all__ = ["FORMATS", "Item", "Region", "Source", "read_source"]

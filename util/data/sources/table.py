@@ -62,8 +62,8 @@ def _split_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     inner = [files[0] for part in parts_of(path) if part != path and len(files := _files(part)) == 1]
-    named = [file for file in _files(path) if split_of(file.stem)]
-    files = named if named and len(named) == len(_files(path)) else inner
+    named = _files(path)
+    files = named if named and all(split_of(file.stem) for file in named) else inner
     return files if len({split_of(file.stem, file.parent.name) for file in files}) == len(files) > 1 else []
 
 
