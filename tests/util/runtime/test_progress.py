@@ -32,9 +32,7 @@ def test_a_line_is_written_once_per_minute(monkeypatch):
     assert len(lines(file)) == 4, "and the last state at the end"
 
 
-@pytest.mark.parametrize(
-    "options", [{"disable": True}, {"total": 0, "leave": False, "disable": True}, {"total": 0}]
-)
+@pytest.mark.parametrize("options", [{"disable": True}, {"total": 0, "leave": False, "disable": True}, {"total": 0}])
 def test_a_bar_that_is_off_writes_nothing(options):
     file = io.StringIO()
     with Progress(file=file, **options) as bar:
