@@ -18,7 +18,7 @@ def choose_labels(plan: Plan, swept: Mapping[str, Mapping[str, Any]]) -> None:
 
 def choose_strategy(plan: Plan) -> None:
     """Choose the strategy, or note what the user's gains, and warn where that may be nothing."""
-    comparison = read_json(needs(plan.out / "merge_tune" / "compare.json", "compare", "a comparison"))
+    comparison = read_json(needs(plan.out / "merge_tune" / "compare.json", "merge", "a comparison"))
     found = choice.best_strategy(comparison, plan.settings.method)
     choice.record(plan.out, "strategy", plan.strategy_key(), found)
     print(f"chosen on {plan.tune}: {strategy_text(found)}")

@@ -15,7 +15,7 @@ from util.runtime.cli import default_workers, first_values
 
 # Seconds of one processor core per image (for the classifier per image and epoch, for DeepLabV3+ per image of a step)
 # with the scripts' defaults and MobileNetV2, measured on VOC's images; of a SAM only ViT-B was measured.
-CORE_SECONDS = {"cam": 0.2, "labels": 0.5, "masks": 0.65, "compare": 0.03, "deeplab": 0.6, "score": 0.16}
+CORE_SECONDS = {"cam": 0.2, "labels": 0.5, "masks": 0.65, "merge": 0.03, "deeplab": 0.6, "score": 0.16}
 SAM_CORE_SECONDS = {"vit_b": 277.0}
 EPOCHS = {"cam": 20, "deeplab": 60}  # by default
 CROP = 512  # by default
@@ -87,7 +87,7 @@ def rough_seconds(plan: Plan, stage: str) -> float:
         seconds *= (float(options.get("--crop-size") or CROP) / CROP) ** 2
     if stage == "masks" and "regions" not in (model := sam_options(plan)):
         seconds = images * SAM_CORE_SECONDS.get(str(model[1]), 0)
-    if stage == "compare" and plan.label is not None and plan.cam_labels is not None:
+    if stage == "merge" and plan.label is not None and plan.cam_labels is not None:
         seconds *= len(STRATEGIES)
     if stage in ("deeplab", "score"):
         seconds *= 1 + plan.has_baseline

@@ -59,7 +59,7 @@ def _check_extra(settings: Settings, stage: str, words: Sequence[str]) -> None:
             raise InputError(f'--with "{stage}={name} {value}": no such file or folder; check the path')
     if stage in ("cam", "deeplab"):
         _check_encoder(given.get("--encoder"), given.get("--encoder-weights"), stage)
-    if stage == "compare":
+    if stage == "merge":
         for name in given.keys() & {"--method", "--methods"}:
             listed = [] if given[name] == "all" else given[name].split(",")
             _check_strategies(listed, f'--with "{stage}={name} ..."')

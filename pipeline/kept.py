@@ -29,7 +29,7 @@ def kept_shares(plan: Plan, todo: Sequence[Stage]) -> dict[str, float]:
     shares: dict[str, list[float]] = {}
     remade: set[str] = set()
     for result in results_of(plan):
-        if result.stage == "compare" and merged is not None:
+        if result.stage == "merge" and merged is not None:
             result = replace(result, folder=merged)
         if result.stage not in run or (result.stage == "deeplab" and result.folder.name not in networks):
             continue
@@ -61,7 +61,7 @@ def _share(plan: Plan, result: Result) -> float:
         history = result.folder / "history.json"
         done = read_json(history) if history.exists() and (result.folder / "last.pth").exists() else []
         return min(1.0, done[-1]["step"] / read_json(result.folder / "run.json")["options"]["steps"]) if done else 0.0
-    merges = result.stage == "compare"
+    merges = result.stage == "merge"
     # Where no strategy is above the CAM labels, it merges the scored list alone.
     source = plan.label if merges and plan.label and plan.label.exists() else plan.train
     ids = read_id_list(source, plan.images)

@@ -13,7 +13,7 @@ from models.sam.options import PACKAGE_MODELS, names_file, read_prompt
 from util.runtime.cli import COMMON, Parser, default_workers, real, whole
 
 Argument = str | int | float | Path
-STAGES = ("data", "cam", "labels", "masks", "compare", "check", "deeplab", "score")
+STAGES = ("data", "cam", "labels", "masks", "merge", "check", "deeplab", "score")
 FROM_TAGS = "prompted"  # the strategy whose masks become labels without CAM labels
 
 

@@ -85,7 +85,7 @@ class Plan:
     def strategy_key(self) -> str:
         """Of what the choice of the strategy rests on."""
         labels = self.chosen_labels()
-        return choice.key_of(self.tune_key, labels, self.settings.masks, self.settings.method, self.extra("compare"))
+        return choice.key_of(self.tune_key, labels, self.settings.masks, self.settings.method, self.extra("merge"))
 
     def given(self, stage: str, option: str) -> bool:
         """Whether the user gave an option of a stage's scripts with ``--with``."""
@@ -98,7 +98,7 @@ class Plan:
 
     def chosen_strategy(self) -> dict | None:
         """What was chosen of the strategies, see `choice.best_strategy`; None where nothing is."""
-        return None if self.tune is None else choice.recorded(self.out, "strategy", self.strategy_key(), "compare")
+        return None if self.tune is None else choice.recorded(self.out, "strategy", self.strategy_key(), "merge")
 
     def chosen(self) -> str:
         """The strategy that DeepLabV3+ is trained on, or `choice.INPUT`: as asked, chosen on the tune list, or recommended."""

@@ -37,7 +37,7 @@ def summary_of(plan: Plan) -> dict:
             "classes": first["classes"],
         }
     else:
-        summary["changes"] = read_json(needs(plan.out / "changes.json", "compare", "what the merge changed"))
+        summary["changes"] = read_json(needs(plan.out / "changes.json", "merge", "what the merge changed"))
     if plan.held_out is not None and plan.soft_cams is not None and (plan.out / "cam" / "history.json").exists():
         summary["held_out"] = read_json(plan.out / "cam" / "history.json")[-1]
     if not plan.has_scores and (shown := plan.held_out_sheet.with_suffix(".json")).exists():
@@ -71,7 +71,7 @@ def _intervals(plan: Plan) -> dict[str, list[float]]:
     """Strategy -> 95 % interval of its gain over the CAM labels; empty where nothing is compared."""
     if plan.cam_labels is None:
         return {}
-    comparison = read_json(needs(plan.out / "merge" / "compare.json", "compare", "a comparison"))
+    comparison = read_json(needs(plan.out / "merge" / "compare.json", "merge", "a comparison"))
     return {name: change["interval_95"] for name, change in comparison["difference"].items()}
 
 
@@ -79,8 +79,8 @@ def _label_scores(plan: Plan) -> dict[str, dict]:
     """Labels -> their scores; CAM labels, where there are any, come first."""
     if plan.cam_labels is None:
         method = plan.chosen()
-        return {method: read_json(needs(plan.out / "merge" / f"{method}.metrics.json", "compare", "a score"))}
-    comparison = read_json(needs(plan.out / "merge" / "compare.json", "compare", "a comparison"))
+        return {method: read_json(needs(plan.out / "merge" / f"{method}.metrics.json", "merge", "a score"))}
+    comparison = read_json(needs(plan.out / "merge" / "compare.json", "merge", "a comparison"))
     return {"CAM labels": comparison["input"], **comparison["methods"]}
 
 

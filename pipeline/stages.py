@@ -145,7 +145,7 @@ def _merging(plan: Plan) -> list[Argument]:
     ]
 
 
-def _compare(plan: Plan) -> Iterator[Step]:
+def _merge(plan: Plan) -> Iterator[Step]:
     common, out = _merging(plan), plan.out / "merge"
     train = usable_list(plan, plan.train, "train")
     seed: list[Argument] = ["--seed", plan.settings.seed]
@@ -161,23 +161,23 @@ def _compare(plan: Plan) -> Iterator[Step]:
     if plan.tune and plan.gt:
         tune = usable_list(plan, plan.tune, "tune")
         asked: list[Argument] = ["--methods", plan.settings.method] if plan.settings.method else []
-        yield command("compare", tune, *asked, "--gt-dir", plan.gt, *plan.extra("compare"), out=plan.out / "merge_tune")
+        yield command("compare", tune, *asked, "--gt-dir", plan.gt, *plan.extra("merge"), out=plan.out / "merge_tune")
         yield Action(f"choose the strategy: {choice.RULE}", partial(choose_strategy, plan))
     method: list[Argument] = ["--method", plan.shown()]
     if plan.label is None or plan.gt is None:
-        yield command("merge", train, *method, *plan.extra("compare"))
+        yield command("merge", train, *method, *plan.extra("merge"))
         yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
         yield command("vis", train, *method, *seed, "--vis-sample", *changes.most_changed(plan))
         return
     labels = usable_list(plan, plan.label, "label")
     drawn: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
     if plan.cam_labels is None:  # one strategy, and nothing to compare it with
-        method += plan.extra("compare")
+        method += plan.extra("merge")
         yield command("merge", labels, *method)
         yield command("eval", labels, *method, "--gt-dir", plan.gt)
         drawn = ["--vis-random", 8]
     else:
-        yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("compare"))
+        yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("merge"))
     is_trained_on = plan.chosen() != choice.INPUT
     if plan.settings.dry_run or (is_trained_on and train.read_bytes() != labels.read_bytes()):
         yield command("merge", train, *method)
@@ -238,13 +238,13 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
 HELD_OUT_SHOWN = 24  # images
 _CLASSIFIER = ("cam/last.pth", "cam", "a trained classifier")
 _NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
-_LISTS = ("lists/train.txt", "compare", "a list of the ids with labels and masks")
+_LISTS = ("lists/train.txt", "merge", "a list of the ids with labels and masks")
 STAGES = (
     Stage("data", "get the images", _data, (), 4),
     Stage("cam", "train a classifier on image-level labels", _cam, (), 34),
     Stage("labels", "its class activation maps become pseudo labels", _labels, (_CLASSIFIER,), 14),
     Stage("masks", "masks of every image", _masks, (), 22),
-    Stage("compare", "masks and labels become enhanced labels", _compare, (), 4),
+    Stage("merge", "masks and labels become enhanced labels", _merge, (), 4),
     Stage("check", "are the enhanced labels fit to train on?", _check, (_LISTS,), 1),
     Stage("deeplab", "train DeepLabV3+", _deeplab, (_LISTS,), 133),
     Stage("score", "score it on held-out images, or segment some of them", _score, (_NETWORK,), 12),

@@ -50,7 +50,7 @@ class Result:
             return []
         content = read_json(record)
         before, now = _options(content["command"]), _options(map(str, self.command.arguments))
-        if self.stage == "compare":  # merges one strategy or all; which of them is trained on, the folder says
+        if self.stage == "merge":  # merges one strategy or all; which of them is trained on, the folder says
             for options in (before, now):
                 options.pop("--method", None)
         for options in (before, now):
@@ -88,10 +88,10 @@ def results_of(plan: Plan) -> Iterator[Result]:
     labels = [command for command in commands["labels"] if "--sweep" not in command.arguments]
     yield Result("labels", out / "cams" / "labels", labels[0], ("cam",))
     yield Result("masks", out / "masks", commands["masks"][0])
-    merged = [command for command in commands["compare"] if command.out == out / "merge"]
-    yield Result("compare", out / "merge" / dry.shown(), merged[0], ("cam", "labels", "masks"))
+    merged = [command for command in commands["merge"] if command.out == out / "merge"]
+    yield Result("merge", out / "merge" / dry.shown(), merged[0], ("cam", "labels", "masks"))
     for command in commands["deeplab"]:
-        upstream = ("cam", "labels") if command.out.name == "cam_labels" else ("cam", "labels", "masks", "compare")
+        upstream = ("cam", "labels") if command.out.name == "cam_labels" else ("cam", "labels", "masks", "merge")
         yield Result("deeplab", command.out, command, upstream)
 
 

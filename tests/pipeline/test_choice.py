@@ -76,14 +76,14 @@ def test_the_users_strategy_is_kept_and_its_loss_said():
 
 
 def test_a_choice_made_with_other_options_is_refused(tmp_path):
-    with pytest.raises(InputError, match="run the stage compare first"):
-        choice.recorded(tmp_path, "strategy", "k", "compare")
+    with pytest.raises(InputError, match="run the stage merge first"):
+        choice.recorded(tmp_path, "strategy", "k", "merge")
     choice.record(tmp_path, "strategy", "k", {"name": "a"})
     choice.record(tmp_path, "labels", "l", {"refine": "par"})
-    assert choice.recorded(tmp_path, "strategy", "k", "compare")["name"] == "a"
+    assert choice.recorded(tmp_path, "strategy", "k", "merge")["name"] == "a"
     assert json.loads((tmp_path / choice.FILE).read_text())["rule"] == choice.RULE
-    with pytest.raises(InputError, match="run the stage compare again"):
-        choice.recorded(tmp_path, "strategy", "other", "compare")
+    with pytest.raises(InputError, match="run the stage merge again"):
+        choice.recorded(tmp_path, "strategy", "other", "merge")
 
 
 def test_a_path_counts_however_it_is_written(tmp_path, monkeypatch):
@@ -167,4 +167,4 @@ def test_labels_that_no_strategy_raises_are_trained_on_as_they_are_and_a_stale_c
     named = voc / "named.txt"
     named.write_text("train_0000\ntrain_0001\n")
     done = run_script(*common, "--only", "check", "--tune-list", named)
-    assert done.returncode == 2 and "run the stage compare again" in done.stderr
+    assert done.returncode == 2 and "run the stage merge again" in done.stderr

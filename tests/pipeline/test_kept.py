@@ -15,7 +15,7 @@ from util.data.synthetic import write_data_set
 from util.runtime.files import write_json
 from util.runtime.provenance import code_digest
 
-STAGES = ("cam", "labels", "masks", "compare", "deeplab", "score")
+STAGES = ("cam", "labels", "masks", "merge", "deeplab", "score")
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_plan_names_what_is_kept_and_estimates_the_rest(finished, tmp_path, mo
     dry = parse(None, ["--voc", "VOC", "--out", "run", "--device", "cpu", "--dry-run"])
     assert runner.run(dry) == 0
     said = capsys.readouterr().out
-    assert "kept, made with the same options before: cam, labels, compare, deeplab, score\n" in said
+    assert "kept, made with the same options before: cam, labels, merge, deeplab, score\n" in said
     assert "about 10 minutes in all" in said and "This run downloads" not in said
     assert re.search(r"cam: .*\(kept\)\n  keeps run/cam\n", said)
     assert re.search(r"masks: .*\(75 % kept, about 10 minutes; .*\)\n  makes run/masks\n", said)

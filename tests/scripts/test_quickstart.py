@@ -192,9 +192,7 @@ def test_a_voc_folder_with_masks_and_labels_for_some_ids(tmp_path):
     common = ("--voc", voc, "--out", out, "--workers", 0)
     done = run_script("generate_sam_masks.py", "--model", "regions", "--images", voc / "JPEGImages", "--out", masks)
     assert done.returncode == 0, done.stderr
-    done = run_script(
-        "quickstart.py", *common, "--cam-labels", labels, "--sam-path", masks, "--only", "compare", "check"
-    )
+    done = run_script("quickstart.py", *common, "--cam-labels", labels, "--sam-path", masks, "--only", "merge", "check")
     assert done.returncode == 0, done.stderr
     assert "6 of 8 ids" in done.stdout
     assert json.loads((out / "merge/compare.json").read_text())["input"]["miou"] == 1.0
@@ -383,7 +381,7 @@ def test_long_stages_are_estimated_and_short_ones_are_not(tmp_path, monkeypatch)
     (tmp_path / "train.txt").write_text("".join(f"{number:04}\n" for number in range(1000)))
     settings = Settings(voc=tmp_path, baseline=False, extra={"deeplab": ["--steps", "6000", "--batch-size", "16"]})
     plan = Plan(settings, *[tmp_path] * 3, None, tmp_path / "train.txt", None, None, None, {}, *[tmp_path] * 3)
-    assert [estimate.rough_time(plan, stage) for stage in ("cam", "deeplab", "compare")] == [
+    assert [estimate.rough_time(plan, stage) for stage in ("cam", "deeplab", "merge")] == [
         "33 minutes",
         "8 hours",
         "",

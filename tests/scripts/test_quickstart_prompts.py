@@ -148,7 +148,7 @@ def test_missing_tags_are_named(place, tmp_path):
 def whole_run(place, voc, out):
     return run_script(
         *("quickstart.py", "--voc", voc, "--out", out, *tags(place), "--device", "cpu", "--workers", 0),
-        *("--with", "masks=--score-thresh 0 --threads 1", "--with", "compare=--param score=0"),
+        *("--with", "masks=--score-thresh 0 --threads 1", "--with", "merge=--param score=0"),
         *("--with", f"deeplab={ENCODER} --steps 2 --crop-size 64 --batch-size 2"),
     )
 

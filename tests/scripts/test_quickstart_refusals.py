@@ -51,7 +51,7 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
         (["--with", "deeplab=--encoder-weights nowhere/a"], "nowhere/a.: no such file"),
         (["--with", "cam=--encoder resnet1"], "not an encoder"),
         (["--with", "cam=--val-list=nowhere.txt"], "no such file or folder"),
-        (["--with", "compare=--methods auto,gro"], "no strategy gro; did you mean grow\\?"),
+        (["--with", "merge=--methods auto,gro"], "no strategy gro; did you mean grow\\?"),
         (
             ["--with", "deeplab=--epoch 3"],
             r"--epoch is not an option; did you mean --epochs\? \(see python train_deeplabv3.py --help",

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, read_text
 
-HEIC_SUFFIXES = (".heic", ".heif")  # not read, but found, so that they are named
+HEIC_SUFFIXES = (".heic", ".heif")
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif"),
     *(".gif", ".jp2", ".ppm", ".pgm"),

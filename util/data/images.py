@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES, IdBook
+from util.data.ids import IMAGE_SUFFIXES, IdBook
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
@@ -21,6 +22,8 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # it would warn of half as many already
 
 # Pillow refuses PNG files with more than 1 MiB of text in one place; editors write longer histories.
 PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
+
+pillow_heif.register_heif_opener()  # an iPhone's photos
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -33,7 +36,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 BEGINNINGS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG"}
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def find_image(folder: str | os.PathLike, image_id: str) -> Path:
@@ -138,23 +141,25 @@ def open_image(
         raise InputError(f"{path}: too large, more than {max_pixels / 1e6:.0f} million pixels; scale it down") from None
     except UnidentifiedImageError:
         head = source[:99] if isinstance(source, bytes) else read_bytes(source)[:99]
-        raise InputError(f"{path}: {_unknown(head, what, Path(path).suffix)}") from None
+        raise InputError(f"{path}: {_unknown(head, what)}") from None
     except Exception as error:  # Pillow raises nearly anything over a damaged file
         known = isinstance(error, (OSError, SyntaxError, ValueError, EOFError))
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: not a readable {what} ({reason}); it may be cut short, replace it") from None
 
 
-def _unknown(head: bytes, what: str, suffix: str) -> str:
-    """What to say of a file, by its first bytes and its suffix, that is of no format which Pillow reads."""
-    remedy = "convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)"
-    if head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS:
-        return f"a HEIC image, which is not read here; {remedy}"
-    if suffix.lower() in HEIC_SUFFIXES:
-        return f"its name ends in {suffix}, and HEIC images are not read here; {remedy}"
-    for kind, magic in BEGINNINGS.items():
-        if head.startswith(magic):
-            return f"begins as a {kind}, but is not a readable {what}; it may be cut short, replace it"
+def is_heic(head: bytes) -> bool:
+    """Whether a file with these first bytes is a HEIC image."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
+
+
+def _unknown(head: bytes, what: str) -> str:
+    """What to say of a file, by its first bytes, that is of no format which Pillow reads."""
+    known = (
+        "HEIC image" if is_heic(head) else next((k for k, magic in BEGINNINGS.items() if head.startswith(magic)), None)
+    )
+    if known:
+        return f"begins as a {known}, but is not a readable {what}; it may be cut short, replace it"
     if head.startswith(b"version https://git-lfs"):
         return f"a pointer of Git LFS in the place of the {what}; run git lfs pull"
     return f"not a readable {what} (no format that is known here); it may be cut short, replace it"
@@ -167,13 +172,14 @@ def decode_image(
 
     Args:
         max_pixels: the most that an image may have.
-        enough: pixels that suffice: a JPEG that has many more is decoded at 1/2, 1/4 or 1/8 of its size, in little memory.
+        enough: pixels that suffice: a JPEG that has many more is decoded at 1/2, 1/4 or 1/8 of its size, in little memory,
+            and of a HEIC file a smaller version that it holds.
     """
     with open_image(data, path, max_pixels=max_pixels) as image:
         if enough is not None and (factor := (enough / (image.width * image.height)) ** 0.5) < 1:
             image.draft(
                 None, (math.ceil(image.width * factor), math.ceil(image.height * factor))
-            )  # a no-op but for JPEG
+            )  # a no-op but for JPEG and HEIC
         image.load()
         turn = orientation(image)
         upright = image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image

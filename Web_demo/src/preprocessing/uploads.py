@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from util.data.images import HEIC_BRANDS, decode_image, open_image, upright_size
+from util.data.images import decode_image, is_heic, open_image, upright_size
 from util.runtime.errors import InputError
 from util.runtime.files import digest
 
@@ -31,10 +31,6 @@ _OTHERS = {
     b"MM\0*": "a TIFF image",
     b"%PDF": "a PDF document",
     b"PK": "a ZIP archive or an office document",
-}
-_REMEDY = {
-    "a HEIC image": "convert it to JPEG (iPhone: Settings, Camera, Formats, Most Compatible)",
-    "an AVIF image": "convert it to JPEG or PNG",
 }
 
 
@@ -85,7 +81,7 @@ def read_upload(name: str, data: bytes) -> InputImage:
         data: the file.
 
     Raises:
-        InputError: for people to read, if it is empty, not a JPEG or PNG, damaged or too large.
+        InputError: for people to read, if it is empty, not a JPEG, PNG or HEIC image, damaged or too large.
     """
     name = clean_name(name)
     if not data:
@@ -94,10 +90,10 @@ def read_upload(name: str, data: bytes) -> InputImage:
         raise InputError(
             f"{name}: {len(data) / 2**20:.0f} MB is too large, at most {MAX_BYTES >> 20} MB; save it smaller"
         )
-    if not data.startswith(_MAGIC):
+    if not data.startswith(_MAGIC) and not is_heic(data):
         found = _kind_of(data)
         what = f" but {found}" if found else ""
-        raise InputError(f"{name}: not a JPG or PNG image{what}; {_REMEDY.get(found, 'save it as JPG or PNG')}")
+        raise InputError(f"{name}: not a JPG, PNG or HEIC image{what}; save it as JPG or PNG")
     with _decoding:
         with open_image(data, name, max_pixels=MAX_PIXELS) as header:
             full_size = upright_size(header)
@@ -107,7 +103,7 @@ def read_upload(name: str, data: bytes) -> InputImage:
 def _kind_of(data: bytes) -> str:
     """What a file is that is not an image the demo reads, in words; empty where that is not known."""
     if data[4:8] == b"ftyp":
-        return "a HEIC image" if data[8:12] in HEIC_BRANDS else "an AVIF image" if data[8:12] == b"avif" else "a video"
+        return "an AVIF image" if data[8:12] == b"avif" else "a video"
     return next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "")
 
 

@@ -31,17 +31,17 @@ TURNED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", TURNED)
 def test_every_orientation_of_every_format(tmp_path, kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{kind.lower()}"
-    Image.fromarray(MARKED).save(path, kind, exif=exif)
+    Image.fromarray(MARKED).save(path, kind, exif=exif.tobytes())
     expected = TURNED[orientation]
     assert image_size(path) == expected.shape[:2]
     assert np.abs(read_image(path).astype(int) - expected).mean() < 6
-    assert is_turned(path) == (orientation >= 5)
+    assert is_turned(path) == (orientation >= 5 and kind != "HEIF")  # there every reader turns it
 
 
 def photo(tag, kind, value, orientation=6):
@@ -203,7 +203,12 @@ def test_accents_of_macos_are_found(tmp_path):
 @pytest.mark.parametrize(
     "name, data, said",
     [
-        ("a.heic", b"random", "its name ends in .heic, and HEIC images are not read here; convert it to JPEG"),
+        ("a.heic", b"random", "not a readable image (no format that is known here)"),
+        (
+            "a.heic",
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+            "begins as a HEIC image, but is not a readable image; it may be cut short, replace it",
+        ),
         (
             "a.jpg",
             b"\xff\xd8\xff",
@@ -217,20 +222,17 @@ def test_accents_of_macos_are_found(tmp_path):
         ("a.jpg", b"random", "not a readable image"),
     ],
 )
-def test_what_is_no_image_is_named_by_its_beginning_or_its_suffix(tmp_path, name, data, said):
+def test_what_is_no_image_is_named_by_its_beginning(tmp_path, name, data, said):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=re.escape(f"{name}: {said}")):
         read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.HEIC", "a.jpg"])
-@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
-def test_heic_is_named_whatever_its_suffix(tmp_path, name, brand):
-    (tmp_path / name).write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(100))
+def test_heic_is_read_whatever_its_suffix(tmp_path, name):
+    Image.fromarray(MARKED).save(tmp_path / name, "HEIF")
     assert list_image_ids(tmp_path) == ["a"]
-    for read in (read_image, image_size):
-        with pytest.raises(InputError, match="a HEIC image.*convert it to JPEG"):
-            read(find_image(tmp_path, "a"))
+    assert np.abs(read_image(find_image(tmp_path, "a")).astype(int) - MARKED).mean() < 6
 
 
 def test_a_pointer_of_git_lfs_is_named(tmp_path):

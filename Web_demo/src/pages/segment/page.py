@@ -124,10 +124,9 @@ def explain_first_start(args: Namespace) -> None:
 
 def choose_uploads(refused: st.delta_generator.DeltaGenerator) -> list[InputImage]:
     """The uploaded images that can be read; the others are reported in the place ``refused``."""
-    # Kinds, not suffixes: for a forged suffix Streamlit would break the page off before any of this runs. HEIC is
-    # accepted so that it can be refused with the remedy.
+    # Kinds, not suffixes: for a forged suffix Streamlit would break the page off before any of this runs.
     files = st.file_uploader(
-        f"Upload JPG or PNG images: up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
+        f"Upload JPG, PNG or HEIC images: up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
         type=["image/jpeg", "image/png", "image/heic", "image/heif", ".heic", ".heif"],
         accept_multiple_files=True,
         key="uploads",
