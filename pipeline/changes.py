@@ -84,6 +84,8 @@ def write_changes(plan: Plan, ids: Path) -> None:
         for change in run_parallel(work, read_id_list(ids, plan.images), workers=workers, description="changes")
         if change
     ]
+    if not found:
+        raise InputError("no image could be merged, see above; check the labels and the masks")
     found.sort(key=lambda change: (-change.share, change.image_id))
     rows = ([change.image_id, f"{change.share:.6f}"] for change in found)
     write_csv(plan.out / "changes.csv", [["id", "changed_share"], *rows])

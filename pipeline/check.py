@@ -8,7 +8,7 @@ from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.evaluation.evaluate import evaluate_labels
-from util.evaluation.label_check import check_labels, report_text
+from util.evaluation.label_check import check_foreground, check_labels, check_tags_fit, report_text
 from util.evaluation.report import score_table
 from util.runtime.cli import class_indices
 from util.runtime.files import write_json
@@ -28,8 +28,8 @@ def check(args: argparse.Namespace) -> int:
     tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes, ids)
     report = check_labels(args.labels, ids, classes, args.images, tags, args.near_empty, args.workers)
     print(report_text(report))
-    if args.gt:
-        readable = [i for i in ids if i not in report["errors"]]
+    readable = [i for i in ids if i not in report["errors"]]
+    if args.gt and readable:
         only = class_indices(args.classes, classes)
         result = evaluate_labels(args.labels, args.gt, readable, classes, workers=args.workers, only=only)
         report["scores"] = result.scores
@@ -37,4 +37,7 @@ def check(args: argparse.Namespace) -> int:
         print(score_table(result.scores))
     if args.out:
         write_json(args.out / "check.json", report)
+    check_foreground(args.labels, readable)
+    if tags is not None:
+        check_tags_fit(args.labels, readable, tags, classes)
     return 1 if report["errors"] else 0

@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     places = (args.pred, args.gt, args.baseline, args.images)
     if args.checkpoint is None:
         with lock_folder(args.out):
-            check_foreground(args.pred, ids)
+            for labels in filter(None, (args.pred, args.baseline)):
+                check_foreground(labels, ids)
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
     with init(args.device) as dist, lock_if(dist.is_main, args.out):
         asked = find_classes(places, args.class_names, args.num_classes)
@@ -83,8 +84,10 @@ def score(args: argparse.Namespace, pred: Path, ids: list[str], classes: ClassTa
     write_evaluation(result, args.out / "metrics.json", args.out / "per_image.csv", more, columns)
     sources = {"pred": pred, "checkpoint": args.checkpoint, "gt": args.gt, "list": args.list, "baseline": args.baseline}
     write_run_json(args.out / "run.json", {"classes": args.classes}, source_of(sources))
-    old = baseline.scores if baseline else None
-    print(score_table(result.scores, old))
+    same = baseline.scores if baseline and baseline.cells.keys() == result.cells.keys() else None
+    print(score_table(result.scores, same))
+    if baseline and not same:
+        print(f"no change is shown: {args.baseline} has label maps of other images than {pred}")
     if "boundary_iou" in more:
         print(f"boundary IoU {100 * more['boundary_iou']:.2f}")
     if args.as_published:
@@ -92,7 +95,6 @@ def score(args: argparse.Namespace, pred: Path, ids: list[str], classes: ClassTa
     scored = "/".join(args.checkpoint.absolute().with_suffix("").parts[-2:]) if args.checkpoint else pred.name
     names = (args.baseline.name if args.baseline else "", scored)
     data = args.data_name or data_name(args.list)
-    same = old if baseline and baseline.cells.keys() == result.cells.keys() else None
     print(written(draw_scores(f"{args.out}/", result.scores, same, classes.names, names, data)))
     return 1 if result.failures or (baseline and baseline.failures) else 0
 

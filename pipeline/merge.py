@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
+
+import numpy as np
 
 import processor
 from merge import RECOMMENDED, STRATEGIES, StrategyError, group_of
@@ -15,11 +18,14 @@ from pipeline.automatic import decide
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
+from util.data.labels import label_path, read_label
 from util.data.merge_inputs import Inputs
+from util.data.tag_table import Tags
+from util.data.voc import VOID
 from util.evaluation import comparison
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
 from util.evaluation.figures import draw_scores
-from util.evaluation.label_check import check_foreground, check_tags_fit
+from util.evaluation.label_check import check_cams_fit, check_foreground, check_tags_fit
 from util.evaluation.metrics import Evaluation
 from util.evaluation.report import score_table
 from util.figures.style import data_name, described
@@ -71,9 +77,17 @@ class Job:
             tags = read_image_labels(args.image_labels, self.classes, self.ids)
             if args.pseudo_path is not None:
                 check_tags_fit(args.pseudo_path, self.ids, tags, self.classes)
+        if args.cam_path is not None and (tags is not None or args.pseudo_path is not None):
+            check_cams_fit(args.cam_path, self.ids, partial(self.shown, tags), self.classes)
         self.inputs = Inputs(args.pseudo_path, args.sam_path, self.classes, tags, args.cam_path)
         if args.mode in ("merge", "all", "compare") and "auto" in self.methods and not self.parameters["auto"]["rule"]:
             self.parameters["auto"]["rule"] = decide(self.inputs, self.ids, workers=args.workers, dist=dist)
+
+    def shown(self, tags: Mapping[str, Tags] | None, image_id: str) -> set[int]:
+        """The classes of an image, by its image-level label, or else by its pseudo label."""
+        if tags is not None:
+            return set(tags.get(image_id, ()))
+        return set(np.unique(read_label(label_path(self.args.pseudo_path, image_id))).tolist()) - {0, VOID}
 
     def check(self) -> None:
         """Raise InputError for options that do not go together."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from pipeline.lists import is_there
 from pipeline.plan import Plan, needs
@@ -16,8 +17,9 @@ from pipeline.steps import ROOT, Command
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import check_tagged, read_image_labels
-from util.data.labels import label_path
-from util.data.mask_files import masks_path
+from util.data.images import find_image, image_size
+from util.data.labels import check_label_size, label_path, read_label
+from util.data.mask_files import masks_path, read_masks
 from util.runtime.cli import PARSE_ONLY_VARIABLE
 from util.runtime.errors import InputError
 
@@ -52,11 +54,41 @@ def _check_data(plan: Plan, todo: Sequence[Stage]) -> None:
         tags = read_image_labels(plan.image_labels, classes, ids)
         for path, listed in lists.items():
             check_tagged(listed, path, plan.image_labels, tags)
-    for folder, find, what in ((settings.masks, masks_path, "masks"), (settings.labels, label_path, "label map")):
-        if folder and not any(is_there(find, folder, image_id) for image_id in lists[plan.train]):
+    for folder, find, check, what in (
+        (settings.masks, masks_path, partial(_check_masks, plan), "masks"),
+        (settings.labels, label_path, partial(_check_label, plan, len(classes)), "label map"),
+    ):
+        if folder is None:
+            continue
+        there = [image_id for image_id in lists[plan.train] if is_there(find, folder, image_id)]
+        if not there:
             raise InputError(
                 f"{folder}: no {what} for any of the {len(lists[plan.train])} ids of {plan.train}; check it"
             )
+        _check_some(check, there)
+
+
+def _check_some(check: Callable[[str], object], ids: Sequence[str], count: int = 8) -> None:
+    """Raise what is wrong with the first of these images if none of the first ones can be used."""
+    problems = []
+    for image_id in ids[:count]:
+        try:
+            check(image_id)
+            return
+        except InputError as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _check_masks(plan: Plan, image_id: str) -> None:
+    assert plan.settings.masks is not None
+    read_masks(plan.settings.masks, image_id, image_size(find_image(plan.images, image_id)))
+
+
+def _check_label(plan: Plan, num_classes: int, image_id: str) -> None:
+    assert plan.settings.labels is not None
+    path, image = label_path(plan.settings.labels, image_id), find_image(plan.images, image_id)
+    check_label_size(read_label(path, num_classes).shape, path, image_size(image), image)
 
 
 def _check_options(plan: Plan, todo: Sequence[Stage]) -> None:

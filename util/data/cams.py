@@ -19,8 +19,11 @@ def cam_file(folder: str | os.PathLike, image_id: str) -> Path:
     """The soft CAMs of an id.
 
     Raises:
-        InputError: if they are missing.
+        InputError: if they are missing, or there are two files of which one may be old.
     """
+    both = [f"{image_id}{suffix}" for suffix in (".npy", ".npz")]
+    if all(os.path.isfile(os.path.join(folder, name)) for name in both):
+        raise InputError(f"{folder}: both {both[0]} and {both[1]} are there; delete the one that is old")
     return find_file(folder, image_id, [".npy", ".npz"], "soft CAM")
 
 
@@ -39,12 +42,15 @@ def read_cam(folder: str | os.PathLike, image_id: str) -> dict[int, np.ndarray]:
     """
     path = cam_file(folder, image_id)
     cam: dict[int, np.ndarray] = {}
-    for key, value in _maps(load_npy(path), path).items():
+    try:
+        maps = {key: np.asarray(value) for key, value in _maps(load_npy(path), path).items()}
+    except ValueError as error:  # lists of unequal length
+        raise InputError(f"{path}: its maps are not arrays ({error}); expected a dict class -> HxW") from None
+    for key, value in maps.items():
         if isinstance(key, str) and key.isdecimal():  # the names in an .npz
             key = int(key)
         if not isinstance(key, (int, np.integer)) or not 0 <= key < 254:
             raise InputError(f"{path}: key {key!r} is not a class index; expected 0-based integers")
-        value = np.asarray(value)
         if value.ndim != 2 or value.dtype.kind != "f" or not np.isfinite(value).all():
             raise InputError(f"{path}: class {key} has {value.dtype} of shape {value.shape}; expected finite float HxW")
         if value.size and (value.max() < 0 or value.min() < -1):
@@ -82,7 +88,7 @@ def _maps(content: Any, path: Path) -> dict:
         )
     if len(np.unique(keys)) < len(keys):
         raise InputError(f"{path}: its keys {keys.tolist()} name a class twice; make the file again")
-    if keys[0] == 0 and len(keys) > 1 and np.allclose(maps[0], 1 - maps[1:].max(axis=0), atol=1e-3):
+    if len(keys) > 1 and keys[0] == 0 and np.allclose(maps[0], 1 - maps[1:].max(axis=0), atol=1e-3):
         raise InputError(
             f"{path}: the map of its key 0 is what the others leave: that of the background, with which the keys count from 1. "
             "Here they count from 0 without the background; leave that map out and lower the keys by 1"

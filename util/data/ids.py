@@ -135,7 +135,10 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
             -1, 0 and 1, as the lists in VOC's ``ImageSets/Main``.
     """
     files = _Folder(folder)
-    lines = _lines(read_text(path), files)
+    text = read_text(path)
+    if text.lstrip().startswith("{"):
+        raise InputError(f"{path}: a JSON object, where a list of image ids is read; write one id per line")
+    lines = _lines(text, files)
     if not lines:
         raise InputError(f"{path}: the id list is empty; write one image id per line")
     flagged = _without_flags(path, lines, files)
@@ -145,6 +148,10 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
         if re.search(r"[\s.]", line) and normal in files.ids:
             book.names.setdefault(check_id(normal), [])
         else:
+            if id_or_none(line) not in files.ids and (other := _second_image(line, files)):
+                raise InputError(
+                    f"{path}, line {number}: two images on one line, the second is {other!r}; write one per line"
+                )
             book.add(line if flagged else _first_column(line, files), f", line {number}")
     return list(book.names)
 
@@ -152,8 +159,12 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
 def is_plain(image_id: str) -> bool:
     """Whether an id that is written into a list, a table or a file's name is read from it as it is."""
     lines = [line for _, line in _lines(image_id, _Folder(None))]
+    none = _Folder(None)
+    first = _first_column(image_id, none)
     return (
-        lines == [image_id] == [id_or_none(_first_column(image_id, _Folder(None)))] and id_or_none(image_id) == image_id
+        lines == [image_id] == [id_or_none(first)]
+        and id_or_none(image_id) == image_id
+        and not _second_image(image_id, none)
     )
 
 
@@ -166,7 +177,12 @@ def _lines(text: str, files: _Folder) -> list[tuple[int, str]]:
         line = re.sub(r"^[\s\ufeff]+|[\s\ufeff\x1a]+$", "", line)  # DOS ends a text by \x1a
         if line and (not re.match(r"#+(\s|$)", line) or id_or_none(line) in files.ids):
             lines.append((number, line))
-    if len(lines) > 1 and files.ids and _HEAD.match(lines[0][1]) and _first_column(lines[0][1], files) not in files.ids:
+    if (
+        len(lines) > 1
+        and files.ids
+        and _HEAD.match(lines[0][1].lstrip(","))
+        and _first_column(lines[0][1], files) not in files.ids
+    ):
         del lines[0]  # the header of a table
     return lines
 
@@ -187,6 +203,10 @@ def _listed(text: str) -> list[str | int]:
 def _first_column(line: str, files: _Folder) -> str:
     if id_or_none(line) in files.ids:
         return line
+    if line.startswith(",") or re.match(r"\d+\s*,", line):  # a table of pandas, whose rows are numbered
+        rest = _unquoted(re.split(r"\s*,\s*", line)[1])
+        if _is_name(rest, files):
+            return rest
     cell = re.match(r"\s*([^,;]*[^,;\s])\s*[,;]\s*(.*)", line)
     if cell and (not cell[2].strip(",; ") or _is_name(_unquoted(cell[1]), files)):
         return _unquoted(cell[1])
@@ -204,6 +224,22 @@ def _first_column(line: str, files: _Folder) -> str:
     if columns[0].isdecimal() and len(columns) == 2 and (_VOC_ID.fullmatch(columns[1]) or columns[1] in files.ids):
         return columns[1]  # numbered lines
     return columns[0] if _VOC_ID.fullmatch(columns[0]) else line
+
+
+def _second_image(line: str, files: _Folder) -> str | None:
+    """Another image on a line, of the kind of the first: with the same folder and suffix. A label map has others, or its
+    image's name in its own."""
+    first, *others = map(_unquoted, re.split(r"[\s,;]+", line))
+    one = _parts(first)
+    for other in filter(None, others):
+        two = _parts(other)
+        if (one.folder, one.suffix) != (two.folder, two.suffix) or one.stem in two.stem:
+            continue
+        numbered = first.isdecimal() and not other.isdecimal()
+        both_there = not numbered and all(id_or_none(name) in files.ids for name in (first, other))
+        if one.suffix or all(map(_VOC_ID.fullmatch, (first, other))) or both_there:
+            return other
+    return None
 
 
 def _unquoted(name: str) -> str:

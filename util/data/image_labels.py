@@ -12,6 +12,7 @@ from xml.parsers import expat
 import numpy as np
 
 from util.data.ids import IdBook, id_of
+from util.data.json_rows import is_by_class
 from util.data.npy import PICKLES, load_npy_dict, save_npy_dict
 from util.data.tag_table import Tags, read_tag_table
 from util.data.voc import VOID, ClassTable
@@ -47,9 +48,8 @@ def read_image_labels(
         content = read_json(path) if suffix == ".json" else load_npy_dict(path)
         if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
             raise InputError(f"{path}: in COCO's format; make image-level labels of it with prepare_folder.py")
-        if suffix == ".json" and (
-            not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values())
-        ):
+        rows = isinstance(content, dict) and all(isinstance(value, list) for value in content.values())
+        if suffix == ".json" and (not rows or is_by_class(content)):
             labels = read_tag_table(path, classes)
         else:
             labels = _of_dict(content, path, classes)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+LOSSLESS = ("PNG", "TIFF", "BMP", "GIF")
 BEGINNINGS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG"}
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -146,6 +148,15 @@ def open_image(
         known = isinstance(error, (OSError, SyntaxError, ValueError, EOFError))
         reason = str(error) if known else f"{type(error).__name__}: {error}"
         raise InputError(f"{path}: not a readable {what} ({reason}); it may be cut short, replace it") from None
+
+
+def check_depth(image: Image.Image, path: str | os.PathLike) -> None:
+    """Raise InputError if an open image, not yet decoded, has colours of 16 bits, of which Pillow keeps the upper 8."""
+    tiles = getattr(image, "tile", [])
+    if image.mode in ("RGB", "RGBA", "LA") and any(re.search(r";16[BLN]?\b", str(tile.args)) for tile in tiles):
+        raise InputError(
+            f"{path}: three channels or more of 16 bits, whose values 0 to 255 would be lost; save one channel of 8 bits"
+        )
 
 
 def is_heic(head: bytes) -> bool:

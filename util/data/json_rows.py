@@ -28,7 +28,7 @@ def is_json_table(path: Path) -> bool:
     """Whether a file is one of these, judged by its first entries; images with a number each have no classes by name."""
     content = _content(path)
     if isinstance(content, dict):
-        if _is_by_class(content):
+        if is_by_class(content):
             return True
         named = not all(isinstance(value, int) for value in content.values())
         return named and all(name.lower().endswith(IMAGE_SUFFIXES) for name in islice(content, 20))
@@ -42,7 +42,7 @@ def read_json_rows(path: str | os.PathLike) -> list[Row]:
         InputError: if it is not such a table, or an entry does not say what is a class.
     """
     content = _content(Path(path))
-    if isinstance(content, dict) and _is_by_class(content):
+    if isinstance(content, dict) and is_by_class(content):
         images = [(name, image) for name, images in content.items() for image in images]
         return [Row(number, [image, _name(name, str(path))]) for number, (name, image) in enumerate(images, 1)]
     if isinstance(content, dict) and not all(isinstance(value, dict) for value in content.values()):
@@ -76,7 +76,7 @@ def _are_records(entries: list) -> bool:
     return bool(entries) and all(isinstance(entry, dict) and any(map(is_id_word, entry)) for entry in entries[:20])
 
 
-def _is_by_class(content: dict) -> bool:
+def is_by_class(content: dict) -> bool:
     """Whether it has a list of images for each class."""
     lists = [value for value in content.values() if isinstance(value, list) and value]
     named = all(

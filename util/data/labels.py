@@ -11,12 +11,11 @@ import numpy as np
 from PIL import Image
 
 from util.data import voc
-from util.data.images import is_turned, open_image, turn_upright
+from util.data.images import LOSSLESS, check_depth, is_turned, open_image, turn_upright
 from util.data.voc import OTHER_CLASSES, VOID
 from util.runtime.errors import InputError
 from util.runtime.files import find_file, read_bytes, write_bytes
 
-_LOSSLESS = ("PNG", "TIFF", "BMP", "GIF")
 _VOC_PALETTE = voc.palette().tobytes()
 
 
@@ -50,8 +49,9 @@ def read_label(path: str | os.PathLike, num_classes: int | None = None) -> np.nd
 def decode_label(data: bytes, path: str | os.PathLike, num_classes: int | None = None) -> np.ndarray:
     """As `read_label`, from the bytes of ``path``."""
     with open_image(data, path, "label map") as image:
+        check_depth(image, path)
         label = _indices(image, path)
-        if image.format not in _LOSSLESS:
+        if image.format not in LOSSLESS:
             raise InputError(f"{path}: {image.format}, whose compression changes class indices; save label maps as PNG")
         if image.mode == "P":
             _check_palette(image, label, num_classes or len(voc.CLASS_NAMES), path)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from util.runtime.files import check_id, check_name, find_file, list_files, pars
 EXTRA = ("point_coords", "crop_box", "category", "score", "prompt")  # what an annotation may have beside its mask
 SUFFIXES = (".json", ".json.gz")  # of the mask files that this project writes
 ARRAYS = (".npy", ".npz", *PICKLES)
+MOST_SCORE = 2.0  # SAM's own estimates pass 1 a little
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
 
@@ -54,6 +57,10 @@ def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
     if len(found) > 1:
         raise InputError(
             f"{folder}: both {image_id}{found[0]} and {image_id}{found[1]} are there; delete the one that is old"
+        )
+    if found and os.path.isdir(place):
+        raise InputError(
+            f"{folder}: both {image_id}{found[0]} and the folder {image_id} are there; delete the one that is old"
         )
     if found or os.path.isdir(place):
         return check_name(Path(place + "".join(found)))
@@ -125,21 +132,27 @@ def _about(annotation: dict) -> dict:
     about = {key: annotation[key] for key in EXTRA if key in annotation}
     if not isinstance(about.get("category", ""), str):
         raise TypeError(f"category {about['category']!r} is not the name of a class")
-    if "score" in about:
-        about["score"] = float(about["score"])
+    if about.get("score", 0) is None:
+        del about["score"]
+    elif "score" in about:
+        (about["score"],) = np.ravel(about["score"]).astype(float).tolist()  # Grounded SAM 2 writes [0.9]
     return about
+
+
+def _unpacked(value: Any) -> Any:
+    """What ``np.savez(file, masks)`` or ``np.savez(file, *masks)`` was given; a tuple as a list."""
+    if isinstance(value, dict) and len(value) == 1 and "rle_mask" not in value:
+        (value,) = value.values()
+    elif isinstance(value, dict) and value and all(re.fullmatch(r"arr_\d+", str(name)) for name in value):
+        value = list(value.values())
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int, int] | None) -> Masks:
     if path.suffix.lower() in ARRAYS:
-        value = decode_npy(data, path)
-        if isinstance(value, dict) and len(value) == 1 and "rle_mask" not in value:  # np.savez(file, masks)
-            (value,) = value.values()
-        found = (
-            parse_masks(value, path, size)
-            if isinstance(value, dict | list)
-            else found_in_stack(stack_of(value, path, size))
-        )
+        value = _unpacked(decode_npy(data, path))
+        is_stack = not isinstance(value, dict | list) or (value and all(isinstance(v, np.ndarray) for v in value))
+        found = found_in_stack(stack_of(value, path, size)) if is_stack else parse_masks(value, path, size)
     else:
         found = parse_masks(parse_json(_plain(data, path), path), path, size)
     try:
@@ -152,6 +165,10 @@ def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int,
         raise InputError(
             f"{path}: not in SA-1B's mask format ({type(error).__name__}: {error}); make it with generate_sam_masks.py"
         ) from None
+    if (most := np.nanmax([0.0, *iou, *stability])) > MOST_SCORE:
+        raise InputError(
+            f"{path}: scores up to {most:g}, where SAM's run from 0 to 1; divide them by 100 if they are per cent"
+        )
     # SA-1B itself numbers its images; there the file name decides.
     own = image_id is None or not found.names or image_id in map(str, found.names)
     if not own and image_id not in map(id_or_none, found.names):
@@ -159,9 +176,28 @@ def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int,
             f"{path}: holds the masks of {found.names[0]!r}, not of {image_id!r}; put each file under its own id"
         )
     try:
-        return Masks.from_counts((found.height, found.width), found.codes, iou, stability, extra)
+        masks = Masks.from_counts((found.height, found.width), found.codes, iou, stability, extra)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    _check_boxes(masks, found.about, path)
+    return masks
+
+
+def _check_boxes(masks: Masks, about: list[dict], path: Path) -> None:
+    """Raise InputError if most masks fit the boxes that the file has beside them only with x and y swapped."""
+    given = [(box, each["bbox"]) for box, each in zip(masks.boxes, about) if len(each.get("bbox") or ()) == 4]
+    if not given:
+        return
+    found, told = (np.array([pair[side] for pair in given], float) for side in (0, 1))
+    corners = np.hstack([told[:, :2], told[:, 2:] - told[:, :2]])  # where these are two corners
+    fits, swapped = (
+        np.minimum(*(np.abs(boxes - each).max(axis=1) for each in (told, corners))) <= 2
+        for boxes in (found, found[:, [1, 0, 3, 2]])
+    )
+    if 2 * (swapped & ~fits).sum() > len(given):
+        raise InputError(
+            f"{path}: masks that fit their bbox only with x and y swapped; write the transposed masks, or outlines as x, y"
+        )
 
 
 def write_masks(path: str | os.PathLike, masks: Masks, image_id: str, file_name: str) -> None:

@@ -56,6 +56,7 @@ def parse_masks(content: Any, path: Path, size: tuple[int, int] | None) -> Found
             ("shapes", _of_labelme, "labelme's"),
             ("rle_mask", _of_transformers, "transformers' mask"),
             ("masks", _of_transformers, "transformers' mask"),
+            ("annotations", _of_imageless, "Grounded SAM 2's"),
         ):
             if key in content:
                 kind, parse = name, other
@@ -80,10 +81,27 @@ def _of_list(content: list, path: Path, size: tuple[int, int] | None) -> Found:
     """A list of annotations, as amg.py writes it or segment-anything's generator gives it, or of codes."""
     annotations = [{"segmentation": item} if "counts" in item else item for item in content]
     first = annotations[0]["segmentation"] if annotations else None
-    own = first.get("size", size) if isinstance(first, dict) else size if first is None else np.shape(first)
+    own = size if first is None or isinstance(first, list) else np.shape(first)
+    if isinstance(first, dict):
+        own = first.get("size", size)
+    elif isinstance(first, list) and size is None and len({len(row) for row in first}) == 1:
+        own = np.shape(first)
     if own is None:
         raise ValueError("a list that does not say the size of its image as SA-1B's format does")
-    return _of_annotations(annotations, (int(own[0]), int(own[1])), path)
+    images = {annotation["image_id"] for annotation in annotations if "image_id" in annotation}
+    if len(images) > 1:
+        raise InputError(
+            f"{path}: annotations of {len(images)} images, where the masks of one belong; write one file per image, <id>.json"
+        )
+    found = _of_annotations(annotations, (int(own[0]), int(own[1])), path)
+    found.names.extend(name for name in images if isinstance(name, str))
+    return found
+
+
+def _of_imageless(content: dict, path: Path, size: tuple[int, int] | None) -> Found:
+    """Annotations with the size beside them, as Grounded SAM 2 writes them."""
+    height, width = (content.get(side, content.get(f"img_{side}")) for side in ("height", "width"))
+    return _of_list(content["annotations"], path, (int(height), int(width)) if height and width else size)
 
 
 def _of_coco(content: dict, path: Path, size: tuple[int, int] | None) -> Found:
@@ -114,7 +132,9 @@ def _of_labelme(content: dict, path: Path, size: tuple[int, int] | None) -> Foun
 
 def _of_transformers(content: dict, path: Path, size: tuple[int, int] | None) -> Found:
     """The output of its pipeline ``mask-generation``, with ``output_rle_mask`` or with arrays."""
-    if "rle_mask" in content:
+    if "masks" in content and any(isinstance(mask, dict) for mask in content["masks"]):
+        found = _of_list(list(content["masks"]), path, size)
+    elif "rle_mask" in content:
         found = _of_list([{"segmentation": code} for code in content["rle_mask"]], path, size)
     else:
         found = found_in_stack(stack_of(content["masks"], path, size))
@@ -143,7 +163,7 @@ def _of_annotations(annotations: list[dict], shape: tuple[int, int], path: Path)
             sizes.add(tuple(segmentation.get("size", shape)))
             if isinstance(codes[-1], list) and "bbox" in annotation:
                 _check_order(codes[-1], annotation["bbox"], shape, path)
-        elif np.ndim(segmentation) == 2 and np.shape(segmentation) == shape:
+        elif _is_dense(segmentation, shape):
             codes += found_in_stack(stack_of(segmentation, path)).codes
         elif isinstance(segmentation, list):
             outlines.append([np.reshape(np.asarray(outline, float), (-1, 2)) for outline in segmentation])
@@ -160,6 +180,13 @@ def _of_annotations(annotations: list[dict], shape: tuple[int, int], path: Path)
         others = ", ".join(sorted(map(str, sizes - {shape})))[:200]
         raise InputError(f"{path}: image {height}x{width}, but masks of {others}; make the file again")
     return Found(height, width, codes, annotations)
+
+
+def _is_dense(segmentation: Any, shape: tuple[int, int]) -> bool:
+    """Whether it is an array or nested lists HxW; polygons in several parts are lists of unequal length."""
+    if not isinstance(segmentation, list):
+        return np.shape(segmentation) == shape
+    return len(segmentation) == shape[0] and all(np.ndim(row) == 1 and len(row) == shape[1] for row in segmentation)
 
 
 def _code_of(counts: Any) -> Any:

@@ -41,6 +41,11 @@ class Inputs:
         """Raise InputError if a folder is not there, before any work starts."""
         if self.pseudo_path is not None:
             check_folder(self.pseudo_path, "pseudo labels")
+        if self.sam_path.is_file():
+            raise InputError(
+                f"{self.sam_path}: one file, where a folder with the masks of each image is read; write one file per image, "
+                "named by its id (such as <id>.json), and give their folder"
+            )
         check_folder(self.sam_path, "SAM masks")
         if self.cam_path is not None:
             check_folder(self.cam_path, "soft CAMs")
@@ -67,10 +72,15 @@ class Inputs:
             return None
         cam = read_cam(self.cam_path, image_id)
         for value, values in cam.items():
-            if value >= len(self.classes) or values.shape != shape:
+            if value >= len(self.classes):
                 raise InputError(
-                    f"{self.cam_path}/{image_id}.npy: soft CAM of class {value} has shape {values.shape}, the label "
-                    f"{shape} and {len(self.classes)} classes; make CAMs at the size of the image"
+                    f"{self.cam_path}/{image_id}.npy: a soft CAM of class {value - 1}, where {len(self.classes) - 1} classes "
+                    "count from 0 without the background; give the class names with --class-names"
+                )
+            if values.shape != shape:
+                raise InputError(
+                    f"{self.cam_path}/{image_id}.npy: soft CAMs of {values.shape[1]}x{values.shape[0]} pixels, but the label "
+                    f"is {shape[1]}x{shape[0]}; make CAMs at the size of the image"
                 )
         return cam
 
@@ -111,6 +121,16 @@ class Files:
         Raises:
             InputError: if a file is damaged or does not fit the others.
         """
+        try:
+            return self._decode(inputs)
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # one odd file must not end the run
+            raise InputError(
+                f"its files cannot be understood ({type(error).__name__}: {error}); make its masks, label and CAMs again"
+            ) from error
+
+    def _decode(self, inputs: Inputs) -> tuple[np.ndarray, Masks, Tags | None, Cam | None]:
         label = None
         if self.label_file is not None:
             label = decode_label(self.label, self.label_file, len(inputs.classes))

@@ -193,6 +193,8 @@ def decode_npy(data: bytes, path: str | os.PathLike) -> Any:
         InputError: if the file is unreadable, or its pickle asks for anything but arrays.
     """
     suffix = Path(path).suffix.lower()
+    if data.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path}: a pointer of Git LFS in the place of the file; run git lfs pull")
     try:
         if suffix in PICKLES:
             return _ArraysOnly(io.BytesIO(data), len(data)).load()

@@ -80,8 +80,8 @@ def take_apart(
     rows = read_json_rows(path) if Path(path).suffix.lower() in JSON_TABLES else read_rows(path)
     if len(rows) > 2 and len(rows[0].cells) == 1 and any(map(is_id_word, rows[1].cells)):
         rows = rows[1:]  # a title
-    if not rows:
-        return Table(path, rows)
+    if not any(row.cells for row in rows):
+        return Table(path, [])
     head, body = rows[0], rows[1:]
     id_column = _id_column(head, body, known, is_image)
     if id_column is None:

@@ -38,6 +38,8 @@ def tags_of(table: Table, classes: ClassTable) -> dict[str, Tags]:
     labels = _flags(table, classes) if table.flags else _lists(table, classes)
     if not any(labels.values()):
         found = f"; {len(labels)} images are listed without any class" if labels else ""
+        if labels and all(" " in image for image in labels):
+            found += " (are the classes separated by spaces? Here it is commas, semicolons or tabs)"
         raise InputError(f"{table.path}: no image-level label found{found}; {FORM}")
     return labels
 

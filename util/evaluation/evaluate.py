@@ -57,6 +57,7 @@ def evaluate_labels(
     counted = run_parallel(work, list(ids), workers=workers, description="score", chunk=32)
     found, failures = in_order(counted, ids, pred)
     check_truth(found, len(classes), gt)
+    check_numbering(found, len(classes), pred, gt)
     if failures:
         print(f"scores are over {len(found)} of {len(ids)} images, {len(failures)} failed", file=sys.stderr)
     return Evaluation(classes, found, failures, only)
@@ -85,6 +86,21 @@ def in_order(
             f"{where}: none of the {len(ids)} images of the list could be scored; the first: {failures[ids[0]]}"
         )
     return found, failures
+
+
+def check_numbering(cells: Mapping[str, Cells], num_classes: int, pred: Path, gt: Path) -> None:
+    """Warn if predictions agree better with the ground truth when their classes are counted from one more or less."""
+    counts = np.zeros(num_classes * (num_classes + 1), np.int64)
+    for index, number in cells.values():
+        counts[index] += number
+    matrix = counts.reshape(num_classes, num_classes + 1)[:, :num_classes]
+    for shift in (1, -1) if num_classes > 2 else ():
+        if np.trace(matrix, shift) > np.trace(matrix):
+            print(
+                f"warning: the classes of {pred} agree better with {gt} when they are {'lowered' if shift > 0 else 'raised'} by "
+                "1; check that both count the classes alike",
+                file=sys.stderr,
+            )
 
 
 def check_truth(cells: Mapping[str, Cells], num_classes: int, gt: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from util.data.cams import read_cam
 from util.data.ids import id_of
 from util.data.images import find_image, image_size
 from util.data.labels import check_label_size, label_path, read_label
@@ -16,6 +17,8 @@ from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, list_files
 from util.runtime.parallel import run_parallel
+
+LOOKED_AT = 24  # images, before a long run
 
 
 @dataclass(frozen=True)
@@ -77,22 +80,30 @@ def check_first(truth: Path, ids: Sequence[str], num_classes: int | None, count:
 
 
 def check_foreground(labels: Path, ids: Sequence[str]) -> None:
-    """Look at label maps until one shows a class.
+    """Look at label maps until one shows a class and one the background.
 
     Raises:
-        InputError: if all are of 0 and 255, as masks of one object are; only warned about are those of 0 alone.
+        InputError: if all are of 0 and 255, as masks of one object are; only warned about are those of 0 alone, and of no 0
+            in the first ones.
     """
-    count, void = 0, False
+    count, void, background, foreground = 0, False, False, False
     for image_id in ids:
         try:
             values = np.flatnonzero(np.bincount(read_label(label_path(labels, image_id)).ravel()))
         except InputError:
             continue  # reported where it is used
-        if ((values > 0) & (values < VOID)).any():
-            return
-        count, void = count + 1, void or VOID in values
-    if count:
+        count, void, background = count + 1, void or VOID in values, background or 0 in values
+        foreground = foreground or bool(((values > 0) & (values < VOID)).any())
+        if foreground and (background or count >= LOOKED_AT):
+            break
+    if count and not foreground:
         report_no_foreground(labels, f"{count} label maps", void)
+    if count > 1 and foreground and not background:
+        print(
+            f"warning: {labels}: no pixel of 0 in the first {count} label maps, where 0 is the background. If theirs is another "
+            "number, or their classes count from another, renumber them",
+            file=sys.stderr,
+        )
 
 
 def report_no_foreground(labels: Path, what: str, void: bool) -> None:
@@ -106,8 +117,50 @@ def report_no_foreground(labels: Path, what: str, void: bool) -> None:
     print(f"warning: {found}, only 0 (background); check the folder", file=sys.stderr)
 
 
+def check_cams_fit(
+    cams: Path, ids: Sequence[str], shown_in: Callable[[str], set[int]], classes: ClassTable, count: int = LOOKED_AT
+) -> None:
+    """Compare the classes of the first soft CAMs with those of their images.
+
+    Args:
+        shown_in: id -> label-map values of the classes that the image shows, by its image-level label or its label map.
+        count: how many CAMs that are not empty are looked at.
+
+    Raises:
+        InputError: if no image (of two or more) has a CAM of a class that it shows, or if the classes fit better when they
+            are counted from 1.
+    """
+    shared, exact, from_one, looked_at = 0, 0, 0, 0
+    for image_id in ids[: 4 * count]:
+        try:
+            cam, shown = read_cam(cams, image_id), shown_in(image_id)
+        except InputError:
+            continue  # reported where it is merged
+        found = {value for value, values in cam.items() if values.any()}
+        if not found or not shown:
+            continue
+        looked_at += 1
+        shared += bool(found & shown)
+        exact += found == shown
+        from_one += {value - 1 for value in found} - {0} == shown
+        if looked_at == count:
+            break
+    if looked_at < 2:
+        return
+    if from_one > max(exact, 1):
+        raise InputError(
+            f"{cams}: counted from 1, the classes of {from_one} of {looked_at} soft CAMs are those that the image shows; here "
+            f"0 is {classes.names[1]}, and the background has no map. Lower the keys by 1, and leave out that of the background"
+        )
+    if not shared:
+        raise InputError(
+            f"{cams}: none of {looked_at} soft CAMs has a class that its image shows; 0 is {classes.names[1]}, and the background "
+            "has no map. Give the CAMs of these images and classes"
+        )
+
+
 def check_tags_fit(
-    labels: Path, ids: list[str], tags: dict[str, tuple[int, ...]], classes: ClassTable, count: int = 24
+    labels: Path, ids: list[str], tags: dict[str, tuple[int, ...]], classes: ClassTable, count: int = LOOKED_AT
 ) -> None:
     """Compare the first label maps with their image-level labels: pseudo labels are made from these, so they share classes.
 

@@ -21,10 +21,11 @@ class FailureReport:
         self._printed: Counter[str] = Counter()
 
     def __call__(self, image_id: str, message: str) -> None:
-        self._printed[message] += 1
-        if self._printed[message] <= REPEATED:
+        kind = message.replace(image_id, "")
+        self._printed[kind] += 1
+        if self._printed[kind] <= REPEATED:
             tqdm.write(f"{image_id}: {message}", file=sys.stderr)
-        elif self._printed[message] == REPEATED + 1:
+        elif self._printed[kind] == REPEATED + 1:
             tqdm.write(f"{image_id} and others: the same", file=sys.stderr)
 
 
