@@ -39,6 +39,10 @@ def run(args: argparse.Namespace) -> int:
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
     with init(args.device) as dist, lock_if(dist.is_main, args.out):
         asked = find_classes(places, args.class_names, args.num_classes)
+        if args.baseline is not None:
+            check_foreground(check_folder(args.baseline, "the label maps to compare with"), ids)
+        if asked is not None:
+            class_indices(args.classes, asked)
         check_first(args.gt, ids, None if asked is None else len(asked))
         classes, failures = predict(args, ids, dist, asked)
         if not dist.is_main:

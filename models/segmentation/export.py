@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.common.convolution import DilatedDepthwiseConv2d, Float32GradientConv2d
 from models.segmentation.deeplabv3 import load_checkpoint
 from models.segmentation.inference import STRIDE, PixelNetwork, Segmenter
-from models.segmentation.networks import INPUT, METADATA, ONNX_SUFFIX, OUTPUT, OnnxNetwork, onnx_session
+from models.segmentation.networks import ABOUT, INPUT, METADATA, ONNX_SUFFIX, OUTPUT, WEIGHTS, OnnxNetwork, onnx_session
 from util.runtime.errors import InputError, counted, disk_error
 from util.runtime.files import atomic_write, make_folder, open_to_others, write_json
 
@@ -45,12 +45,18 @@ def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
     """
     if kind == "onnx" and out.suffix.lower() != ONNX_SUFFIX:
         raise InputError(f"{out}: an ONNX file's name ends in {ONNX_SUFFIX}; change --out")
+    if kind == "onnx" and out.is_dir():
+        raise InputError(f"{out}: a folder is there; change --out")
     network = load_checkpoint(checkpoint)
     print(f"{checkpoint}: exporting, and checking the result against it; this may take a minute", flush=True)
     try:
         {"onnx": export_onnx, "smp": export_smp}[kind](network, out)
     except OSError as error:
         raise disk_error(error, out) from None
+    if network.long_side:
+        print(
+            f"it works best on images whose long side is {network.long_side} px, as those that it was trained on were"
+        )
 
 
 def export_onnx(network: Segmenter, out: Path) -> None:
@@ -84,8 +90,8 @@ def export_smp(network: Segmenter, out: Path) -> None:
         raise InputError(f"a {type(net).__name__} is not a network of segmentation-models-pytorch; export it as onnx")
     make_folder(out)
     net.save_pretrained(out)
-    open_to_others(out / "model.safetensors")  # safetensors makes it private
-    write_json(out / "classes.json", _metadata(network))
+    open_to_others(out / WEIGHTS)  # safetensors makes it private
+    write_json(out / ABOUT, _metadata(network))
     loaded = copy.deepcopy(_pixel_network(network))
     with contextlib.redirect_stdout(None):  # huggingface_hub prints where it reads from
         loaded.net = smp.from_pretrained(out).eval()

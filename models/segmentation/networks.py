@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.segmentation.deeplabv3 import load_checkpoint
+from models.segmentation.deeplabv3 import KIND, load_checkpoint, segmenter_of
 from models.segmentation.inference import Segmenter
 from util.data.voc import MAX_CLASSES, ClassTable
+from util.runtime import checkpoint
 from util.runtime.errors import InputError
+from util.runtime.files import digest, file_digest, read_json
 
 ONNX_SUFFIX = ".onnx"
 INPUT, OUTPUT = "pixels", "logits"
+WEIGHTS, ABOUT = "model.safetensors", "classes.json"  # in a folder of export.py
 METADATA = "wsss"  # the key that classes, colours and working size have in an ONNX file, as JSON
 
 
@@ -39,10 +42,10 @@ def open_network(
     encoder: str | None = None,
     classes: ClassTable | None = None,
 ) -> Segmenter:
-    """The network of a checkpoint, see `load_checkpoint`, or an ONNX file of ``export.py``.
+    """The network of a checkpoint, see `load_checkpoint`, or of what ``export.py`` wrote.
 
     Args:
-        path: ``*.onnx`` for the latter.
+        path: ``*.onnx``, or the folder or its ``model.safetensors``, for the latter.
         device: of a checkpoint's network. onnxruntime takes a GPU where it was installed for one.
         encoder, classes: of a checkpoint that does not name them, see `load_checkpoint`.
 
@@ -51,7 +54,33 @@ def open_network(
     """
     if Path(path).suffix.lower() == ONNX_SUFFIX:
         return _open_onnx(Path(path))
+    if (folder := _exported_folder(path)) is not None:
+        return _open_folder(folder, device)
     return load_checkpoint(path, device, encoder, classes)
+
+
+def network_digest(path: str | os.PathLike) -> str:
+    """Digest of all that `open_network` reads of ``path``."""
+    folder = _exported_folder(path)
+    return file_digest(path) if folder is None else digest(*(file_digest(folder / name) for name in (WEIGHTS, ABOUT)))
+
+
+def _exported_folder(path: str | os.PathLike) -> Path | None:
+    """The folder that ``export.py --format smp`` wrote, if it, or the file of parameters in it, is given."""
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    is_it = Path(path) in (folder, folder / WEIGHTS) and all((folder / name).is_file() for name in (WEIGHTS, ABOUT))
+    return folder if is_it else None
+
+
+def _open_folder(folder: Path, device: torch.device | str) -> Segmenter:
+    about = read_json(folder / ABOUT)
+    if not isinstance(about, dict):
+        raise InputError(f"{folder / ABOUT}: not that of a network; make the folder again with export.py")
+    normalization = {name: about.get(name) for name in ("mean", "deviation")}
+    model = checkpoint.load(folder / WEIGHTS)
+    return segmenter_of(
+        {**about, "kind": KIND, "normalization": normalization, "model": model}, os.fspath(folder), device
+    )
 
 
 def onnx_session(path: Path) -> Any:

@@ -17,7 +17,7 @@ from models.common.precision import DTYPES, choose_precision
 from models.common.refine import pixel_adaptive_refinement
 from models.common.transfer import to_device, to_host
 from models.segmentation.inference import Segmentation, Segmenter
-from models.segmentation.networks import open_network
+from models.segmentation.networks import network_digest, open_network
 from models.segmentation.options import Prediction
 from models.segmentation.outputs import (
     class_shares,
@@ -33,8 +33,8 @@ from util.data.images import decode_image, find_image
 from util.data.voc import VOID, ClassTable
 from util.runtime.distributed import Dist, init
 from util.runtime.errors import InputError
-from util.runtime.files import check_folder, file_digest, read_bytes
-from util.runtime.ledger import Stage, describe_files
+from util.runtime.files import check_folder, read_bytes
+from util.runtime.ledger import LEDGER, Stage, describe_files
 from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 
@@ -83,7 +83,7 @@ def predict_folder(
             found[image_id] = images / image_id  # reported where it is read
     made_from = {"checkpoint": os.fspath(checkpoint), "images": os.fspath(images)}
     entries, failures = predict_images(
-        network, file_digest(checkpoint), found, out, dist, how, made_from=made_from, overwrite=overwrite
+        network, network_digest(checkpoint), found, out, dist, how, made_from=made_from, overwrite=overwrite
     )
     if ids and not entries:
         raise InputError(f"{images}: none of the {len(ids)} images could be segmented; fix them, or check the list")
@@ -119,11 +119,12 @@ def predict_anything(
     with init(device) as dist:
         network = open_network(checkpoint, dist.device, how.encoder)
         tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
-        sources = find_sources(images, leave_out=out)
+        sources = find_sources(images)
+        earlier = (out / LEDGER).is_file()
         made_from = {"checkpoint": os.fspath(checkpoint), "images": list(images)}
         entries, failures = predict_images(
             network,
-            file_digest(checkpoint),
+            network_digest(checkpoint),
             sources.files,
             out,
             dist,
@@ -139,6 +140,8 @@ def predict_anything(
         write_summary(out / "summary.csv", entries, network.classes)
         if "coco-json" in how.formats:
             write_coco(out / "annotations.json", entries, sources.files, out, network.classes)
+        elif earlier:  # it would be of other options than the label maps
+            (out / "annotations.json").unlink(missing_ok=True)
         look = (
             f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}"
             if entries and "overlay" in how.formats
@@ -152,7 +155,7 @@ def predict_anything(
 
 def predict_images(
     network: Segmenter,
-    network_digest: str,
+    digest: str,
     sources: Mapping[str, Path],
     out: Path,
     dist: Dist,
@@ -167,7 +170,7 @@ def predict_images(
     Writes ``labels/<id>.png`` and, by ``how``, overlays with ``legend.png``, ``labelme/<id>.json`` and ``confidence/<id>.png``.
 
     Args:
-        network, network_digest: the network, and the digest of its file.
+        network, digest: the network, and the digest of its file.
         sources: id -> file; an id may have folders in front.
         dist: the processes that share the work.
         tags: id -> label values that may occur beside the background; None allows all classes.
@@ -187,7 +190,7 @@ def predict_images(
         print(network.size_text(), flush=True)
     precision = choose_precision("--amp", how.amp, dist)
     network.amp = DTYPES[precision]
-    options = {**vars(how), "amp": precision, "long_side": network.long_side, "network_digest": network_digest}
+    options = {**vars(how), "amp": precision, "long_side": network.long_side, "network_digest": digest}
     made_from = {**(made_from or {}), "classes": network.classes.names}
     with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
         # What is left is shared, not what there was: a resumed run keeps every process at work.

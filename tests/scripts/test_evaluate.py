@@ -35,6 +35,30 @@ def test_a_missing_label_is_reported_and_the_rest_scored(tmp_path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["images"] == 5
 
 
+def test_a_baseline_of_fewer_images_has_no_change(tmp_path):
+    ids = write_set(tmp_path)
+    (tmp_path / "labels" / f"{ids[1]}.png").unlink()
+    command = ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--out", tmp_path / "out"]
+    done = run_script("evaluate_enhanced.py", "--pred", tmp_path / "gt", "--baseline", tmp_path / "labels", *command)
+    assert done.returncode == 1 and "no change is shown" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_baseline_of_0_and_255_is_refused(tmp_path):
+    for image_id in write_set(tmp_path):
+        write_label(tmp_path / "masks" / f"{image_id}.png", np.full((4, 4), 255, np.uint8))
+    command = ["--gt", tmp_path / "gt", "--list", tmp_path / "list.txt", "--out", tmp_path / "out"]
+    done = run_script("evaluate_enhanced.py", "--pred", tmp_path / "gt", "--baseline", tmp_path / "masks", *command)
+    assert done.returncode == 2 and "no pixel of a foreground class" in done.stderr
+
+
+def test_a_check_of_labels_none_of_which_can_be_read_ends_without_scores(tmp_path):
+    for image_id in write_set(tmp_path):
+        (tmp_path / "labels" / f"{image_id}.png").write_bytes(b"no image")
+    command = ["--labels", tmp_path / "labels", "--gt", tmp_path / "gt", "--list", tmp_path / "list.txt"]
+    done = run_script("check_pseudo_label.py", *command, "--num-classes", 6)
+    assert done.returncode == 1 and "6 errors" in done.stdout and "Traceback" not in done.stderr
+
+
 @pytest.fixture
 def network(tmp_path):
     """A folder as `write_set` makes it, with images, and the path of a checkpoint with random weights."""

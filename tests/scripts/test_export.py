@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import call_script, run_script, tiny_network
+from helpers import ROOT, call_script, run_script, tiny_network
 from PIL import Image
 
 import export
@@ -91,6 +91,33 @@ def test_smp_loads_the_folder(tmp_path, call):
         found = smp.from_pretrained(tmp_path / "net").eval()((pixels - mean) / deviation)
         expected = networks.open_network(tmp_path / "net.pth").net(255 * pixels)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    for given in ("net", "net/model.safetensors"):
+        again = networks.open_network(tmp_path / given)
+        assert again.classes.names == tuple(NAMES) and again.long_side == 64
+        with torch.inference_mode():
+            torch.testing.assert_close(again.net(255 * pixels), expected, atol=1e-4, rtol=0)
+    before = networks.network_digest(tmp_path / "net")
+    (tmp_path / "net/classes.json").write_text(json.dumps({**content, "classes": ["background", "cat", "dog"]}))
+    assert networks.network_digest(tmp_path / "net") != before
+    (tmp_path / "net/classes.json").write_text("[]")
+    with pytest.raises(InputError, match=r"classes\.json: not that of a network"):
+        networks.open_network(tmp_path / "net")
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_gives_what_predict_gives(tmp_path, exported, monkeypatch, capsys):
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((90, 70), Image.Resampling.BICUBIC).save(tmp_path / "photo.jpg", quality=95)
+    options = ["--checkpoint", exported / "net.onnx", "--images", tmp_path / "photo.jpg", "--out", tmp_path / "out"]
+    assert call_script(predict, monkeypatch, capsys, *options, "--device", "cpu").returncode == 0
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/own-data.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.onnx").write_bytes((exported / "net.onnx").read_bytes())
+    names: dict = {}
+    exec(example, names)
+    expected = read_label(tmp_path / "out/labels/photo.png", 3)
+    assert names["about"]["classes"] == NAMES and len(np.unique(expected)) > 1
+    assert names["label"].shape == expected.shape and (names["label"] == expected).mean() > 0.97
 
 
 def test_what_cannot_be_exported_is_named(tmp_path, call, monkeypatch):

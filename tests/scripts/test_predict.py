@@ -144,6 +144,20 @@ def test_every_format_says_the_same(shots, predict):
     assert Image.open(out / "overlays/day/s3.jpg").size == (87, 50)
 
 
+def test_what_other_options_left_is_deleted(shots, predict):
+    assert predict("out", "--format", "label-map", "overlay", "coco-json").returncode == 0
+    assert (shots / "out/annotations.json").is_file() and (shots / "out/overlays/s0.jpg").is_file()
+    assert predict("out", "--format", "label-map", "--min-confidence", 0.9).returncode == 0
+    assert not (shots / "out/annotations.json").exists() and not (shots / "out/overlays/s0.jpg").exists()
+    assert (shots / "out/labels/s0.png").is_file()
+
+
+def test_results_beside_the_images_are_not_taken_for_images(shots, predict):
+    for _ in range(2):
+        done = predict("shots", "--format", "label-map", "overlay", images="shots")
+        assert done.returncode == 0 and "5 of 5 images segmented" in done.stdout
+
+
 def test_tags_restrict_the_classes(shots, predict):
     (shots / "tags.csv").write_text("s0,dog\nday/s3,cat\ns4\n")
     done = predict("out", "--image-labels", shots / "tags.csv")

@@ -3,6 +3,7 @@
 import contextlib
 import re
 
+import numpy as np
 import pytest
 from helpers import ROOT, run_script
 
@@ -10,6 +11,10 @@ from pipeline import runner, stale
 from pipeline.options import parse
 from pipeline.planning import make_plan
 from pipeline.stages import stages_to_run
+from util.data.ids import read_id_list
+from util.data.labels import write_label
+from util.data.mask_files import write_masks
+from util.data.masks import Masks
 from util.data.synthetic import write_data_set
 from util.runtime.errors import InputError
 from util.runtime.files import write_json
@@ -68,11 +73,16 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
             "no image-level label for 1 of the 2 ids of list.txt, the first: no",
         ),
         (["--voc", "VOC", "--masks", "VOC/Empty"], "VOC/Empty: no masks for any of the 4 ids of"),
+        (["--voc", "VOC", "--masks", "VOC/Small"], "Small/.*: masks of 3x2 pixels, but the label is"),
+        (["--voc", "VOC", "--cam-labels", "VOC/Small"], r"Small/.*\.png: .*3x2"),
     ],
 )
 def test_a_dry_run_refuses_what_the_run_would(tmp_path, monkeypatch, arguments, said):
     write_data_set(tmp_path / "VOC", {"train": 4, "val": 2}, side=64)
     (tmp_path / "VOC/Empty").mkdir()
+    for image_id in read_id_list(tmp_path / "VOC/ImageSets/Segmentation/train.txt"):
+        write_label(tmp_path / "VOC/Small" / f"{image_id}.png", np.ones((2, 3), np.uint8))
+        write_masks(tmp_path / "VOC/Small" / f"{image_id}.json", Masks.from_dense(np.ones((1, 2, 3))), image_id, "")
     (tmp_path / "names.txt").write_text("background\ncat\ndog\n")
     (tmp_path / "list.txt").write_text("train_0000\nnowhere\n")
     monkeypatch.chdir(tmp_path)

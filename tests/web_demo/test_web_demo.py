@@ -461,7 +461,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("notes.jpg", lambda: b"these are notes, not an image" * 20, "not a JPG, PNG or HEIC image"),
+        ("notes.jpg", lambda: b"these are notes, not an image" * 20, "not a JPG, PNG, WebP or HEIC image"),
         ("cut.jpg", lambda: encoded(drawn())[:2000], "cut short"),
         ("cut.png", lambda: encoded(drawn(), "PNG")[:5000], "cut short"),
         ("nothing.png", lambda: b"", "empty"),
@@ -470,11 +470,11 @@ NOISE = np.random.default_rng(0).integers(0, 255, (3300, 3300, 3), np.uint8)
         ("huge.png", lambda: encoded(NOISE, "PNG", compress_level=0), "too large"),
         ("IMG_1.HEIC", lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "begins as a HEIC image"),
         ("new.avif", lambda: b"\0\0\0\x1cftypavif\0\0\0\0" + bytes(100), "but an AVIF image"),
-        ("page.png", lambda: b"<html><script>alert(1)</script></html>", "not a JPG, PNG or HEIC image"),
+        ("page.png", lambda: b"<html><script>alert(1)</script></html>", "not a JPG, PNG, WebP or HEIC image"),
         (
             "drawing.png",
             lambda: b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
-            "not a JPG, PNG or HEIC image",
+            "not a JPG, PNG, WebP or HEIC image",
         ),
     ],
 )

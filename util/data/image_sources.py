@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import glob
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from util.data.ids import IMAGE_SUFFIXES
+from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES
+from util.data.images import image_size
 from util.runtime.errors import InputError
 from util.runtime.files import check_id, is_hidden
+from util.runtime.ledger import LEDGER
+
+OUTPUTS = (
+    "labels",
+    "overlays",
+    "confidence",
+    "labelme",
+    "legend.png",
+)  # images that `predict.py` writes beside its ledger
 
 
 @dataclass
@@ -26,12 +37,11 @@ class Sources:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def find_sources(given: Iterable[str | os.PathLike], leave_out: Path | None = None) -> Sources:
+def find_sources(given: Iterable[str | os.PathLike]) -> Sources:
     """Find the images of folders, files and patterns such as ``shots/*/*.jpg``.
 
     Args:
-        given: folders are searched with their subfolders; hidden files and folders are left out.
-        leave_out: a folder to leave out: the results, which may be inside of a folder that is searched.
+        given: folders are searched with their subfolders. Hidden files and folders are left out, and so are earlier results.
 
     Raises:
         InputError: if something given does not exist, or there is no image in it.
@@ -39,7 +49,7 @@ def find_sources(given: Iterable[str | os.PathLike], leave_out: Path | None = No
     sources = Sources()
     found: dict[str, Path] = {}
     for name in given:
-        pairs = [(image_id, path) for image_id, path in _find(os.fspath(name)) if not _inside(path, leave_out)]
+        pairs = [(unicodedata.normalize("NFC", image_id), path) for image_id, path in _find(os.fspath(name))]
         if not pairs:
             raise InputError(f"{name}: no images here ({', '.join(IMAGE_SUFFIXES)}); check the path")
         for image_id, path in pairs:
@@ -51,6 +61,9 @@ def find_sources(given: Iterable[str | os.PathLike], leave_out: Path | None = No
 def _add(image_id: str, path: Path, found: dict[str, Path], problems: dict[str, str]) -> None:
     other = found.get(image_id)
     if other is not None and os.path.samefile(other, path):
+        return
+    if other is not None and (path.suffix.lower() in HEIC_SUFFIXES) != (other.suffix.lower() in HEIC_SUFFIXES):
+        found[image_id] = other if path.suffix.lower() in HEIC_SUFFIXES else path  # one is converted from the other
         return
     try:
         for part in image_id.split("/"):
@@ -70,6 +83,8 @@ def _find(name: str) -> Iterator[tuple[str, Path]]:
     if path.is_dir():
         yield from _walk(path)
     elif path.exists():
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            image_size(path)  # whose message says what it is
         yield path.stem, path
     elif glob.has_magic(name):
         root = Path(*_fixed_parts(path))
@@ -78,6 +93,8 @@ def _find(name: str) -> Iterator[tuple[str, Path]]:
                 continue  # a pattern says itself how deep it goes
             if match.suffix.lower() in IMAGE_SUFFIXES:
                 yield match.relative_to(root).with_suffix("").as_posix(), match
+    elif "://" in name:
+        raise InputError(f"{name}: an address; download its images, and give their folder")
     else:
         raise InputError(f"{name}: no such file or folder; give a folder, an image, or a pattern in quotes")
 
@@ -91,13 +108,16 @@ def _fixed_parts(path: Path) -> Iterator[str]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add(real)
+        own = OUTPUTS if LEDGER in names else ()
+        folders[:] = sorted(name for name in folders if not is_hidden(name) and name not in own)
+        names = [name for name in names if name not in own]
         for name in sorted(names):
             path = Path(place, name)
             if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name):
                 yield path.relative_to(folder).with_suffix("").as_posix(), path
-
-
-def _inside(path: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.resolve() in path.resolve().parents

@@ -14,7 +14,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from util.data.ids import IMAGE_SUFFIXES, IdBook
+from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES, IdBook, id_or_none
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, find_file, list_files, read_bytes
 
@@ -37,7 +37,19 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 LOSSLESS = ("PNG", "TIFF", "BMP", "GIF")
-BEGINNINGS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG"}
+_KINDS = {
+    b"\xff\xd8\xff": "a JPEG image",
+    b"\x89PNG": "a PNG image",
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"II*\0": "a TIFF image",
+    b"MM\0*": "a TIFF image",
+    b"%PDF": "a PDF document",
+    b"PK": "a ZIP archive or an office document",
+    b"<": "a web page or an XML file",
+    b"8BPS": "a file of Photoshop",
+    b"\x93NUMPY": "an array of numpy",
+}
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -51,10 +63,13 @@ def find_image(folder: str | os.PathLike, image_id: str) -> Path:
 
 
 def list_image_ids(folder: str | os.PathLike) -> list[str]:
-    """The ids of all images in a folder, sorted; two images with the same id are an InputError."""
+    """The ids of all images in a folder, sorted; two with the same id are an InputError, unless one is HEIC."""
     book = IdBook(folder)
-    for path in list_files(check_folder(folder, "images"), IMAGE_SUFFIXES):
-        book.add(path.name)
+    files = list_files(check_folder(folder, "images"), IMAGE_SUFFIXES)
+    others = {id_or_none(path.name) for path in files if path.suffix.lower() not in HEIC_SUFFIXES}
+    for path in files:
+        if path.suffix.lower() not in HEIC_SUFFIXES or id_or_none(path.name) not in others:
+            book.add(path.name)
     ids = sorted(book.names)
     if not ids:
         raise InputError(f"{folder}: no images here ({', '.join(IMAGE_SUFFIXES)}); check the path")
@@ -142,7 +157,7 @@ def open_image(
     except Image.DecompressionBombError:
         raise InputError(f"{path}: too large, more than {max_pixels / 1e6:.0f} million pixels; scale it down") from None
     except UnidentifiedImageError:
-        head = source[:99] if isinstance(source, bytes) else read_bytes(source)[:99]
+        head = (source if isinstance(source, bytes) else read_bytes(source))[:132]
         raise InputError(f"{path}: {_unknown(head, what)}") from None
     except Exception as error:  # Pillow raises nearly anything over a damaged file
         known = isinstance(error, (OSError, SyntaxError, ValueError, EOFError))
@@ -150,10 +165,24 @@ def open_image(
         raise InputError(f"{path}: not a readable {what} ({reason}); it may be cut short, replace it") from None
 
 
-def check_depth(image: Image.Image, path: str | os.PathLike) -> None:
-    """Raise InputError if an open image, not yet decoded, has colours of 16 bits, of which Pillow keeps the upper 8."""
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an open image, not yet decoded, has colours of 16 bits, of which Pillow keeps the upper 8."""
     tiles = getattr(image, "tile", [])
-    if image.mode in ("RGB", "RGBA", "LA") and any(re.search(r";16[BLN]?\b", str(tile.args)) for tile in tiles):
+    return image.mode in ("RGB", "RGBA", "LA") and any(re.search(r";16[BLN]?\b", str(tile.args)) for tile in tiles)
+
+
+def _same_size(image: Image.Image) -> bool:
+    """Whether the second page of a file is as large as the first, and so not a smaller version of it."""
+    size = image.size
+    image.seek(1)
+    other = image.size
+    image.seek(0)
+    return size == other
+
+
+def check_depth(image: Image.Image, path: str | os.PathLike) -> None:
+    """Raise InputError if an open label map or mask, not yet decoded, has colours of 16 bits."""
+    if _is_deep(image):
         raise InputError(
             f"{path}: three channels or more of 16 bits, whose values 0 to 255 would be lost; save one channel of 8 bits"
         )
@@ -164,15 +193,32 @@ def is_heic(head: bytes) -> bool:
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS
 
 
+def kind_of(head: bytes) -> str:
+    """What a file is, by its first bytes, in words; empty where that is not known."""
+    if is_heic(head):
+        return "a HEIC image"
+    if head[4:8] == b"ftyp":
+        return "an AVIF image" if head[8:12] == b"avif" else "a video"
+    if head.startswith(b"RIFF"):
+        return "a WebP image" if head[8:12] == b"WEBP" else "a recording"
+    if head[128:132] == b"DICM":
+        return "a DICOM image"
+    return next((what for magic, what in _KINDS.items() if head.startswith(magic)), "")
+
+
 def _unknown(head: bytes, what: str) -> str:
     """What to say of a file, by its first bytes, that is of no format which Pillow reads."""
-    known = (
-        "HEIC image" if is_heic(head) else next((k for k, magic in BEGINNINGS.items() if head.startswith(magic)), None)
-    )
-    if known:
-        return f"begins as a {known}, but is not a readable {what}; it may be cut short, replace it"
+    if not head:
+        return "an empty file (0 bytes); copy it again"
     if head.startswith(b"version https://git-lfs"):
         return f"a pointer of Git LFS in the place of the {what}; run git lfs pull"
+    kind = kind_of(head)
+    if kind == "a TIFF image":
+        return "a TIFF image of bands or numbers that are not read here; save it as an image of 8 bits with 1 or 3 channels"
+    if kind.endswith("image") and kind != "a DICOM image":
+        return f"begins as {kind}, but is not a readable {what}; it may be cut short, replace it"
+    if kind:
+        return f"{kind}, not a readable {what}; give images"
     return f"not a readable {what} (no format that is known here); it may be cut short, replace it"
 
 
@@ -191,7 +237,14 @@ def decode_image(
             image.draft(
                 None, (math.ceil(image.width * factor), math.ceil(image.height * factor))
             )  # a no-op but for JPEG and HEIC
+        if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1 and _same_size(image):
+            raise InputError(f"{path}: {pages} pages of one size; save the one that is meant as a file of its own")
+        deep = _is_deep(image)
         image.load()
+        if deep and np.asarray(image.convert("RGB")).max() < 16:
+            raise InputError(
+                f"{path}: colours of 16 bits that are all nearly black, as those of 10 or 12 bits are; save it with 8 bits"
+            )
         turn = orientation(image)
         upright = image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
         if upright.mode == "F" or upright.mode.startswith("I"):

@@ -28,7 +28,18 @@ EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 STAGE_VARIABLE = "QUICKSTART_STAGE"
 PARSE_ONLY_VARIABLE = "QUICKSTART_PARSES"  # in the environment of a script that is only to look at its options
 INTERRUPTED = "interrupted; re-run the command to resume"
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
 
 
 def default_workers() -> int:
@@ -37,12 +48,13 @@ def default_workers() -> int:
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def whole(minimum: int) -> Callable[[str], int]:
-    """An argparse type: a whole number of at least ``minimum``."""
+def whole(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:
+    """An argparse type: a whole number from ``minimum`` to ``maximum``."""
+    most = f" and at most {maximum}" if maximum < math.inf else ""
 
     def parse(text: str) -> int:
-        if not text.removeprefix("-").isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        if not text.removeprefix("-").isdecimal() or not minimum <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}{most}")
         return int(text)
 
     return parse
@@ -132,13 +144,13 @@ COMMON = {
     "scales": Option(
         NETWORK,
         "sizes that probabilities are averaged over, as factors of the size that the network was trained at",
-        {"type": real(0, above=True), "nargs": "+", "default": [1.0], "metavar": "S"},
+        {"type": real(0.05, 8), "nargs": "+", "default": [1.0], "metavar": "S"},
     ),
     "flip": Option(NETWORK, "average over the mirrored image too", {"action": "store_true"}),
     "long-side": Option(
         NETWORK,
         "pixels that the long side of an image has in the network (default: as the network was trained)",
-        {"type": whole(1), "metavar": "PX"},
+        {"type": whole(1, 1 << 15), "metavar": "PX"},
     ),
     "full-size": Option(
         NETWORK,
@@ -174,7 +186,7 @@ COMMON = {
         {"choices": ("auto", "off", "fp32", "bf16", "fp16"), "default": "auto"},
         aliases=("precision",),
     ),
-    "seed": Option(RUNNING, "seed of everything random", {"type": int, "default": 0, "metavar": "N"}),
+    "seed": Option(RUNNING, "seed of everything random", {"type": whole(0, 2**32 - 1), "default": 0, "metavar": "N"}),
 }
 
 

@@ -184,6 +184,8 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"--device {name}: no such device; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: of GPUs, those of CUDA and ROCm are used; give auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name}: torch finds no GPU here; use --device cpu or install a torch with CUDA")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -22,6 +22,8 @@ from util.runtime.locking import Lock, lock_folder
 from util.runtime.progress import FailureReport
 from util.runtime.provenance import Code, code_digest, write_run_json
 
+LEDGER = "ledger.jsonl"
+
 
 class Processes(Protocol):
     """Those of a run, as `util.runtime.distributed.Dist` knows them; a stage needs no torch."""
@@ -88,7 +90,7 @@ class Stage:
             self._lock.close()
 
     def _ledger_path(self) -> Path:
-        return self.out / ("ledger.jsonl" if self.rank == 0 else f"ledger.{self.rank}.jsonl")
+        return self.out / (LEDGER if self.rank == 0 else f"ledger.{self.rank}.jsonl")
 
     def key(self, *parts: bytes | str) -> str:
         """Digest of the options, the code and the given parts (the input files' bytes)."""
@@ -106,7 +108,9 @@ class Stage:
         self.note({"id": image_id, "key": key, "files": describe_files(paths, self.out)})
 
     def note(self, entry: dict) -> None:
-        """Append an entry made by `describe_files` in a worker process."""
+        """Append an entry made by `describe_files` in a worker process; what an earlier run wrote beyond its files is deleted."""
+        for name in self.done.get(entry["id"], {"files": {}})["files"].keys() - entry["files"].keys():
+            (self.out / name).unlink(missing_ok=True)
         self.done[entry["id"]] = entry
         self._own.add(entry["id"])
         if self._ledger is None:

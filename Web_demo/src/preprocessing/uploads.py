@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from util.data.images import decode_image, is_heic, open_image, upright_size
+from util.data.images import decode_image, kind_of, open_image, upright_size
 from util.runtime.errors import InputError
 from util.runtime.files import digest
 
@@ -22,16 +22,7 @@ MAX_PIXELS = 64_000_000
 # Enough for the screen and for a network; larger images are scaled down.
 MAX_WORK_PIXELS = 2_100_000
 _decoding = threading.Lock()  # one large image in memory at a time, however many visitors there are
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # JPEG, PNG
-_OTHERS = {
-    b"GIF8": "a GIF",
-    b"RIFF": "a WebP image or a recording",
-    b"BM": "a BMP image",
-    b"II*\0": "a TIFF image",
-    b"MM\0*": "a TIFF image",
-    b"%PDF": "a PDF document",
-    b"PK": "a ZIP archive or an office document",
-}
+_READ = ("a JPEG image", "a PNG image", "a WebP image", "a HEIC image")
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def read_upload(name: str, data: bytes) -> InputImage:
         data: the file.
 
     Raises:
-        InputError: for people to read, if it is empty, not a JPEG, PNG or HEIC image, damaged or too large.
+        InputError: for people to read, if it is empty, not a JPEG, PNG, WebP or HEIC image, damaged or too large.
     """
     name = clean_name(name)
     if not data:
@@ -90,21 +81,13 @@ def read_upload(name: str, data: bytes) -> InputImage:
         raise InputError(
             f"{name}: {len(data) / 2**20:.0f} MB is too large, at most {MAX_BYTES >> 20} MB; save it smaller"
         )
-    if not data.startswith(_MAGIC) and not is_heic(data):
-        found = _kind_of(data)
-        what = f" but {found}" if found else ""
-        raise InputError(f"{name}: not a JPG, PNG or HEIC image{what}; save it as JPG or PNG")
+    if (kind := kind_of(data[:132])) not in _READ:
+        what = f" but {kind}" if kind else ""
+        raise InputError(f"{name}: not a JPG, PNG, WebP or HEIC image{what}; save it as JPG or PNG")
     with _decoding:
         with open_image(data, name, max_pixels=MAX_PIXELS) as header:
             full_size = upright_size(header)
         return as_input(name, decode_image(data, name, MAX_PIXELS, MAX_WORK_PIXELS), digest(data), full_size)
-
-
-def _kind_of(data: bytes) -> str:
-    """What a file is that is not an image the demo reads, in words; empty where that is not known."""
-    if data[4:8] == b"ftyp":
-        return "an AVIF image" if data[8:12] == b"avif" else "a video"
-    return next((what for magic, what in _OTHERS.items() if data.startswith(magic)), "")
 
 
 def as_input(name: str, image: np.ndarray, key: str, full_size: tuple[int, int] | None = None) -> InputImage:

@@ -1,5 +1,6 @@
 """Folders, files and patterns to ids; what has no place of its own is named."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,6 @@ def shots(tmp_path, monkeypatch):
         (["shots/*/*.webp"], ["day/one"]),
         (["shots/**/*.*"], ["a", "b", "day/deep/two", "day/one"]),
         (["shots", "shots/b.jpg"], ["a", "b", "day/deep/two", "day/one"]),
-        (["shots/notes.txt"], ["notes"]),
     ],
 )
 def test_what_may_be_given(shots, given, ids):
@@ -35,8 +35,33 @@ def test_what_may_be_given(shots, given, ids):
     assert list(found.files) == ids and not found.problems
 
 
-def test_results_inside_the_folder_are_left_out(shots):
-    assert list(find_sources([shots], leave_out=shots / "day").files) == ["a", "b"]
+@pytest.mark.parametrize("out", [".", "day"])
+def test_earlier_results_inside_the_folder_are_left_out(shots, out):
+    (shots / out / "ledger.jsonl").touch()
+    for name in ("labels/b.png", "overlays/b.jpg", "legend.png", "new/c.jpg"):
+        (shots / out / name).parent.mkdir(exist_ok=True)
+        (shots / out / name).touch()
+    assert [Path(image_id).name for image_id in find_sources([shots]).files] == (
+        ["a", "b", "two", "one", "c"] if out == "." else ["a", "b", "two", "c", "one"]
+    )
+
+
+def test_links_to_folders_are_followed_once(shots):
+    (shots / "link").symlink_to(shots / "day", target_is_directory=True)
+    (shots / "day" / "around").symlink_to(shots, target_is_directory=True)
+    assert {Path(image_id).name for image_id in find_sources([shots]).files} == {"a", "b", "one", "two"}
+
+
+def test_a_converted_image_stands_for_its_heic(shots):
+    for name in ("b.HEIC", "c.heic"):
+        (shots / name).touch()
+    found = find_sources([shots])
+    assert found.files["b"] == shots / "b.jpg" and found.files["c"] == shots / "c.heic" and not found.problems
+
+
+def test_names_in_the_form_of_macos_have_the_ids_of_lists(shots):
+    (shots / unicodedata.normalize("NFD", "Kühe.jpg")).touch()
+    assert unicodedata.normalize("NFC", "Kühe") in find_sources([shots]).files
 
 
 def test_two_images_of_one_id_are_named(shots):
@@ -46,7 +71,7 @@ def test_two_images_of_one_id_are_named(shots):
     assert "b.jpg" in found.problems[str(shots / "b.png")]
 
 
-@pytest.mark.parametrize("given", ["nothing", "nothing/*.jpg", "empty"])
+@pytest.mark.parametrize("given", ["nothing", "nothing/*.jpg", "empty", "shots/notes.txt", "https://a.org/b.jpg"])
 def test_nothing_to_find_is_an_input_error(shots, given):
     Path("empty").mkdir()
     with pytest.raises(InputError, match=given.replace("*", r"\*")):

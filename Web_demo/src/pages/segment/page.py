@@ -126,8 +126,8 @@ def choose_uploads(refused: st.delta_generator.DeltaGenerator) -> list[InputImag
     """The uploaded images that can be read; the others are reported in the place ``refused``."""
     # Kinds, not suffixes: for a forged suffix Streamlit would break the page off before any of this runs.
     files = st.file_uploader(
-        f"Upload JPG, PNG or HEIC images: up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
-        type=["image/jpeg", "image/png", "image/heic", "image/heif", ".heic", ".heif"],
+        f"Upload JPG, PNG, WebP or HEIC images: up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
+        type=["image/jpeg", "image/png", "image/webp", "image/heic", "image/heif", ".heic", ".heif"],
         accept_multiple_files=True,
         key="uploads",
     )
