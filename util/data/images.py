@@ -184,7 +184,7 @@ def check_depth(image: Image.Image, path: str | os.PathLike) -> None:
     """Raise InputError if an open label map or mask, not yet decoded, has colours of 16 bits."""
     if _is_deep(image):
         raise InputError(
-            f"{path}: three channels or more of 16 bits, whose values 0 to 255 would be lost; save one channel of 8 bits"
+            f"{path}: several channels of 16 bits, whose values 0 to 255 would be lost; save one channel of 8 bits"
         )
 
 
