@@ -24,6 +24,7 @@ from util.runtime.files import check_id, check_name, find_file, list_files, pars
 EXTRA = ("point_coords", "crop_box", "category", "score", "prompt")  # what an annotation may have beside its mask
 SUFFIXES = (".json", ".json.gz")  # of the mask files that this project writes
 ARRAYS = (".npy", ".npz", *PICKLES)
+LEAST_BOX_IOU = 0.5  # of a mask's box with that of a detector
 MOST_SCORE = 2.0  # SAM's own estimates pass 1 a little
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
@@ -184,20 +185,34 @@ def _decode_file(data: bytes, path: Path, image_id: str | None, size: tuple[int,
 
 
 def _check_boxes(masks: Masks, about: list[dict], path: Path) -> None:
-    """Raise InputError if most masks fit the boxes that the file has beside them only with x and y swapped."""
-    given = [(box, each["bbox"]) for box, each in zip(masks.boxes, about) if len(each.get("bbox") or ()) == 4]
+    """Raise InputError if most masks are elsewhere than the boxes that the file has beside them."""
+    given = [
+        (box, each["bbox"])
+        for box, each in zip(masks.boxes, about)
+        if box[2] and len(each.get("bbox") or ()) == 4  # the mask is not empty
+    ]
     if not given:
         return
     found, told = (np.array([pair[side] for pair in given], float) for side in (0, 1))
     corners = np.hstack([told[:, :2], told[:, 2:] - told[:, :2]])  # where these are two corners
-    fits, swapped = (
-        np.minimum(*(np.abs(boxes - each).max(axis=1) for each in (told, corners))) <= 2
+    here, swapped = (
+        np.maximum(_box_iou(boxes, told), _box_iou(boxes, corners)) > LEAST_BOX_IOU
         for boxes in (found, found[:, [1, 0, 3, 2]])
     )
-    if 2 * (swapped & ~fits).sum() > len(given):
-        raise InputError(
-            f"{path}: masks that fit their bbox only with x and y swapped; write the transposed masks, or outlines as x, y"
-        )
+    if 2 * here.sum() >= len(given):
+        return
+    how = "fit only with x and y swapped" if 2 * swapped.sum() > len(given) else "do not fit"
+    raise InputError(
+        f"{path}: masks and bbox {how}: the masks may be transposed, or of another image; make the file again, or leave out bbox"
+    )
+
+
+def _box_iou(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """IoU of boxes Nx4 (x, y, width, height) with their partners; 0 for a box without area."""
+    low = np.maximum(one[:, :2], two[:, :2])
+    both = np.clip(np.minimum(one[:, :2] + one[:, 2:], two[:, :2] + two[:, 2:]) - low, 0, None).prod(axis=1)
+    either = one[:, 2:].prod(axis=1) + np.clip(two[:, 2:], 0, None).prod(axis=1) - both
+    return both / np.maximum(either, 1e-9)
 
 
 def write_masks(path: str | os.PathLike, masks: Masks, image_id: str, file_name: str) -> None:

@@ -55,7 +55,7 @@ def save(path: str | os.PathLike, state: dict[str, Any], *, durable: bool = True
 
 
 def check(path: str | os.PathLike) -> None:
-    """Check every byte of a checkpoint that `save` wrote against its checksums, which `load` does not look at.
+    """Check every byte of a checkpoint that `save` wrote against its checksums, which torch does not look at.
 
     Raises:
         InputError: if it is damaged.
@@ -66,7 +66,7 @@ def check(path: str | os.PathLike) -> None:
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         wrong = str(error) or type(error).__name__
     if wrong is not None:
-        raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, or start again with --overwrite")
+        raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, download it again, or train again with --overwrite")
 
 
 def checked_file(path: str | os.PathLike) -> Path:
@@ -125,6 +125,8 @@ def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> di
             f"{path}: not a checkpoint, but {other}; download it again, or give the file that torch.save wrote"
         )
     state = _load_safetensors(path, device) if _is_safetensors(start) else _load_torch(path, device, mmap)
+    if not mmap and zipfile.is_zipfile(path):
+        check(path)  # torch does not compare the checksums
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
     return state
@@ -182,10 +184,12 @@ def _load_torch(path: Path, device: Any, mmap: bool) -> Any:
                 "plain values, for instance by torch.save(model.state_dict(), FILE)"
             ) from None
         raise InputError(f"{path}: not a checkpoint, or damaged; make it or download it again") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, RuntimeError) as error:
         raise InputError(
             f"{path}: not a readable checkpoint ({_first_line(error)}); make it or download it again"
         ) from None
+    except (EOFError, ValueError, LookupError, AttributeError, TypeError):  # whose texts speak of pickles
+        raise InputError(f"{path}: not a checkpoint, or damaged; make it or download it again") from None
 
 
 # How torch names what its restricted unpickler does not build.

@@ -25,6 +25,8 @@ MASK = np.zeros((H, W), np.uint8)
 MASK[10:30, 20:50] = 1
 OTHER = np.zeros((H, W), np.uint8)
 OTHER[35:45, 5:17] = 1
+TALL = np.zeros((H, W), np.uint8)
+TALL[:, 30:40] = 1
 STACK = np.stack([MASK, OTHER]).astype(bool)
 CLASSES = load_classes(num_classes=21)
 
@@ -88,8 +90,9 @@ def annotation(**changes):
     ("content", "said"),
     [
         (annotation(predicted_iou=97.0), "scores up to 97.* from 0 to 1; divide"),
-        (annotation(bbox=[10, 20, 20, 30]), "only with x and y swapped"),
-        (annotation(bbox=[10, 20, 30, 50]), "only with x and y swapped"),  # two corners
+        (annotation(bbox=[0, 38, 8, 8]), "masks and bbox do not fit"),
+        ([{"segmentation": rle(TALL), "bbox": [0, 30, 48, 10]}], "fit only with x and y swapped"),
+        ([{"segmentation": rle(TALL), "bbox": [0, 30, 48, 40]}], "fit only with x and y swapped"),  # two corners
         ([{**annotation()[0], "image_id": 1}, {**annotation()[0], "image_id": 2}], "of 2 images.*one file per image"),
         ([{**annotation()[0], "image_id": "b"}], "not of 'a'"),
     ],
@@ -101,7 +104,7 @@ def test_masks_that_mean_something_else(tmp_path, content, said):
 
 
 def test_boxes_of_either_form_fit(tmp_path):
-    for box in ([20, 10, 30, 20], [20, 10, 50, 30], [19.5, 9.5, 31, 21], None):
+    for box in ([20, 10, 30, 20], [20, 10, 50, 30], [19.5, 9.5, 31, 21], [18, 9, 34, 24], None):
         (tmp_path / "a.json").write_text(json.dumps(annotation(bbox=box)))
         assert len(read_masks(tmp_path, "a", (H, W))) == 1
 
