@@ -66,7 +66,9 @@ def check(path: str | os.PathLike) -> None:
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         wrong = str(error) or type(error).__name__
     if wrong is not None:
-        raise InputError(f"{path}: damaged ({wrong}); restore it from a copy, download it again, or train again with --overwrite")
+        raise InputError(
+            f"{path}: damaged ({wrong}); restore it from a copy, download it again, or train again with --overwrite"
+        )
 
 
 def checked_file(path: str | os.PathLike) -> Path:
