@@ -66,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
             code = stage.finish_together(dist)
             if dist.is_main:
                 preview(args, ids)
-                done = sum(image_id in stage.done and image_id not in stage.failures for image_id in ids)
-                print(f"{args.out}: masks of {done} of {len(ids)} images")
         return code
 
 

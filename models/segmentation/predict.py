@@ -142,14 +142,12 @@ def predict_anything(
             write_coco(out / "annotations.json", entries, sources.files, out, network.classes)
         elif earlier:  # it would be of other options than the label maps
             (out / "annotations.json").unlink(missing_ok=True)
-        look = (
-            f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}"
-            if entries and "overlay" in how.formats
-            else ""
-        )
+        seen = f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}" if "overlay" in how.formats else ""
         if entries:
             print(classes_text(entries, network.classes))
-        print(f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{look}")
+        print(
+            f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{seen if entries else ''}"
+        )
         return 1 if failures or sources.problems else 0
 
 

@@ -114,9 +114,9 @@ _JPEG, _PNG = encoded(_RGB, "JPEG"), png(_RGB)
 def unreadable(good: bytes) -> dict:
     """Files that are not an image, or less than the PNG that they were."""
     return {
-        "empty": (b"", "no format"),
+        "empty": (b"", "an empty file"),
         "text": (b"not an image\n", "no format"),
-        "page of a web server": (b"<!DOCTYPE html><html><body>404</body></html>", "no format"),
+        "page of a web server": (b"<!DOCTYPE html><html><body>404</body></html>", "a web page"),
         "zeros": (bytes(4096), "no format"),
         "cut PNG": (good[: len(good) // 2], "truncated"),
         "damaged PNG": (flipped(good), "broken"),
@@ -198,7 +198,7 @@ MASKS = {
     "endless number": (b'{"image": ' + b"9" * 5000 + b"}", "not valid JSON|format"),
     "list": (b"[3]", "format"),
     "labelme of text": (b'{"shapes": [{"points": [["a", "b"]]}]}', "format"),
-    "no image": (b'{"annotations": []}', "format"),
+    "no annotations": (b'{"image": {"width": 3, "height": 2}}', "format"),
     "no segmentation": (_sa1b(lambda content: content["annotations"][0].pop("segmentation")), "format"),
     "polygons": (_field("segmentation", [[0, 0, 9, 9]]), "format"),
     "no height": (_sa1b(lambda content: content["image"].pop("height")), "format"),

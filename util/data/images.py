@@ -209,7 +209,7 @@ def kind_of(head: bytes) -> str:
 def _unknown(head: bytes, what: str) -> str:
     """What to say of a file, by its first bytes, that is of no format which Pillow reads."""
     if not head:
-        return "an empty file (0 bytes); copy it again"
+        return "an empty file (0 bytes); replace it"
     if head.startswith(b"version https://git-lfs"):
         return f"a pointer of Git LFS in the place of the {what}; run git lfs pull"
     kind = kind_of(head)
@@ -218,7 +218,7 @@ def _unknown(head: bytes, what: str) -> str:
     if kind.endswith("image") and kind != "a DICOM image":
         return f"begins as {kind}, but is not a readable {what}; it may be cut short, replace it"
     if kind:
-        return f"{kind}, not a readable {what}; give images"
+        return f"{kind}, not a readable {what}; replace it"
     return f"not a readable {what} (no format that is known here); it may be cut short, replace it"
 
 

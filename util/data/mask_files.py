@@ -25,7 +25,7 @@ EXTRA = ("point_coords", "crop_box", "category", "score", "prompt")  # what an a
 SUFFIXES = (".json", ".json.gz")  # of the mask files that this project writes
 ARRAYS = (".npy", ".npz", *PICKLES)
 LEAST_BOX_IOU = 0.5  # of a mask's box with that of a detector
-MOST_SCORE = 2.0  # SAM's own estimates pass 1 a little
+MOST_SCORE = 20.0  # SAM's own estimates pass 1 a little, those of an untrained network more
 LARGEST_JSON = 256 << 20  # bytes that a compressed mask file may unpack to
 
 

@@ -28,18 +28,7 @@ EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 STAGE_VARIABLE = "QUICKSTART_STAGE"
 PARSE_ONLY_VARIABLE = "QUICKSTART_PARSES"  # in the environment of a script that is only to look at its options
 INTERRUPTED = "interrupted; re-run the command to resume"
-_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)
+_DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EEXIST", "ENOTDIR", "EISDIR")
 
 
 def default_workers() -> int:
@@ -186,7 +175,7 @@ COMMON = {
         {"choices": ("auto", "off", "fp32", "bf16", "fp16"), "default": "auto"},
         aliases=("precision",),
     ),
-    "seed": Option(RUNNING, "seed of everything random", {"type": whole(0, 2**32 - 1), "default": 0, "metavar": "N"}),
+    "seed": Option(RUNNING, "seed of everything random", {"type": int, "default": 0, "metavar": "N"}),
 }
 
 
@@ -397,7 +386,7 @@ def _code_of(main: Callable[[], int | None], interrupts: list[int]) -> int:
         return EXIT_ERROR
     except Exception as error:
         # Reading turns what fails into InputError, so this is the disk that the results go to.
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in _DISK:
             print(f"error: {disk_error(error, error.filename or 'the results')}", file=sys.stderr)
             return EXIT_ERROR
         if isinstance(error, ModuleNotFoundError) and (package := missing_package(error)):

@@ -212,12 +212,12 @@ def test_accents_of_macos_are_found(tmp_path):
         (
             "a.jpg",
             b"\xff\xd8\xff",
-            "begins as a JPEG, but is not a readable image; it may be cut short, replace it",
+            "begins as a JPEG image, but is not a readable image; it may be cut short, replace it",
         ),
         (
             "a.png",
             b"\x89PNG\r\n\x1a\n",
-            "begins as a PNG, but is not a readable image; it may be cut short, replace it",
+            "begins as a PNG image, but is not a readable image; it may be cut short, replace it",
         ),
         ("a.jpg", b"random", "not a readable image"),
     ],
