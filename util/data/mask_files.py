@@ -195,10 +195,7 @@ def _check_boxes(masks: Masks, about: list[dict], path: Path) -> None:
         return
     found, told = (np.array([pair[side] for pair in given], float) for side in (0, 1))
     corners = np.hstack([told[:, :2], told[:, 2:] - told[:, :2]])  # where these are two corners
-    here, swapped = (
-        np.maximum(_box_iou(boxes, told), _box_iou(boxes, corners)) > LEAST_BOX_IOU
-        for boxes in (found, found[:, [1, 0, 3, 2]])
-    )
+    here, swapped = (_are_alike(boxes, told) | _are_alike(boxes, corners) for boxes in (found, found[:, [1, 0, 3, 2]]))
     if 2 * here.sum() >= len(given):
         return
     how = "fit only with x and y swapped" if 2 * swapped.sum() > len(given) else "do not fit"
@@ -207,12 +204,15 @@ def _check_boxes(masks: Masks, about: list[dict], path: Path) -> None:
     )
 
 
-def _box_iou(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """IoU of boxes Nx4 (x, y, width, height) with their partners; 0 for a box without area."""
+def _are_alike(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """bool N: whether boxes Nx4 (x, y, width, height) have an IoU of at least LEAST_BOX_IOU, or differ by two pixels at most.
+
+    segment-anything's own are a pixel too narrow, and of no width for the smallest masks.
+    """
     low = np.maximum(one[:, :2], two[:, :2])
     both = np.clip(np.minimum(one[:, :2] + one[:, 2:], two[:, :2] + two[:, 2:]) - low, 0, None).prod(axis=1)
     either = one[:, 2:].prod(axis=1) + np.clip(two[:, 2:], 0, None).prod(axis=1) - both
-    return both / np.maximum(either, 1e-9)
+    return (both >= LEAST_BOX_IOU * np.maximum(either, 1e-9)) | (np.abs(one - two).max(axis=1) <= 2)
 
 
 def write_masks(path: str | os.PathLike, masks: Masks, image_id: str, file_name: str) -> None:
