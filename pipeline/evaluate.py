@@ -32,15 +32,14 @@ def run(args: argparse.Namespace) -> int:
     check_folder(args.gt, "ground truth, without which nothing can be scored (predict.py segments images without it)")
     ids = read_id_list(args.list, args.gt)
     places = (args.pred, args.gt, args.baseline, args.images)
+    if args.baseline is not None:
+        check_foreground(check_folder(args.baseline, "the label maps to compare with"), ids)
     if args.checkpoint is None:
         with lock_folder(args.out):
-            for labels in filter(None, (args.pred, args.baseline)):
-                check_foreground(labels, ids)
+            check_foreground(args.pred, ids)
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
     with init(args.device) as dist, lock_if(dist.is_main, args.out):
         asked = find_classes(places, args.class_names, args.num_classes)
-        if args.baseline is not None:
-            check_foreground(check_folder(args.baseline, "the label maps to compare with"), ids)
         if asked is not None:
             class_indices(args.classes, asked)
         check_first(args.gt, ids, None if asked is None else len(asked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from util.data.image_labels import check_tagged, read_image_labels
 from util.data.images import find_image, image_size
 from util.data.labels import check_label_size, label_path, read_label
 from util.data.mask_files import masks_path, read_masks
+from util.evaluation.label_check import check_some
 from util.runtime.cli import PARSE_ONLY_VARIABLE
 from util.runtime.errors import InputError
 
@@ -65,19 +66,7 @@ def _check_data(plan: Plan, todo: Sequence[Stage]) -> None:
             raise InputError(
                 f"{folder}: no {what} for any of the {len(lists[plan.train])} ids of {plan.train}; check it"
             )
-        _check_some(check, there)
-
-
-def _check_some(check: Callable[[str], object], ids: Sequence[str], count: int = 8) -> None:
-    """Raise what is wrong with the first of these images if none of the first ones can be used."""
-    problems = []
-    for image_id in ids[:count]:
-        try:
-            check(image_id)
-            return
-        except InputError as error:
-            problems.append(error)
-    raise problems[0]
+        check_some(check, there)
 
 
 def _check_masks(plan: Plan, image_id: str) -> None:

@@ -15,13 +15,8 @@ from util.runtime.errors import InputError
 from util.runtime.files import check_id, is_hidden
 from util.runtime.ledger import LEDGER
 
-OUTPUTS = (
-    "labels",
-    "overlays",
-    "confidence",
-    "labelme",
-    "legend.png",
-)  # images that `predict.py` writes beside its ledger
+# What `predict.py` writes beside its ledger, as far as it is images.
+OUTPUTS = ("labels", "overlays", "confidence", "legend.png")
 
 
 @dataclass

@@ -202,7 +202,7 @@ def kind_of(head: bytes) -> str:
     if head.startswith(b"RIFF"):
         return "a WebP image" if head[8:12] == b"WEBP" else "a recording"
     if head[128:132] == b"DICM":
-        return "a DICOM image"
+        return "a DICOM file"
     return next((what for magic, what in _KINDS.items() if head.startswith(magic)), "")
 
 
@@ -215,7 +215,7 @@ def _unknown(head: bytes, what: str) -> str:
     kind = kind_of(head)
     if kind == "a TIFF image":
         return "a TIFF image of bands or numbers that are not read here; save it as an image of 8 bits with 1 or 3 channels"
-    if kind.endswith("image") and kind != "a DICOM image":
+    if kind.endswith("image"):
         return f"begins as {kind}, but is not a readable {what}; it may be cut short, replace it"
     if kind:
         return f"{kind}, not a readable {what}; replace it"

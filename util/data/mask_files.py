@@ -50,21 +50,17 @@ def masks_path(folder: str | os.PathLike, image_id: str) -> Path:
     """Where an image's masks are: a JSON file, plain or compressed, a file of arrays, or a folder of mask images.
 
     Raises:
-        InputError: if there is none, or more than one file, of which all but one may be old.
+        InputError: if there is none, or more than one, of which all but one may be old.
     """
     check_id(image_id)
     place, known = os.path.join(folder, image_id), (*SUFFIXES, *ARRAYS)
-    found = [suffix for suffix in known if os.path.isfile(place + suffix)]
+    found = {f"{image_id}{suffix}": place + suffix for suffix in known if os.path.isfile(place + suffix)}
+    if os.path.isdir(place):
+        found[f"the folder {image_id}"] = place
     if len(found) > 1:
-        raise InputError(
-            f"{folder}: both {image_id}{found[0]} and {image_id}{found[1]} are there; delete the one that is old"
-        )
-    if found and os.path.isdir(place):
-        raise InputError(
-            f"{folder}: both {image_id}{found[0]} and the folder {image_id} are there; delete the one that is old"
-        )
-    if found or os.path.isdir(place):
-        return check_name(Path(place + "".join(found)))
+        raise InputError(f"{folder}: both {' and '.join([*found][:2])} are there; delete the one that is old")
+    if found:
+        return check_name(Path(*found.values()))
     try:
         return find_file(folder, image_id, known, "masks")  # in capitals, or with letters in another form
     except InputError as error:

@@ -56,7 +56,7 @@ def parse_masks(content: Any, path: Path, size: tuple[int, int] | None) -> Found
             ("shapes", _of_labelme, "labelme's"),
             ("rle_mask", _of_transformers, "transformers' mask"),
             ("masks", _of_transformers, "transformers' mask"),
-            ("annotations", _of_imageless, "Grounded SAM 2's"),
+            ("annotations", _of_grounded_sam, "Grounded SAM 2's"),
         ):
             if key in content:
                 kind, parse = name, other
@@ -81,11 +81,7 @@ def _of_list(content: list, path: Path, size: tuple[int, int] | None) -> Found:
     """A list of annotations, as amg.py writes it or segment-anything's generator gives it, or of codes."""
     annotations = [{"segmentation": item} if "counts" in item else item for item in content]
     first = annotations[0]["segmentation"] if annotations else None
-    own = size if first is None or isinstance(first, list) else np.shape(first)
-    if isinstance(first, dict):
-        own = first.get("size", size)
-    elif isinstance(first, list) and size is None and len({len(row) for row in first}) == 1:
-        own = np.shape(first)
+    own = _size_of(first, size)
     if own is None:
         raise ValueError("a list that does not say the size of its image as SA-1B's format does")
     images = {annotation["image_id"] for annotation in annotations if "image_id" in annotation}
@@ -98,7 +94,16 @@ def _of_list(content: list, path: Path, size: tuple[int, int] | None) -> Found:
     return found
 
 
-def _of_imageless(content: dict, path: Path, size: tuple[int, int] | None) -> Found:
+def _size_of(segmentation: Any, size: tuple[int, int] | None) -> Sequence[int] | None:
+    """Of a mask that says it: run lengths, an array, or nested lists, unless these may be polygons."""
+    if isinstance(segmentation, dict):
+        return segmentation.get("size", size)
+    if isinstance(segmentation, list) and (size is not None or len({len(row) for row in segmentation}) > 1):
+        return size
+    return size if segmentation is None else np.shape(segmentation)
+
+
+def _of_grounded_sam(content: dict, path: Path, size: tuple[int, int] | None) -> Found:
     """Annotations with the size beside them, as Grounded SAM 2 writes them."""
     height, width = (content.get(side, content.get(f"img_{side}")) for side in ("height", "width"))
     return _of_list(content["annotations"], path, (int(height), int(width)) if height and width else size)

@@ -56,7 +56,20 @@ class _CheckImage:
         return image_id, None, warnings, pixels
 
 
-def check_first(truth: Path, ids: Sequence[str], num_classes: int | None, count: int = 8) -> None:
+def check_some(check: Callable[[str], object], ids: Sequence[str], count: int = 8) -> None:
+    """Raise what is wrong with the first of these images if ``check`` raises an InputError for all of the first ones."""
+    problems = []
+    for image_id in ids[:count]:
+        try:
+            check(image_id)
+            return
+        except InputError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+def check_first(truth: Path, ids: Sequence[str], num_classes: int | None) -> None:
     """Look at the first label maps of ground truth, before hours of work whose results are scored against it.
 
     Args:
@@ -66,17 +79,16 @@ def check_first(truth: Path, ids: Sequence[str], num_classes: int | None, count:
         InputError: if none of them can be used: there are none, they hold colours, or indices of other classes, as VOC's
             21 in a data set of three. A single one is reported when it is scored.
     """
-    problems = []
-    for image_id in ids[:count]:
-        try:
-            path = label_path(truth, image_id)
-            if num_classes is not None:
-                read_label(path, num_classes)
-            return
-        except InputError as error:
-            problems.append(error)
-    if problems:
-        raise InputError(f"the ground truth does not fit the list or the classes: {problems[0]}")
+
+    def check(image_id: str) -> None:
+        path = label_path(truth, image_id)
+        if num_classes is not None:
+            read_label(path, num_classes)
+
+    try:
+        check_some(check, ids)
+    except InputError as error:
+        raise InputError(f"the ground truth does not fit the list or the classes: {error}") from None
 
 
 def check_foreground(labels: Path, ids: Sequence[str]) -> None:

@@ -102,7 +102,7 @@ def _similar_file(path: Path) -> Path | None:
     return folder / near[0] if near else None
 
 
-def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> dict[str, Any]:
+def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False, checked: bool = True) -> dict[str, Any]:
     """Read a file of parameters without running code: a checkpoint by torch's restricted unpickler, or safetensors.
 
     What a file is follows from its content, whatever its suffix (``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.safetensors``).
@@ -111,6 +111,7 @@ def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> di
         path: the file.
         device: where its tensors go.
         mmap: leave the tensors in the file until they are used: quick for a look at what it holds.
+        checked: `check` every byte, unless ``mmap``.
 
     Raises:
         InputError: if it is missing, damaged, holds no dict, or needs code to be loaded.
@@ -127,8 +128,8 @@ def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False) -> di
             f"{path}: not a checkpoint, but {other}; download it again, or give the file that torch.save wrote"
         )
     state = _load_safetensors(path, device) if _is_safetensors(start) else _load_torch(path, device, mmap)
-    if not mmap and zipfile.is_zipfile(path):
-        check(path)  # torch does not compare the checksums
+    if checked and not mmap and zipfile.is_zipfile(path):
+        check(path)
     if not isinstance(state, dict):
         raise InputError(f"{path}: holds a {type(state).__name__}, not a dict of tensors; give a checkpoint or weights")
     return state
@@ -238,7 +239,7 @@ def load_to_resume(
     if overwrite or not path.exists():
         return None
     check(path)
-    content = load(path)
+    content = load(path, checked=False)
     remedy = "another --out, or --retrain to train again"
     before = content.get("options", {})
     changed = [name for name in {**before, **options} if before.get(name) != options.get(name)]
@@ -283,7 +284,6 @@ def restore_best(best: Path, last: dict[str, Any]) -> bool:
     if not _is_best(last):
         return False
     with contextlib.suppress(InputError):
-        check(best)
         if load(best).get("score") == last.get("score"):
             return False
     save(best, {name: value for name, value in last.items() if name != "training"})

@@ -242,19 +242,15 @@ def find_file(folder: str | os.PathLike, image_id: str, suffixes: Iterable[str],
             found = names.get((unicodedata.normalize("NFC", image_id), suffix))
             if found is not None and (path := Path(folder) / found).is_file():
                 return check_name(path)
-    looked, others = ", ".join(f"{image_id}{suffix}" for suffix in suffixes), _others(folder, image_id)
-    remedy = f"save it as {image_id}{suffixes[0]}" if "not read" in others else "add it or drop the id from the list"
-    raise InputError(f"{folder}: no {what} for {image_id} (looked for {looked}{others}); {remedy}")
-
-
-def _others(folder: str | os.PathLike, image_id: str) -> str:
-    """For messages: what a folder has under an id in other formats, or under names such as ``<id>_label.png``; or else any file."""
+    looked, known = ", ".join(f"{image_id}{suffix}" for suffix in suffixes), {}
     with contextlib.suppress(OSError):
         known = _similar(os.fspath(folder), os.stat(folder).st_mtime_ns)
-        if names := known.get(image_id, []):
-            return f"; {', '.join(names[:3])} is not read here"
-        return f"; a file here is {next(iter(known.values()))[0]}" if known else ""
-    return ""
+    others, remedy = "", "add it or drop the id from the list"
+    if alike := known.get(image_id):
+        others, remedy = f"; {', '.join(alike[:3])} is not read here", f"save it as {image_id}{suffixes[0]}"
+    elif known:
+        others = f"; a file here is {next(iter(known.values()))[0]}"
+    raise InputError(f"{folder}: no {what} for {image_id} (looked for {looked}{others}); {remedy}")
 
 
 @functools.lru_cache(maxsize=8)

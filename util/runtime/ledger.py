@@ -109,8 +109,10 @@ class Stage:
 
     def note(self, entry: dict) -> None:
         """Append an entry made by `describe_files` in a worker process; what an earlier run wrote beyond its files is deleted."""
-        for name in self.done.get(entry["id"], {"files": {}})["files"].keys() - entry["files"].keys():
-            (self.out / name).unlink(missing_ok=True)
+        earlier = self.done.get(entry["id"], {"files": {}})["files"]
+        for name in earlier.keys() - entry["files"].keys():
+            if Path(name).is_relative_to(".") and ".." not in Path(name).parts:  # a ledger may come from anyone
+                (self.out / name).unlink(missing_ok=True)
         self.done[entry["id"]] = entry
         self._own.add(entry["id"])
         if self._ledger is None:
