@@ -133,13 +133,13 @@ def fork_stages() -> None:
     """To prepare a quickstart: its stages are forked, too."""
     from pipeline import steps
 
-    start_anew = steps._run_child
+    start_anew, fork = steps._run_child, os.fork
 
     def run_child(command, typed):
         if not command[1].endswith(".py"):
             return start_anew(command, typed)
         sys.stdout.flush()
-        child = os.fork()
+        child = fork()
         if child:
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         try:
@@ -149,3 +149,13 @@ def fork_stages() -> None:
             os._exit(1)
 
     steps._run_child = run_child
+
+
+def as_windows() -> None:
+    """To prepare a script: what Windows does not have is taken away, from its workers as well.
+
+    The stages of a quickstart are forked nevertheless, which saves them the imports.
+    """
+    fork_stages()
+    os.environ |= {"PYTHONPATH": str(ROOT / "tests/as_windows"), "AS_WINDOWS": "all"}
+    runpy.run_path(str(ROOT / "tests/as_windows/sitecustomize.py"))

@@ -23,10 +23,23 @@ SMALL = {
     "generate_sam_masks.py": ["--model", "sam", "--points-per-side", "2"],
     "train_deeplabv3.py": [*ENCODER, "--epochs", "1", "--crop-size", "64"],
 }
-# Starts the command on every "node", as srun does with one task on each.
+# Starts the command on every "node", as srun does with one task on each. All is forked: torch is imported once.
 SRUN = f"""#!{sys.executable}
 import multiprocessing, os, sys
-from torch.distributed.run import main
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import segmentation_models_pytorch
+import warm
+from torch.distributed.launcher.api import elastic_launch
+from torch.distributed.run import config_from_args, parse_args
+
+def work(flag, *words):
+    sys.exit(warm.run(words[0], list(words[1:])))
+
+def launch(words):
+    config, python, words = config_from_args(parse_args(words))
+    config.start_method = "fork"
+    elastic_launch(config, work)(*words)
+
 _, launcher, *words = sys.argv
 script = next(word for word in words if word.endswith(".py"))
 small = {SMALL!r}.get(script, [])
@@ -34,8 +47,8 @@ words = [os.path.join({str(ROOT)!r}, word) if word == script else word for word 
 options = ["--workers", "0"] if "--workers" in words else []
 if "train" in script:
     options += ["--batch-size", "2"]
-node = multiprocessing.get_context("fork").Process  # torch is imported once
-nodes = [node(target=main, args=([*words, *small, *options],)) for _ in range(int(os.environ["SLURM_NNODES"]))]
+node = multiprocessing.get_context("fork").Process
+nodes = [node(target=launch, args=([*words, *small, *options],)) for _ in range(int(os.environ["SLURM_NNODES"]))]
 for node in nodes:
     node.start()
 for node in nodes:
