@@ -69,6 +69,8 @@ def parse_args():
         parser.error("--sweep compares with ground truth: give --gt DIR")
     if args.gt is not None and not args.sweep:
         parser.error("--gt is for --sweep alone: labels are made without ground truth; score them with main.py")
+    if args.classes is not None and not args.sweep:
+        parser.error("--classes is for --sweep alone, which takes its mean over them; labels are made of all classes")
     return args
 
 

@@ -28,7 +28,8 @@ def parse_args() -> Namespace:
     parser.add_common("checkpoint", "images", "out", required=("checkpoint", "images", "out"), images=images)
     encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
-    parser.add_common("encoder", encoder=encoder)
+    names = {"help": "one class per line, background first; of a checkpoint that does not name its classes"}
+    parser.add_common("encoder", "class-names", encoder=encoder, class_names=names)
     parser.add_common("overwrite", "device", "amp", amp={"default": Prediction.amp})
     output = parser.group("output")
     output.add_argument(
@@ -71,6 +72,7 @@ def main() -> int:
         how,
         device=args.device,
         image_labels=args.image_labels,
+        class_names=args.class_names,
         overwrite=args.overwrite,
     )
 

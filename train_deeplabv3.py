@@ -47,11 +47,13 @@ def parse_args() -> argparse.Namespace:
         parser.error(f"--scale {args.scale[0]:g} {args.scale[1]:g}: the smallest factor comes first")
     if (args.val_list is None) != (args.val_gt is None):
         parser.error("--val-list and --val-gt go together")
+    if args.val_every and args.val_list is None:
+        parser.error("--val-every needs --val-list and --val-gt, the images to score")
     return args
 
 
 def _crop_size(text: str) -> int:
-    if (size := whole(32)(text)) % 16:
+    if (size := whole(32, 4096)(text)) % 16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 16")
     return size
 

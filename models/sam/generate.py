@@ -32,6 +32,8 @@ from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 from util.vis import draw_masks, mask_count, mask_notes
 
+PREVIEW = "preview"
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -65,7 +67,11 @@ def run(args: argparse.Namespace) -> int:
             write_all(args, dist, stage, setup, work)
             code = stage.finish_together(dist)
             if dist.is_main:
-                preview(args, ids)
+                drawn = preview(args, ids)
+                shown = f"; {drawn} of them drawn in {args.out / PREVIEW}" if drawn else ""
+                print(
+                    f"{args.out}: masks of {sum(image_id in stage.done for image_id in ids)} of {len(ids)} images{shown}"
+                )
         return code
 
 
@@ -254,17 +260,18 @@ def write_one(args: argparse.Namespace, stage: Stage, image_id: str, work: Work,
     stage.record(image_id, work.key, [target])
 
 
-def preview(args: argparse.Namespace, ids: Sequence[str]) -> None:
-    """OUT/preview/<id>.png: the image, and its masks drawn over it."""
+def preview(args: argparse.Namespace, ids: Sequence[str]) -> int:
+    """OUT/preview/<id>.png: the image, and its masks drawn over it. How many were drawn."""
     shown = 0
     for image_id in ids:
         if shown == args.preview:
-            return
+            break
         try:
             image = read_image(find_image(args.images, image_id))
             masks = read_masks(args.out, image_id, size=image.shape[:2])
         except InputError:
             continue  # reported when its masks were made
         panels = [Panel(image_id, image), Panel(mask_count(masks), draw_masks(image, masks), mask_notes(masks))]
-        draw_panels(args.out / "preview" / image_id, [panels], formats=("png",))
+        draw_panels(args.out / PREVIEW / image_id, [panels], formats=("png",))
         shown += 1
+    return shown

@@ -27,7 +27,7 @@ from models.common.weights import (
     plain_state,
 )
 from models.segmentation.inference import PixelNetwork, Segmenter
-from util.data.voc import MAX_CLASSES, ClassTable, load_classes
+from util.data.voc import CLASS_NAMES, MAX_CLASSES, ClassTable, load_classes
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
 
@@ -101,7 +101,7 @@ def checkpoint_content(
     Args:
         model: state dict.
         config: ``encoder`` and ``output_stride``; ``working_size``, ``image_size`` (pixels, see `Segmenter`) and
-            ``atrous_rates`` where they are known.
+            ``atrous_rates`` where they are known; ``assumed_classes``, if the names may be wrong.
         classes, score, normalization: see `models.common.weights.described`.
     """
     return described(KIND, config, model, classes, normalization, score)
@@ -180,6 +180,7 @@ def _foreign_content(
             "background first"
         )
     table = classes or load_classes(num_classes=len(head))
+    assumed = classes is None and table.names == CLASS_NAMES
     if len(table) != len(head):
         raise InputError(
             f"{source}: it has {len(head)} classes, the command names {len(table)}; give --class-names FILE"
@@ -188,7 +189,12 @@ def _foreign_content(
         "classes": list(table.names),
         "palette": [list(color) for color in table.colors],
         "normalization": encoder_normalization(encoder).content,
-        "config": {"encoder": encoder, "output_stride": 16, "atrous_rates": list(LIBRARY_RATES)},
+        "config": {
+            "encoder": encoder,
+            "output_stride": 16,
+            "atrous_rates": list(LIBRARY_RATES),
+            "assumed_classes": assumed,
+        },
         "model": state,
     }
 

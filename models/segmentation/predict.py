@@ -30,7 +30,7 @@ from models.segmentation.outputs import (
 from util.data.image_labels import Tags, read_image_labels
 from util.data.image_sources import find_sources
 from util.data.images import decode_image, find_image
-from util.data.voc import VOID, ClassTable
+from util.data.voc import VOID, ClassTable, load_classes
 from util.runtime.distributed import Dist, init
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, read_bytes
@@ -69,12 +69,7 @@ def predict_folder(
     """
     how.check()
     check_folder(images, "images")
-    network = open_network(checkpoint, dist.device, how.encoder, classes)
-    if classes is not None and classes.names != network.classes.names:
-        raise InputError(
-            f"{checkpoint}: trained on {', '.join(network.classes.names)}; the command asks for "
-            f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
-        )
+    network = _open(checkpoint, dist, how, classes)
     found = {}
     for image_id in ids:
         try:
@@ -98,6 +93,7 @@ def predict_anything(
     *,
     device: str = "auto",
     image_labels: Path | None = None,
+    class_names: Path | None = None,
     overwrite: bool = False,
 ) -> int:
     """Segment folders, files and patterns; also writes ``summary.csv``, and ``annotations.json`` for ``coco-json``.
@@ -108,6 +104,7 @@ def predict_anything(
         out, how, overwrite: see `predict_images`.
         device: see `init`.
         image_labels: classes that each image may show, see `read_image_labels`.
+        class_names: what the network was trained on, see `load_classes`; None takes what it says.
 
     Returns:
         the exit code: 0, or 1 if an image could not be segmented.
@@ -117,7 +114,7 @@ def predict_anything(
     """
     how.check()
     with init(device) as dist:
-        network = open_network(checkpoint, dist.device, how.encoder)
+        network = _open(checkpoint, dist, how, None if class_names is None else load_classes(class_names))
         tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
         sources = find_sources(images)
         earlier = (out / LEDGER).is_file()
@@ -149,6 +146,22 @@ def predict_anything(
             f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{seen if entries else ''}"
         )
         return 1 if failures or sources.problems else 0
+
+
+def _open(checkpoint: str | os.PathLike, dist: Dist, how: Prediction, classes: ClassTable | None) -> Segmenter:
+    """The network of a checkpoint; what the command says of it must be so."""
+    network = open_network(checkpoint, dist.device, how.encoder, classes)
+    if classes is not None and classes.names != network.classes.names:
+        raise InputError(
+            f"{checkpoint}: trained on {', '.join(network.classes.names)}; the command asks for "
+            f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
+        )
+    if how.encoder not in (None, encoder := network.config.get("encoder", how.encoder)):
+        raise InputError(f"{checkpoint}: its encoder is {encoder}, the command says {how.encoder}; leave --encoder out")
+    if network.config.get("assumed_classes") and dist.is_main:
+        message = f"warning: {checkpoint} names no classes; the names are VOC's"
+        print(f"{message}: if it was trained on others, give --class-names FILE", file=sys.stderr)
+    return network
 
 
 def predict_images(
@@ -189,6 +202,7 @@ def predict_images(
     precision = choose_precision("--amp", how.amp, dist)
     network.amp = DTYPES[precision]
     options = {**vars(how), "amp": precision, "long_side": network.long_side, "network_digest": digest}
+    options["classes"] = [network.classes.names, network.classes.colors]
     made_from = {**(made_from or {}), "classes": network.classes.names}
     with Stage(out, options, code=[__file__], made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
         # What is left is shared, not what there was: a resumed run keeps every process at work.

@@ -123,3 +123,30 @@ def test_every_option_is_explained(options):
             assert len(text) > 3 and text not in ("see above",) and not text.startswith("("), (
                 f"{script} --{name}: {text!r}"
             )
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        (
+            "predict --checkpoint c --images i --out o --long-side 500 --full-size",
+            "argument --full-size: not allowed with argument --long-side",
+        ),
+        (
+            "train_deeplabv3 --images i --labels l --list f --out o --val-every 5",
+            "--val-every needs --val-list and --val-gt, the images to score",
+        ),
+        (
+            "generate_cams --images i --list f --image-labels t --checkpoint c --out o --classes cat",
+            "--classes is for --sweep alone",
+        ),
+        ("train_deeplabv3 --images i --labels l --list f --out o --crop-size 100000", "at most 4096"),
+        ("prepare_folder --source s --out o --seed -1", "not a whole number of at least 0"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_or_cannot_work_is_refused(monkeypatch, capsys, command, said):
+    script, *words = command.split()
+    monkeypatch.setattr("sys.argv", [script, *words])
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(script).parse_args()
+    assert end.value.code == 2 and said in capsys.readouterr().err

@@ -9,6 +9,7 @@ import pytest
 from helpers import call_script, run_script, tiny_network
 from PIL import Image
 from pycocotools import mask as coco_mask
+from segmentation_models_pytorch import DeepLabV3Plus
 
 import evaluate_enhanced
 import predict as predict_script
@@ -71,6 +72,27 @@ def test_the_colours_of_overlays_have_a_legend(shots, predict):
     assert table.split() == ["class", "images", "area,", "%"]
     assert predict("plain", "--format", "label-map").returncode == 0
     assert not (shots / "plain" / "legend.png").exists()
+
+
+def test_what_a_checkpoint_does_not_say_is_asked_or_given(shots, predict):
+    """Parameters alone name neither encoder nor classes: VOC's names are a guess, and said to be one."""
+    torch.manual_seed(0)
+    torch.save(DeepLabV3Plus("resnet18", encoder_weights=None, classes=21).state_dict(), shots / "bare.pth")
+    given = {"checkpoint": "bare.pth", "images": "shots/s0.png"}
+    done = predict("guessed", "--encoder", "resnet18", **given)
+    assert done.returncode == 0 and "bare.pth names no classes; the names are VOC's: if" in done.stderr
+    (shots / "names.txt").write_text("\n".join(["background", *(f"organ {k}" for k in range(20))]))
+    for out in ("named", "guessed"):  # where the other names would be kept
+        done = predict(out, "--encoder", "resnet18", "--class-names", shots / "names.txt", **given)
+        assert done.returncode == 0 and "warning" not in done.stderr and "organ" in done.stdout
+        assert "organ" in (shots / out / "summary.csv").read_text()
+    done = predict("b", "--class-names", shots / "names.txt")
+    assert (
+        done.returncode == 2
+        and "trained on background, cat, dog; the command asks for background, organ 0" in done.stderr
+    )
+    done = predict("b", "--encoder", "resnet18")
+    assert done.returncode == 2 and "its encoder is mobilenet_v2, the command says resnet18; leave" in done.stderr
 
 
 @pytest.mark.slow

@@ -75,12 +75,14 @@ class Option:
         help: what it is; the default is added to it.
         settings: further arguments of ``add_argument``.
         aliases: other names, without the hyphens in front.
+        choice: options of the same choice exclude each other.
     """
 
     group: str
     help: str
     settings: dict[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
+    choice: str = ""
 
 
 INPUT, CLASSES, HELD_OUT, NETWORK = "input", "classes", "held-out images", "network"
@@ -125,7 +127,7 @@ COMMON = {
     ),
     "batch-size": Option(NETWORK, "images per step and process", {"type": whole(1), "default": 8, "metavar": "N"}),
     "crop-size": Option(
-        NETWORK, "side of the training crop in pixels", {"type": whole(32), "default": 512, "metavar": "PX"}
+        NETWORK, "side of the training crop in pixels", {"type": whole(32, 4096), "default": 512, "metavar": "PX"}
     ),
     "jitter": Option(
         NETWORK, "strength of the colour jitter, 0 to 1", {"type": real(0, 1), "default": 0.3, "metavar": "X"}
@@ -140,11 +142,13 @@ COMMON = {
         NETWORK,
         "pixels that the long side of an image has in the network (default: as the network was trained)",
         {"type": whole(1, 1 << 15), "metavar": "PX"},
+        choice="size",
     ),
     "full-size": Option(
         NETWORK,
         "put images through the network at their own size",
         {"action": "store_const", "dest": "long_side", "const": 0},
+        choice="size",
     ),
     "out": Option(OUTPUT, "folder for the results", _FOLDER),
     "data-name": Option(
@@ -175,7 +179,7 @@ COMMON = {
         {"choices": ("auto", "off", "fp32", "bf16", "fp16"), "default": "auto"},
         aliases=("precision",),
     ),
-    "seed": Option(RUNNING, "seed of everything random", {"type": int, "default": 0, "metavar": "N"}),
+    "seed": Option(RUNNING, "seed of everything random", {"type": whole(0, 2**32 - 1), "default": 0, "metavar": "N"}),
 }
 
 
@@ -205,6 +209,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, **settings)
         self._unknown = unknown
         self._titled: dict[str, argparse._ArgumentGroup] = {}
+        self._choices: dict[str, argparse._ArgumentGroup] = {}
 
     def group(self, title: str) -> argparse._ArgumentGroup:
         """The group of options of that title; it is made at first use."""
@@ -228,6 +233,8 @@ class Parser(argparse.ArgumentParser):
             if name in required:
                 settings["required"] = True
             group = self.group(settings.pop("group", option.group))
+            if option.choice:
+                group = self._choices.setdefault(option.choice, group.add_mutually_exclusive_group())
             group.add_argument(f"--{name}", *(f"--{alias}" for alias in aliases), **settings)
 
     def format_help(self) -> str:

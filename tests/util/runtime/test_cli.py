@@ -145,11 +145,11 @@ def test_a_mistake_is_one_line_with_what_may_be_meant(capsys, words, said):
 
 
 def test_values_that_begin_with_a_hyphen_are_not_taken_for_options():
-    parser = parser_with("seed")
+    parser = parser_with("num-classes")
     parser.add_argument("--with", action="append")
     parser.add_argument("rest", nargs="*")
-    args = parser.parse_args(["--seed", "-3", "--with", "--a b", "--", "--xyz"])
-    assert (args.seed, getattr(args, "with"), args.rest) == (-3, ["--a b"], ["--xyz"])
+    args = parser.parse_args(["--num-classes", "-3", "--with", "--a b", "--", "--xyz"])
+    assert (args.num_classes, getattr(args, "with"), args.rest) == (-3, ["--a b"], ["--xyz"])
 
 
 @pytest.mark.parametrize(
