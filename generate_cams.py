@@ -11,9 +11,13 @@ The best threshold on images with ground truth (kept out of the labels: it print
 
     python generate_cams.py --checkpoint runs/transcam/last.pth --images JPEGImages --list tune.txt \\
         --image-labels cls_labels.npy --refine par --sweep --gt SegmentationClassAug --out out/cams
+
+Soft CAMs that another repository made are refined and become labels with --cams DIR in place of --checkpoint FILE.
 """
 
-from util.runtime.cli import NETWORK, Parser, real, run, whole
+from pathlib import Path
+
+from util.runtime.cli import COMMON, NETWORK, Parser, real, run, whole
 
 
 def main() -> int:
@@ -25,11 +29,15 @@ def main() -> int:
 
 def parse_args():
     parser = Parser(__doc__)
+    source = parser.group("what makes the CAMs").add_mutually_exclusive_group(required=True)
+    checkpoint = "trained network: of train_transcam.py, or the published TransCAM parameters"
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help=checkpoint)
+    cams = f"{COMMON['cams'].help}, of another repository; they get the size of the images, and lose other classes than theirs"
+    source.add_argument("--cams", "--cam-path", type=Path, metavar="DIR", help=cams)
     parser.add_common(
-        *("images", "list", "image-labels", "gt", "checkpoint", "class-names", "num-classes", "classes", "batch-size"),
+        *("images", "list", "image-labels", "gt", "class-names", "num-classes", "classes", "batch-size"),
         *("out", "overwrite", "device", "workers", "amp"),
-        required=("images", "list", "image-labels", "checkpoint", "out"),
-        checkpoint={"help": "trained network: of train_transcam.py, or the published TransCAM parameters"},
+        required=("images", "list", "image-labels", "out"),
         gt={"help": "folder of ground-truth label maps, <id>.png; for --sweep alone"},
         batch_size={"default": 4},
     )
@@ -65,6 +73,8 @@ def parse_args():
     )
     labels.add_argument("--sweep", action="store_true", help="find the best threshold against --gt; makes no labels")
     args = parser.parse_args()
+    if args.cams is not None and (args.sizes or args.shape or args.raw or not args.flip):
+        parser.error("--sizes, --shape, --raw and --no-flip are for the network of --checkpoint; --cams has none")
     if args.sweep and args.gt is None:
         parser.error("--sweep compares with ground truth: give --gt DIR")
     if args.gt is not None and not args.sweep:

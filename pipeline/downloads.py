@@ -12,9 +12,10 @@ from pipeline.options import Settings
 from pipeline.plan import Argument
 from pipeline.steps import Command
 from util.data.voc_archives import SBD, VOC
-from util.runtime.cli import COMMON, first_values
+from util.runtime.cli import COMMON
 from util.runtime.download import cache_folder
 from util.runtime.errors import InputError
+from util.runtime.words import first_values
 
 GB = 1e9
 # Bytes of the published SAM checkpoints, and of the weights of encoders.
@@ -92,7 +93,7 @@ def _encoder(settings: Settings, stage: str) -> str:
     recipe = recipes.real(settings, recipes.VOC) if settings.voc else recipes.generated(settings)
     words = [*map(str, recipe.get(stage, [])), *settings.extra.get(stage, [])]
     given = first_values(words)
-    without = stage == "cam" and ("--weights" in given or settings.labels or settings.from_tags)
+    without = stage == "cam" and ("--weights" in given or not settings.trains_classifier)
     if without or not settings.runs(stage) or given.get("--encoder-weights", "imagenet") != "imagenet":
         return ""
     return given.get("--encoder", COMMON["encoder"].settings["default"])

@@ -9,9 +9,10 @@ from merge import STRATEGIES
 from models.sam.options import PACKAGE_MODELS, names_file
 from pipeline.options import Settings
 from pipeline.steps import TYPED
-from util.runtime.cli import COMMON, as_typed, first_values
+from util.runtime.cli import COMMON, as_typed
 from util.runtime.errors import InputError, choose_from
 from util.runtime.files import check_folder
+from util.runtime.words import first_values
 
 # Options of the stages' scripts that name what is read.
 _MERGE = {"--pseudo-path", "--sam-path", "--cam-path", "--image-list", "--gt-dir", "--images-path"}
@@ -28,6 +29,7 @@ def check_inputs(settings: Settings) -> None:
     for folder, what in (
         (settings.masks, "SAM masks"),
         (settings.labels, "pseudo labels"),
+        (settings.cams, "soft CAMs"),
         (settings.images, "images"),
         (settings.gt, "ground truth"),
     ):

@@ -55,6 +55,7 @@ class Settings:
     images: Path | None = None
     gt: Path | None = None
     labels: Path | None = None
+    cams: Path | None = None
     image_labels: Path | None = None
     class_names: Path | None = None
     train_list: Path | None = None
@@ -74,7 +75,12 @@ class Settings:
     @property
     def from_tags(self) -> bool:
         """Whether masks of the class names become the labels, without classifier, CAMs or other pseudo labels."""
-        return self.prompt == ["tags"] and self.labels is None
+        return self.prompt == ["tags"] and self.labels is None and self.cams is None
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether CAMs come from a classifier of this run."""
+        return self.labels is None and self.cams is None and not self.from_tags
 
     def runs(self, stage: str) -> bool:
         """Whether ``--only`` and ``--skip`` leave a stage in."""
@@ -83,7 +89,7 @@ class Settings:
 
 # What only real data has.
 _REAL = (
-    *("quick", "download", "archives", "images", "gt", "labels", "image_labels", "class_names"),
+    *("quick", "download", "archives", "images", "gt", "labels", "cams", "image_labels", "class_names"),
     *("train_list", "label_list", "val_list", "tune_list"),
 )
 
@@ -125,8 +131,8 @@ def _check_masks(parser: Parser, settings: Settings) -> None:
         )
     if kinds and not (settings.sam_checkpoint or model or settings.download) or (kinds and model == "regions"):
         parser.error("--prompt asks a SAM; give --sam-model or --sam-checkpoint")
-    if "cam" in kinds and settings.labels:
-        parser.error("--prompt cam needs the CAMs that a classifier gives; leave --labels out")
+    if "cam" in kinds and settings.labels and not settings.cams:
+        parser.error("--prompt cam needs soft CAMs; give those of --labels as --cams, or leave --labels out")
     if "tags" in kinds and (model is None or model in PACKAGE_MODELS):
         parser.error(
             f"--prompt tags: {model or 'segment-anything'} takes no words; use --sam-model sam3, or --prompt cam"
@@ -241,6 +247,10 @@ def _add_data_options(parser: Parser) -> None:
         "labels": {
             "help": f"{COMMON['labels'].help}: take these pseudo labels, train no classifier",
             "aliases": ["cam-labels"],
+        },
+        "cams": {
+            "help": f"{COMMON['cams'].help}: make the pseudo labels of these, train no classifier; or those of --labels",
+            "aliases": ["cam-path"],
         },
         "image_labels": {"help": f"{COMMON['image-labels'].help} (default: DIR/cls_labels.npy, .csv, Annotations)"},
         "class_names": {"help": "one class per line, background first (default: DIR/class_names.txt, then VOC's 21)"},

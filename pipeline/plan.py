@@ -80,7 +80,8 @@ class Plan:
     def tune_key(self) -> str:
         """Of what the choice of the CAM labels rests on."""
         ids = [] if self.tune is None else read_id_list(self.tune, self.images)
-        return choice.key_of(ids, self.gt, self.settings.labels, self.extra("cam"), self.extra("labels"))
+        given = (self.settings.labels, self.settings.cams)
+        return choice.key_of(ids, self.gt, *given, self.extra("cam"), self.extra("labels"))
 
     def strategy_key(self) -> str:
         """Of what the choice of the strategy rests on."""
@@ -93,7 +94,8 @@ class Plan:
 
     def chosen_labels(self) -> dict | None:
         """What was chosen of the CAM labels, see `choice.best_labels`; None where nothing is."""
-        is_open = self.tune is not None and self.soft_cams is not None and not self.given("labels", "--bg-threshold")
+        makes_labels = self.cam_labels is not None and self.settings.labels is None
+        is_open = self.tune is not None and makes_labels and not self.given("labels", "--bg-threshold")
         return choice.recorded(self.out, "labels", self.tune_key, "labels") if is_open else None
 
     def chosen_strategy(self) -> dict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,15 +11,16 @@ from pipeline.inputs import check_inputs
 from pipeline.lists import is_there, list_path, write_list
 from pipeline.options import Settings
 from pipeline.plan import Plan
+from util.data.cams import cam_file
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
 from util.evaluation.label_check import check_first
-from util.runtime.cli import quoted
 from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder
+from util.runtime.words import quoted
 
 REPORTED = ("label", "val")  # lists of a plan that are scored
 
@@ -33,7 +35,9 @@ def make_plan(settings: Settings) -> Plan:
     plan = _generated_plan(settings) if settings.voc is None else _real_plan(settings, settings.voc)
     plan.gpus = _gpu_count(settings.device)
     # Of the few generated images, steps of many processes would take all at once, and there would be too few steps.
-    plan.processes = settings.processes or (1 if settings.voc is None else max(1, plan.gpus))
+    # On Windows torch has neither NCCL nor what torchrun starts its processes with.
+    alone = settings.voc is None or sys.platform == "win32"
+    plan.processes = settings.processes or (1 if alone else max(1, plan.gpus))
     return plan
 
 
@@ -61,7 +65,7 @@ def _folders(settings: Settings) -> dict:
     cams = settings.out / "cams"
     return {
         "cam_labels": None if settings.from_tags else settings.labels or cams / "labels",
-        "soft_cams": None if settings.from_tags or settings.labels else cams / "cams",
+        "soft_cams": settings.cams if settings.labels else None if settings.from_tags else cams / "cams",
         "masks": settings.masks or settings.out / "masks",
     }
 
@@ -185,6 +189,8 @@ def _is_enough(plan: Plan, ids: list[str]) -> bool:
     """Whether so many images of a list can get a pseudo label and masks that settings may be chosen by them."""
     if plan.settings.masks:
         ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
+    if plan.settings.cams:
+        ids = [image_id for image_id in ids if is_there(cam_file, plan.settings.cams, image_id)]
     if plan.settings.labels:
         return sum(is_there(label_path, plan.settings.labels, image_id) for image_id in ids) >= choice.FEWEST
     if len(ids) < choice.FEWEST:

@@ -11,9 +11,10 @@ from functools import partial
 
 from pipeline.lists import is_there
 from pipeline.plan import Plan, needs
-from pipeline.stages import Stage
+from pipeline.stages import CLASSIFIER, Stage
 from pipeline.stale import check_networks
 from pipeline.steps import ROOT, Command
+from util.data.cams import cam_file, fit_cam, read_cam
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import check_tagged, read_image_labels
@@ -42,7 +43,7 @@ def _check_needs(plan: Plan, todo: Sequence[Stage]) -> None:
     names = {stage.name for stage in todo}
     for stage in todo:
         for path, maker, what in stage.needs:
-            if maker not in names:
+            if maker not in names and not (path == CLASSIFIER and plan.settings.cams):
                 needs(plan.out / path, maker, what)
 
 
@@ -58,6 +59,7 @@ def _check_data(plan: Plan, todo: Sequence[Stage]) -> None:
     for folder, find, check, what in (
         (settings.masks, masks_path, partial(_check_masks, plan), "masks"),
         (settings.labels, label_path, partial(_check_label, plan, len(classes)), "label map"),
+        (settings.cams, cam_file, partial(_check_cam, plan), "soft CAM"),
     ):
         if folder is None:
             continue
@@ -78,6 +80,15 @@ def _check_label(plan: Plan, num_classes: int, image_id: str) -> None:
     assert plan.settings.labels is not None
     path, image = label_path(plan.settings.labels, image_id), find_image(plan.images, image_id)
     check_label_size(read_label(path, num_classes).shape, path, image_size(image), image)
+
+
+def _check_cam(plan: Plan, image_id: str) -> None:
+    assert plan.settings.cams is not None
+    cam, image = read_cam(plan.settings.cams, image_id), find_image(plan.images, image_id)
+    try:
+        fit_cam(cam, image_size(image))
+    except InputError as error:
+        raise InputError(f"{plan.settings.cams}: {image_id}: {error}") from None
 
 
 def _check_options(plan: Plan, todo: Sequence[Stage]) -> None:

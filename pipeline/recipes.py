@@ -86,13 +86,13 @@ def real(settings: Settings, extent: Extent) -> Recipes:
         labels += ["--bg-threshold", PLAIN_CAM_THRESHOLD]
     if settings.quick:
         cam += ["--crop-size", 304, "--long-side", 224, 384, "--epochs", _clamped_epochs(8, 60, 400, epoch)]
-        labels += ["--sizes", 384]
+        labels += ["--sizes", 384] if settings.trains_classifier else []
         deeplab = [*_length(settings, 200), "--crop-size", 256, "--scale", 0.4, 0.8, *_SHORT_TRAINING]
     else:
         cam += ["--epochs", _clamped_epochs(20, 100, math.inf, epoch)]
         steps = max(400, round(60 * epoch))
         deeplab = [*_length(settings, steps), *_SHORT_TRAINING] if steps < SHORT else []
-    if settings.encoder_weights == "none" and plain and not settings.labels and not settings.from_tags:
+    if settings.encoder_weights == "none" and plain and settings.trains_classifier:
         encoder = [*encoder[:-1], settings.out / "cam" / "last.pth"]
     elif settings.encoder_weights == "none":
         deeplab = [option for option in deeplab if option != "--freeze-norm"]

@@ -15,8 +15,8 @@ from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.evaluation.report import interval_text
 from util.figures.charts import draw_curves
-from util.runtime.cli import quoted
 from util.runtime.files import read_bytes, read_json, write_bytes, write_json
+from util.runtime.words import quoted
 
 _SCORES = ("miou", "precision", "recall", "pixel_accuracy")
 NO_CAM_LABELS = "Masks of the class names become the labels: no classifier, and no CAM labels to compare with."
@@ -38,7 +38,7 @@ def summary_of(plan: Plan) -> dict:
         }
     else:
         summary["changes"] = read_json(needs(plan.out / "changes.json", "merge", "what the merge changed"))
-    if plan.held_out is not None and plan.soft_cams is not None and (plan.out / "cam" / "history.json").exists():
+    if plan.held_out is not None and plan.settings.trains_classifier and (plan.out / "cam" / "history.json").exists():
         summary["held_out"] = read_json(plan.out / "cam" / "history.json")[-1]
     if not plan.has_scores and (shown := plan.held_out_sheet.with_suffix(".json")).exists():
         summary["held_out_network"] = read_json(shown)

@@ -19,6 +19,7 @@ from util.data.images import find_image
 from util.data.synthetic import write_data_set
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
+from util.runtime.words import by_option
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _network(plan: Plan) -> list[Argument]:
 def _labels(plan: Plan) -> Iterator[Step]:
     out = plan.out / "cams"
     common: list[Argument] = [
-        *("--checkpoint", plan.out / "cam" / "last.pth", "--images", plan.images),
+        *(*_cam_source(plan), "--images", plan.images),
         *("--image-labels", plan.image_labels, *_network(plan), *plan.extra("labels")),
     ]
 
@@ -97,6 +98,11 @@ def _labels(plan: Plan) -> Iterator[Step]:
     if not plan.is_real and plan.label and plan.gt:
         # For a row of the table alone: what the best threshold would give, which only the ground truth knows.
         yield command(plan.label, "--sweep", "--gt", plan.gt)
+
+
+def _cam_source(plan: Plan) -> list[Argument]:
+    """What the CAMs come from: those that are given, or the classifier."""
+    return ["--cams", plan.settings.cams] if plan.settings.cams else ["--checkpoint", plan.out / CLASSIFIER]
 
 
 def _chosen_labels(plan: Plan) -> list[Argument]:
@@ -180,8 +186,15 @@ def _merge(plan: Plan) -> Iterator[Step]:
         yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("merge"))
     is_trained_on = plan.chosen() != choice.INPUT
     if plan.settings.dry_run or (is_trained_on and train.read_bytes() != labels.read_bytes()):
-        yield command("merge", train, *method)
+        yield command("merge", train, *method, *_without_comparing(plan.extra("merge")))
     yield command("vis", labels, *method, "--gt-dir", plan.gt, *seed, *drawn)
+
+
+def _without_comparing(options: list[Argument]) -> list[Argument]:
+    """Options of main.py without those that only a comparison takes."""
+    compares = {"--split-half", "--sensitivity", "--values"}
+    found = by_option(map(str, options))
+    return [word for name, values in found if name not in compares for word in (name, *values)]
 
 
 def _check(plan: Plan) -> Iterator[Step]:
@@ -236,13 +249,19 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
 
 
 HELD_OUT_SHOWN = 24  # images
-_CLASSIFIER = ("cam/last.pth", "cam", "a trained classifier")
+CLASSIFIER = "cam/last.pth"
 _NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
 _LISTS = ("lists/train.txt", "merge", "a list of the ids with labels and masks")
 STAGES = (
     Stage("data", "get the images", _data, (), 4),
     Stage("cam", "train a classifier on image-level labels", _cam, (), 34),
-    Stage("labels", "its class activation maps become pseudo labels", _labels, (_CLASSIFIER,), 14),
+    Stage(
+        "labels",
+        "its class activation maps become pseudo labels",
+        _labels,
+        ((CLASSIFIER, "cam", "a trained classifier"),),
+        14,
+    ),
     Stage("masks", "masks of every image", _masks, (), 22),
     Stage("merge", "masks and labels become enhanced labels", _merge, (), 4),
     Stage("check", "are the enhanced labels fit to train on?", _check, (_LISTS,), 1),
@@ -260,7 +279,7 @@ def stages_to_run(plan: Plan) -> list[Stage]:
     settings = plan.settings
     given = {
         "data": plan.is_real and not settings.download,
-        "cam": settings.labels is not None,
+        "cam": settings.labels is not None or settings.cams is not None,
         "labels": settings.labels is not None,
         "masks": settings.masks is not None,
     }

@@ -12,10 +12,10 @@ from pathlib import Path
 from pipeline.plan import Plan
 from pipeline.stages import STAGES, Stage
 from pipeline.steps import ROOT, Command
-from util.runtime.cli import by_option
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 from util.runtime.provenance import code_digest
+from util.runtime.words import by_option
 
 # Options that results do not depend on, that others imply, or whose paths may be written in several ways.
 _RUNNING = {"--out", "--workers", "--device", "--overwrite", "--retrain", "--save-minutes", "--mode", "--data-name"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.plan import Argument
-from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, STAGE_VARIABLE, by_option, quoted
+from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, STAGE_VARIABLE
 from util.runtime.errors import InputError
 from util.runtime.locking import lock_folder
 from util.runtime.signals import end_with_parent
+from util.runtime.words import by_option, quoted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,12 +41,16 @@ LISTED = 4  # values of an option, above which their number is shown
 # torchrun, but for its exit code, which is 1 for every failure: here 1 still means that some images failed.
 TORCHRUN = """
 import sys
+import traceback
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 try:
     main(sys.argv[1:])
 except ChildFailedError as error:
     sys.exit(1 if {failure.exitcode for failure in error.failures.values()} == {1} else 2)
+except Exception:
+    traceback.print_exc()
+    sys.exit(2)
 """
 
 
@@ -88,7 +94,7 @@ class Command:
         left_out = False
         for option, values in by_option(self._words()):
             if len(values) > LISTED:
-                values = [f"<{len(values)} {'files' if '/' in values[0] else 'values'}>"]
+                values = [f"<{len(values)} {'files' if {'/', os.sep} & {*values[0]} else 'values'}>"]
             elif option in ALIKE:
                 left_out = True
                 continue
@@ -135,11 +141,14 @@ def _run_child(command: list[str], typed: Mapping[str, str]) -> int:
         options |= {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     child = subprocess.Popen(command, **options)
     try:
-        return child.wait()
+        return _wait_for(child)
     except BaseException:
-        child.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
         try:
-            child.wait()
+            child.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+        except OSError:  # on Windows, without a console
+            child.terminate()
+        try:
+            _wait_for(child)
         except BaseException:
             if hasattr(os, "killpg"):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -148,6 +157,13 @@ def _run_child(command: list[str], typed: Mapping[str, str]) -> int:
             child.wait()
             raise
         raise
+
+
+def _wait_for(child: subprocess.Popen) -> int:
+    """The exit code of a process. Ctrl-C does not interrupt a wait on Windows: it is handled between short ones."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(0.3 if os.name == "nt" else None)
 
 
 def wait_for_lock(out: Path, seconds: float = 120) -> None:

@@ -1,4 +1,4 @@
-"""The stage behind generate_cams.py: a classifier and images to soft CAMs, refined CAMs, and label maps or a threshold."""
+"""The stage behind generate_cams.py: a classifier and images, or soft CAMs of others, to soft CAMs, refined CAMs, and label maps or a threshold."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from models.common import refine
 from models.common.memory import memory_named
 from models.common.precision import DTYPES, choose_precision
 from models.common.transfer import to_device, to_host
-from util.data.cams import cam_file, read_cam, write_cam
+from util.data.cams import cam_file, fit_cam, read_cam, write_cam
 from util.data.classes import find_classes
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, image_size, read_image
 from util.data.labels import label_path, read_label, write_label
-from util.data.voc import ClassTable
+from util.data.voc import ClassTable, load_classes
+from util.evaluation.label_check import check_cams_fit
 from util.runtime import distributed
 from util.runtime.cli import class_indices, print_next
 from util.runtime.distributed import Dist
@@ -55,11 +56,11 @@ def run(args: argparse.Namespace) -> int:
     ):
         # What the data says must be what the checkpoint was trained on; where it says nothing, the checkpoint's names count.
         asked = find_classes((args.image_labels, args.gt, args.images), args.class_names, args.num_classes)
-        net, classes = load_classifier(args.checkpoint, asked)
+        net, classes = load_classifier(args.checkpoint, asked) if args.checkpoint else (None, asked or load_classes())
         check_folder(args.images, "images")
         ids = read_id_list(args.list, args.images)
         tags = read_image_labels(args.image_labels, classes, ids)
-        code = make_cams(args, dist, net, ids, tags)
+        code = make_cams(args, dist, net, ids, tags) if net else take_cams(args, dist, ids, tags, classes)
         folder = args.out / "cams"
         if args.refine == "par":
             dist.barrier()
@@ -123,6 +124,44 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
         return stage.finish_together(dist)
 
 
+def take_cams(args: argparse.Namespace, dist: Dist, ids: list[str], tags: Tags, classes: ClassTable) -> int:
+    """Soft CAMs of another repository -> OUT/cams, as large as the images and of their classes alone; the exit code."""
+    out = args.out / "cams"
+    if check_folder(args.cams, "soft CAMs").resolve() == out.resolve():
+        raise InputError(f"--cams {args.cams}: these are results of --out {args.out}; give another --out")
+    check_cams_fit(args.cams, ids, lambda image_id: set(tags.get(image_id, ())), classes)
+
+    def size_of(image_id: str) -> tuple[int, int]:
+        return image_size(find_image(args.images, image_id))
+
+    def key_parts(image_id: str) -> list[bytes]:
+        shown = repr((size_of(image_id), tags_of(args, tags, image_id)))
+        return [read_bytes(cam_file(args.cams, image_id)), shown.encode()]
+
+    def read(image_id: str) -> tuple[dict[int, np.ndarray]]:
+        shown = tags_of(args, tags, image_id)
+        cam = {value: part for value, part in read_cam(args.cams, image_id).items() if value in shown}
+        return (fit_cam(cam, size_of(image_id)),)
+
+    def write(image_id: str, cam: dict[int, np.ndarray]) -> Path:
+        write_cam(out, image_id, cam)
+        return out / f"{image_id}.npy"
+
+    with stage_of(args, dist, out, {}, [fit_cam], {"cams": str(args.cams)}) as stage:
+        return each_image(dist, stage, ids, "CAMs", key_parts, read, lambda cam: cam, write)
+
+
+def tags_of(args: argparse.Namespace, tags: Tags, image_id: str) -> tuple[int, ...]:
+    """The classes of an image.
+
+    Raises:
+        InputError: if it has no image-level label.
+    """
+    if image_id not in tags:
+        raise InputError(f"no image-level label in {args.image_labels}; add it or drop the id")
+    return tags[image_id]
+
+
 def find_work(args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: Tags) -> dict[str, dict[str, str]]:
     """Batches with soft CAMs that are missing or out of date: by their first id, id -> key of the images that can be read.
 
@@ -133,9 +172,8 @@ def find_work(args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: 
     wanted: set[int] = set()
     for number, image_id in enumerate(ids):
         try:
-            if image_id not in tags:
-                raise InputError(f"no image-level label in {args.image_labels}; add it or drop the id")
-            key = stage.key(read_bytes(find_image(args.images, image_id)), repr(tags[image_id]))
+            shown = tags_of(args, tags, image_id)
+            key = stage.key(read_bytes(find_image(args.images, image_id)), repr(shown))
         except InputError as error:
             stage.fail(image_id, str(error))
             continue

@@ -6,6 +6,8 @@ import signal
 import threading
 from typing import Any
 
+from util.runtime.signals import ENDING
+
 
 class Interrupts:
     """Within, a first Ctrl-C or SIGTERM only sets a mark, so that no step is left half done; a second ends all.
@@ -24,7 +26,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         self.asked = self.agreed = False
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._ask) for number in ENDING}
         return self
 
     def _ask(self, number: int, frame: object) -> None:

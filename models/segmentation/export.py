@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import json
 import os
 import time
@@ -22,7 +23,7 @@ from models.segmentation.deeplabv3 import load_checkpoint
 from models.segmentation.inference import STRIDE, PixelNetwork, Segmenter
 from models.segmentation.networks import ABOUT, INPUT, METADATA, ONNX_SUFFIX, OUTPUT, WEIGHTS, OnnxNetwork, onnx_session
 from util.runtime.errors import InputError, counted, disk_error
-from util.runtime.files import atomic_write, make_folder, open_to_others, write_json
+from util.runtime.files import atomic_write, make_folder, write_json
 
 OPSET = 17
 CHECKED_SIZES = ((1, 375, 500), (2, 250, 333), (1, 512, 512))  # batch, height, width
@@ -90,12 +91,24 @@ def export_smp(network: Segmenter, out: Path) -> None:
         raise InputError(f"a {type(net).__name__} is not a network of segmentation-models-pytorch; export it as onnx")
     make_folder(out)
     net.save_pretrained(out)
-    open_to_others(out / WEIGHTS)  # safetensors makes it private
+    _open_to_others(out / WEIGHTS)  # safetensors makes it private
     write_json(out / ABOUT, _metadata(network))
     loaded = copy.deepcopy(_pixel_network(network))
     with contextlib.redirect_stdout(None):  # huggingface_hub prints where it reads from
         loaded.net = smp.from_pretrained(out).eval()
     _compare("the folder", network, loaded, out)
+
+
+def _open_to_others(path: Path) -> None:
+    """The permissions that ``open`` would have given."""
+    mask = os.umask(0)
+    os.umask(mask)
+    try:
+        os.chmod(path, 0o666 & ~mask)
+    except OSError as error:
+        # Mounts that own their files (CIFS, FUSE, S3) let everybody write, and refuse this.
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def _pixel_network(network: Segmenter) -> PixelNetwork:

@@ -118,7 +118,6 @@ def predict_anything(
         tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
         sources = find_sources(images)
         earlier = (out / LEDGER).is_file()
-        made_from = {"checkpoint": os.fspath(checkpoint), "images": list(images)}
         entries, failures = predict_images(
             network,
             network_digest(checkpoint),
@@ -127,7 +126,7 @@ def predict_anything(
             dist,
             how,
             tags=tags,
-            made_from=made_from,
+            made_from={"checkpoint": os.fspath(checkpoint), "images": list(images)},
             overwrite=overwrite,
         )
         if not dist.is_main:

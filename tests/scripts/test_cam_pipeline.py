@@ -8,6 +8,7 @@ import signal
 import sys
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -363,3 +364,42 @@ def test_ground_truth_is_refused_where_labels_are_made(place, monkeypatch, capsy
     with pytest.raises(SystemExit):
         call(monkeypatch, "generate_cams", *common(folder), "--checkpoint", "x", "--out", "y", "--gt", folder / "gt")
     assert "made without ground truth" in capsys.readouterr().err
+
+
+def test_soft_cams_of_another_repository_become_labels(place, monkeypatch, capsys):
+    """Kept as IRN keeps them, at a quarter of the size, with a map of a class that the image does not show."""
+    folder, tags = place
+    generator, irn = np.random.default_rng(0), folder / "irn"
+    irn.mkdir()
+    for image_id, (value,) in tags.items():
+        maps = generator.random((2, 12, 16)).astype(np.float32)
+        np.save(irn / f"{image_id}.npy", {"keys": np.array([value - 1, value % 2]), "cam": maps})
+    given = [*common(folder), "--cams", irn, "--bg-threshold", "0.4", "--out", folder / "out"]
+    assert call(monkeypatch, "generate_cams", *given, "--refine", "par") == 0
+    for image_id, (value,) in tags.items():
+        cam, source = read_cam(folder / "out/cams", image_id), read_cam(irn, image_id)[value]
+        assert list(cam) == [value]
+        assert np.array_equal(cam[value], cv2.resize(source, (64, 48), interpolation=cv2.INTER_LINEAR))
+        assert set(np.unique(read_label(folder / f"out/labels/{image_id}.png"))) <= {0, value}
+    assert call(monkeypatch, "generate_cams", *given, "--sweep", "--gt", folder / "gt") == 0
+    label = folder / "out/labels/p00.png"
+    before = label.stat().st_mtime_ns
+    assert call(monkeypatch, "generate_cams", *given, "--refine", "par") == 0 and label.stat().st_mtime_ns == before
+    np.save(irn / "p00.npy", {tags["p00"][0] - 1: np.ones((48, 64), np.float32)})
+    assert call(monkeypatch, "generate_cams", *given) == 0 and (read_label(label) == tags["p00"][0]).all()
+
+    capsys.readouterr()
+    np.save(irn / "p01.npy", {tags["p01"][0] - 1: np.ones((40, 40), np.float32)})
+    (irn / "p02.npy").unlink()
+    assert call(monkeypatch, "generate_cams", *given) == 1
+    said = capsys.readouterr().err
+    assert "p01: the soft CAM of class" in said and "other proportions" in said and "p02: " in said
+    with pytest.raises(InputError, match="these are results of --out"):
+        call(monkeypatch, "generate_cams", *common(folder), "--cams", folder / "out/cams", "--out", folder / "out")
+    for image_id, (value,) in tags.items():  # counted from 1, with the background's map
+        np.save(irn / f"{image_id}.npy", {0: np.zeros((48, 64), np.float32), value: np.ones((48, 64), np.float32)})
+    with pytest.raises(InputError, match="counted from 1|none of"):
+        call(monkeypatch, "generate_cams", *given)
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "generate_cams", *given, "--sizes", "64")
+    assert "--sizes, --shape, --raw and --no-flip are for the network" in capsys.readouterr().err

@@ -1,6 +1,9 @@
 """export.py: the exported network is the checkpoint's, and what cannot be exported or opened is named."""
 
+import contextlib
+import errno
 import json
+import os
 import re
 import sys
 
@@ -18,6 +21,7 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from models.segmentation import networks
+from models.segmentation.export import _open_to_others
 from util.runtime.errors import InputError
 
 NAMES = ["background", "cat", "dög"]
@@ -169,3 +173,13 @@ def test_onnx_files_that_do_not_fit_are_refused(tmp_path, exported, monkeypatch)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match="pip install onnxruntime"):
         networks.open_network(exported / "net.onnx")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EIO])
+def test_mounts_whose_files_take_no_mode_can_be_written_to(tmp_path, monkeypatch, number):
+    def chmod(path, mode, **more):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    with pytest.raises(OSError) if number == errno.EIO else contextlib.nullcontext():
+        _open_to_others(tmp_path)

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from helpers import call_script, run_script
 from tiny_sams import sam3_text, tiny
@@ -190,3 +191,47 @@ def test_from_images_and_tags_without_ground_truth(place, tmp_path):
     assert "no ground truth" in tables and "not background" in tables and "then" not in tables
     assert load_checkpoint(out / "deeplab/enhanced/last.pth").classes.names == CLASSES.names
     assert (out / "merge_example.png").stat().st_size > 1000 and not (out / "scores").exists()
+
+
+def cams_of(place, folder):
+    """Soft CAMs of another repository for every training image, at a quarter of its size."""
+    folder.mkdir()
+    for image_id in read_id_list(place / "VOC/ImageSets/Segmentation/train.txt"):
+        label = read_label(place / f"VOC/SegmentationClassAug/{image_id}.png")
+        maps = {int(v) - 1: np.float32(label == v)[::4, ::4] for v in np.unique(label) if 0 < v < 255}
+        np.save(folder / f"{image_id}.npy", maps)
+    return folder
+
+
+def test_given_soft_cams_take_the_classifiers_place(place, plan_of, tmp_path):
+    cams = cams_of(place, tmp_path / "cams")
+    done = plan_of("--cams", cams, "--no-choose")
+    assert done.returncode == 0, done.stderr
+    assert not commands(done.stdout, "train_transcam")
+    assert all(f"--cams {cams}" in line for line in commands(done.stdout, "generate_cams"))
+    made = f"--pseudo-path {tmp_path}/run/cams/labels"
+    assert all(made in line and "run/cams/cams" in line for line in commands(done.stdout, "main"))
+    done = plan_of("--cams", cams, "--sam-model", place / "sam2", "--prompt", "cam", "--no-choose")
+    assert f"--prompt cam --cam-path {tmp_path}/run/cams/cams" in commands(done.stdout, "generate_sam_masks")[0]
+
+    labels = place / "VOC/SegmentationClassAug"
+    done = plan_of("--labels", labels, "--cams", cams, "--sam-model", place / "sam2", "--prompt", "cam")
+    assert done.returncode == 0 and not commands(done.stdout, "generate_cams")
+    assert f"--prompt cam --cam-path {cams}" in commands(done.stdout, "generate_sam_masks")[0]
+    assert all(f"--cam-path {cams}" in line for line in commands(done.stdout, "main"))
+
+    for path in cams.iterdir():
+        np.save(path, {0: np.ones((9, 90), np.float32)})
+    done = plan_of("--cams", cams)
+    assert done.returncode == 2 and "the soft CAM of class 0 is 90x9 pixels, the image" in done.stderr
+
+
+def test_options_of_the_merge_are_those_of_the_labels_that_are_trained_on(place, plan_of, tmp_path):
+    """Also where these are of other images than the labels that are compared."""
+    (tmp_path / "more.txt").write_text("train_0000\ntrain_0001\n")
+    more = "merge=--methods grow --param neck=0.05 --sensitivity trim"
+    done = plan_of("--label-list", tmp_path / "more.txt", "--method", "grow", "--no-choose", "--with", more)
+    assert done.returncode == 0, done.stderr
+    compared, merged = (line for line in commands(done.stdout, "main") if "--mode vis" not in line)
+    assert "--mode compare" in compared and "--param neck=0.05 --sensitivity trim" in compared
+    assert "--mode merge" in merged and "--param neck=0.05" in merged and "--sensitivity" not in merged

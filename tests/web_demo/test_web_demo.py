@@ -206,7 +206,8 @@ def test_runs_of_one_layout_have_names_of_their_own(demo, network, tmp_path):
         os.link(network, tmp_path / "far" / run / "deeplab" / "enhanced" / "last.pth")
     wanted = tmp_path / "far" / "one" / "deeplab" / "enhanced" / "last.pth"
     app = demo("--checkpoint", wanted, "--runs", tmp_path / "far" / "one", tmp_path / "far" / "two")
-    assert app.sidebar.selectbox[0].options == [f"{run}/deeplab/enhanced/last.pth" for run in ("one", "two")]
+    shown = [str(Path(run, "deeplab/enhanced/last.pth")) for run in ("one", "two")]
+    assert app.sidebar.selectbox[0].options == shown
     assert app.sidebar.selectbox[0].value == wanted
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from util.data.npy import load_npy, save_npy_dict
@@ -94,6 +95,31 @@ def _maps(content: Any, path: Path) -> dict:
             "Here they count from 0 without the background; leave that map out and lower the keys by 1"
         )
     return dict(zip(keys.tolist(), maps, strict=True))
+
+
+def fit_cam(cam: dict[int, np.ndarray], shape: tuple[int, int]) -> dict[int, np.ndarray]:
+    """Soft CAMs as large as their image, whose proportions they must have; enlarged bilinearly.
+
+    Args:
+        cam: class -> float32 HxW in [0, 1], see `read_cam`.
+        shape: (H, W) of the image.
+
+    Raises:
+        InputError: if they have other proportions.
+    """
+    fitted = {}
+    for label, value in cam.items():
+        (height, width), (tall, wide) = value.shape, shape
+        # A network's maps are its input over its stride, rounded up or down.
+        if abs(height - width * tall / wide) > 1 and abs(width - height * wide / tall) > 1:
+            raise InputError(
+                f"the soft CAM of class {label - 1} is {width}x{height} pixels, the image {wide}x{tall}: other proportions; "
+                "give the CAMs of these images, with the padding cut off and not squeezed into a square"
+            )
+        fitted[label] = (
+            value if value.shape == shape else cv2.resize(value, (wide, tall), interpolation=cv2.INTER_LINEAR)
+        )
+    return fitted
 
 
 def write_cam(folder: str | os.PathLike, image_id: str, cam: dict[int, np.ndarray]) -> None:

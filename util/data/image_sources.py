@@ -12,7 +12,7 @@ from pathlib import Path
 from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES
 from util.data.images import image_size
 from util.runtime.errors import InputError
-from util.runtime.files import check_id, is_hidden
+from util.runtime.files import IGNORES_CASE, check_id, is_hidden
 from util.runtime.ledger import LEDGER
 
 # What `predict.py` writes beside its ledger, as far as it is images.
@@ -43,17 +43,21 @@ def find_sources(given: Iterable[str | os.PathLike]) -> Sources:
     """
     sources = Sources()
     found: dict[str, Path] = {}
+    ids: dict[str, str] = {}
     for name in given:
         pairs = [(unicodedata.normalize("NFC", image_id), path) for image_id, path in _find(os.fspath(name))]
         if not pairs:
             raise InputError(f"{name}: no images here ({', '.join(IMAGE_SUFFIXES)}); check the path")
         for image_id, path in pairs:
-            _add(image_id, path, found, sources.problems)
+            _add(image_id, path, found, sources.problems, ids)
     sources.files = dict(sorted(found.items()))
     return sources
 
 
-def _add(image_id: str, path: Path, found: dict[str, Path], problems: dict[str, str]) -> None:
+def _add(image_id: str, path: Path, found: dict[str, Path], problems: dict[str, str], ids: dict[str, str]) -> None:
+    """Add an image. ``ids``: ids as the names of files are compared -> the ids."""
+    key = image_id.casefold() if IGNORES_CASE else image_id
+    image_id = ids.setdefault(key, image_id)
     other = found.get(image_id)
     if other is not None and os.path.samefile(other, path):
         return

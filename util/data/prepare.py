@@ -34,6 +34,7 @@ from util.runtime.errors import InputError, counted
 from util.runtime.files import (
     atomic_write,
     bytes_digest,
+    cannot_be_on_windows,
     check_id,
     read_bytes,
     write_bytes,
@@ -159,31 +160,34 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
         report.notes.append(f"{counted(len(converted), 'HEIC image')} left out: each is there in another format")
     for item in (item for item in items if item.name not in converted):
         try:
-            stems.setdefault(_plain(id_of(item.name)), []).append(item)
+            # Files whose names differ in case alone are one file on Windows and macOS.
+            stems.setdefault(_plain(id_of(item.name)).casefold(), []).append(item)
         except InputError as error:
             report.problems[item.name] = str(error)
     found: dict[str, Item] = {}
-    for stem, group in stems.items():
+    taken: dict[str, str] = {}
+    for group in stems.values():
         names = Counter(item.name for item in group)
         for item in group:
-            image_id = stem
+            image_id = _plain(id_of(item.name))
             if len(group) > 1:  # where the source calls them alike, their files have other names
                 name = item.name if names[item.name] == 1 else item.path.name
                 image_id = _plain(check_id(re.sub(r"[/\\]+", "_", os.path.splitext(name)[0].strip("./\\"))))
             if len(group) > 1 or image_id != id_of(item.name):
                 report.renamed[image_id] = item.name
-            if image_id in found:
-                report.problems[item.name] = (
-                    f"its id {image_id!r} is taken by {found[image_id].name}; rename one of them"
-                )
+            if (other := taken.setdefault(image_id.casefold(), item.name)) != item.name or image_id in found:
+                report.problems[item.name] = f"its id {image_id!r} is taken by {other}; rename one of them"
             else:
                 found[image_id] = item
     return dict(sorted(found.items()))
 
 
 def _plain(image_id: str) -> str:
-    """The id, or one that lists and tables give back as it is: ``a.jpg`` of ``a.jpg.jpg`` would become ``a``."""
-    return image_id if is_plain(image_id) else re.sub(r"[^\w()+-]+", "_", image_id.strip())
+    """The id, or one that lists and tables give back as it is, as a name on any system: ``a.jpg`` would become ``a``."""
+    if is_plain(image_id) and not cannot_be_on_windows(image_id):
+        return image_id
+    name = re.sub(r"[^\w()+-]+", "_", image_id.strip())
+    return f"{name}_" if cannot_be_on_windows(name) else name
 
 
 def _take(

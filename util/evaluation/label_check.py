@@ -154,7 +154,7 @@ def check_cams_fit(
         looked_at += 1
         shared += bool(found & shown)
         exact += found == shown
-        from_one += {value - 1 for value in found} - {0} == shown
+        from_one += not shown <= found and {value - 1 for value in found} - {0} == shown
         if looked_at == count:
             break
     if looked_at < 2:

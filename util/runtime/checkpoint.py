@@ -12,7 +12,7 @@ import pickle
 import re
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +96,8 @@ def _similar_file(path: Path) -> Path | None:
     folder, rest = path.parent, [path.name]
     while not folder.is_dir() and folder != folder.parent:
         folder, rest = folder.parent, [folder.name, *rest]
+    if not folder.is_dir():  # a drive of Windows that is not there
+        return None
     pattern = str(Path("*", *map(glob.escape, rest[1:])))
     files = list_files(folder, WEIGHTS_SUFFIXES) if len(rest) == 1 else filter(Path.is_file, folder.glob(pattern))
     near = difflib.get_close_matches(str(Path(*rest)), [str(file.relative_to(folder)) for file in files], 1)
@@ -205,8 +207,14 @@ def _harmless() -> list[Any]:
 
     dtypes = {type(np.dtype(code)) for code in "?bhilqBHILQefdU"}
     builders = {value.__reduce__()[0] for value in (np.float64(0), np.zeros(0))}
-    plain = [argparse.Namespace, SimpleNamespace, type(Path()), datetime.timedelta, datetime.datetime]
-    return [*plain, np.dtype, np.ndarray, *builders, *dtypes]
+    plain = [argparse.Namespace, SimpleNamespace, datetime.timedelta, datetime.datetime]
+    # Paths of either system, which are under other names in the files of Python 3.13.
+    paths = [
+        (kind, f"{module}.{name}")
+        for kind, name in ((PurePosixPath, "PosixPath"), (PureWindowsPath, "WindowsPath"))
+        for module in ("pathlib", "pathlib._local")
+    ]
+    return [*plain, *paths, np.dtype, np.ndarray, *builders, *dtypes]
 
 
 def _first_line(error: BaseException) -> str:

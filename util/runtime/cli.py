@@ -9,19 +9,18 @@ import json
 import math
 import os
 import re
-import shlex
 import signal
-import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from util.runtime.errors import InputError, choose_from, disk_error, meant, missing_package
-from util.runtime.signals import end_with_parent, is_importing
+from util.runtime.signals import ENDING, end_with_parent, is_importing
+from util.runtime.words import quoted
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 # In the environment of what the quickstart runs: a stage's options that quickstart.py calls otherwise, as JSON.
@@ -276,12 +275,6 @@ class Parser(argparse.ArgumentParser):
         return name.replace("_", "-") + equals + value
 
 
-def quoted(words: Iterable[object]) -> str:
-    """A command line that can be pasted into this system's shell."""
-    texts = [str(word) for word in words]
-    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
-
-
 def print_next(*words: object) -> None:
     """Print the command to run next, to be pasted; not in a stage of the quickstart, which runs the next one itself."""
     if STAGE_VARIABLE not in os.environ:
@@ -308,26 +301,6 @@ def class_indices(names: str | None, classes) -> list[int] | None:
     if names is None:
         return None
     return sorted({classes.index(name.strip()) for name in names.split(",") if name.strip()})
-
-
-def by_option(words: Iterable[str]) -> list[tuple[str, list[str]]]:
-    """The options of a command line in their order, each with its values; what is before the first is left out.
-
-    ``--name=value`` counts as ``--name value``, and an underscore in a name as a hyphen.
-    """
-    found: list[tuple[str, list[str]]] = []
-    for word in words:
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            found.append((name.replace("_", "-"), [value] if equals else []))
-        elif found:
-            found[-1][1].append(word)
-    return found
-
-
-def first_values(words: Iterable[str]) -> dict[str, str]:
-    """Option -> its first value, of those that have one; of an option that is given twice the last counts."""
-    return {name: values[0] for name, values in by_option(words) if values}
 
 
 def say_interrupted() -> None:
@@ -359,13 +332,14 @@ def run(main: Callable[[], int | None]) -> None:
     # Were torchrun killed, its processes could wait half an hour for each other.
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent("SIGKILL")
-    signal.signal(signal.SIGTERM, interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
-        signal.signal(signal.SIGINT, interrupt)
+    for number in ENDING:
+        # SIGINT not where the shell has it ignored.
+        if number != signal.SIGINT or signal.getsignal(number) is signal.default_int_handler:
+            signal.signal(number, interrupt)
     code = _code_of(main, interrupts)
     # All is said and written; an interrupt now would only break off the way out.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     if code and _is_joined():  # leaving the others at the end of Python could wait for them, too
         sys.stdout.flush()
         os._exit(code)

@@ -150,7 +150,8 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
         # lets go of a tensor while the interpreter shuts down.
         import torch.distributed.nn.functional
 
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        has_nccl = torch.distributed.is_nccl_available()  # not on Windows
+        backend = "nccl" if chosen.type == "cuda" and has_nccl else "gloo"
         torch.distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     return Dist(rank, world, local_rank, chosen)
 

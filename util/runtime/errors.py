@@ -33,9 +33,9 @@ def choose_from(word: object, known: Collection[object]) -> str:
 
 def disk_error(error: OSError, path: str | os.PathLike) -> InputError:
     """An InputError for a write that failed: the run stops, since every further one would fail as well."""
-    return InputError(
-        f"{path}: cannot write ({error.strerror or error}); free space there or fix the disk, then re-run to resume"
-    )
+    denied = isinstance(error, PermissionError)
+    remedy = "check its permissions, and close it in other programs" if denied else "free space there or fix the disk"
+    return InputError(f"{path}: cannot write ({error.strerror or error}); {remedy}, then re-run to resume")
 
 
 def missing_package(error: ModuleNotFoundError) -> str:

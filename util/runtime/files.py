@@ -13,7 +13,9 @@ import itertools
 import json
 import os
 import re
-import tempfile
+import secrets
+import sys
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +29,12 @@ _ID = re.compile(r"[^/\\\0]+")
 # What tools add to the name of an image for its label map or mask.
 _ADDED = re.compile(r"[_.-](gtFine_)?(label|labels|labelIds|labelTrainIds|mask|masks|gt|seg|color)$", re.IGNORECASE)
 LONGEST_ID = 200  # bytes; file systems take 255, and suffixes and temporary names need some
+LONGEST_PATH = 259  # characters that Windows takes, where its registry does not allow more
+ON_WINDOWS = os.name == "nt"
+IGNORES_CASE = sys.platform in ("win32", "darwin")  # whether A.png and a.png are one file
+# What a name on Windows cannot hold, or would have another meaning there.
+_NOT_ON_WINDOWS = re.compile(r"""(?s)(con|nul|aux|prn|com\d|lpt\d)(\..*)?|.*[<>:"|?*\x00-\x1f].*""", re.IGNORECASE)
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if ON_WINDOWS else ()  # seconds between attempts to replace a file
 
 
 def check_id(image_id: str) -> str:
@@ -39,7 +47,14 @@ def check_id(image_id: str) -> str:
         raise InputError(f"image id {image_id[:40]!r}... is longer than file names can be; check what the list holds")
     if not _ID.fullmatch(image_id) or image_id in (".", ".."):
         raise InputError(f"image id {image_id!r} is not a plain file name; remove path parts from the id list")
+    if ON_WINDOWS and cannot_be_on_windows(image_id):
+        raise InputError(f"image id {image_id!r} cannot be the name of a file on Windows; rename the image")
     return image_id
+
+
+def cannot_be_on_windows(name: str) -> bool:
+    """Whether Windows has no file of that name, or takes it for something else."""
+    return _NOT_ON_WINDOWS.fullmatch(name) is not None
 
 
 @contextlib.contextmanager
@@ -52,30 +67,45 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Temporary names start with a dot and keep the suffix, since some writers choose the format by it.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _new_file(path.parent, f".{path.stem}.", f".tmp{path.suffix}")
         yield temporary
-        open_to_others(temporary)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            error.filename, error.filename2 = os.fspath(path), None  # a failed write names no file, or a temporary one
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # where a program of Windows has it open
+                temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            if (
+                ON_WINDOWS
+                and error.errno == errno.ENOENT
+                and len(os.path.abspath(path)) > LONGEST_PATH - len(".12345678.tmp")
+            ):
+                raise InputError(f"{path}: longer than paths can be on Windows; choose a shorter --out") from None
+            error.filename, error.filename2 = os.fspath(path), None  # a failed write names no file, or a temporary one
         raise
 
 
-def open_to_others(path: Path) -> None:
-    """The permissions that ``open`` would have given; temporary files are private."""
-    mask = os.umask(0)
-    os.umask(mask)
-    try:
-        os.chmod(path, 0o666 & ~mask)
-    except OSError as error:
-        # Mounts that own their files (CIFS, FUSE, S3) let everybody write, and refuse this.
-        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
+def _new_file(folder: Path, prefix: str, suffix: str = "") -> Path:
+    """An empty file of this process alone, with the permissions that ``open`` would give.
+
+    `tempfile.mkstemp` tries for hours in a folder that cannot be written, on Windows, and its files are private.
+    """
+    while True:
+        path = folder / f"{prefix}{secrets.token_hex(4)}{suffix}"
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return path
+
+
+def _replace(source: Path, target: Path) -> None:
+    """As `os.replace`; on Windows it fails while another program, such as a virus scanner, has one of them open."""
+    for pause in _PAUSES:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(source, target)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -177,7 +207,13 @@ def check_folder(path: str | os.PathLike, what: str) -> Path:
     if not path.is_dir():
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: should be the folder of {what}, but {found} is there; check the path")
-    if not os.access(path, os.R_OK | os.X_OK):
+    try:
+        with os.scandir(path) as entries:  # what `os.access` says of folders on Windows is no answer
+            next(entries, None)
+        is_readable = os.access(path, os.X_OK)
+    except OSError:
+        is_readable = False
+    if not is_readable:
         raise InputError(f"{path}: the folder of {what} cannot be read; check its permissions")
     return path
 
@@ -187,9 +223,7 @@ def make_folder(path: str | os.PathLike) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".probe", dir=path)
-        os.close(handle)
-        os.unlink(name)
+        _new_file(path, ".probe").unlink()
     except OSError as error:
         raise InputError(
             f"{path}: cannot write here ({error.strerror or error}); choose another --out or free its disk"

@@ -18,7 +18,7 @@ from typing import TypeVar
 from util.runtime.errors import InputError
 from util.runtime.memory import keep_freed_memory
 from util.runtime.progress import Progress
-from util.runtime.signals import signals_held
+from util.runtime.signals import ENDING, signals_held
 
 MOST_WORKERS = 61 if sys.platform == "win32" else 1024  # Windows waits for at most this many processes at once
 Item = TypeVar("Item")
@@ -121,8 +121,8 @@ def start_worker(number: int = 0) -> None:
     """
     if hasattr(os, "setpgid") and multiprocessing.parent_process() is not None:
         os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     keep_freed_memory()
     threading.Thread(target=_join_parent, daemon=True).start()
 

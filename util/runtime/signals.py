@@ -10,6 +10,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+# What asks a script to end; Windows has Ctrl-Break as well, and no other signal for a process that was started.
+ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
@@ -22,7 +25,7 @@ def signals_held() -> Iterator[None]:
         yield
         return
     held = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ENDING}
     for number in before:
         signal.signal(number, lambda number, frame: held.append(number))
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from util.data import image_sources
 from util.data.image_sources import find_sources
 from util.runtime.errors import InputError
 
@@ -76,3 +77,17 @@ def test_nothing_to_find_is_an_input_error(shots, given):
     Path("empty").mkdir()
     with pytest.raises(InputError, match=given.replace("*", r"\*")):
         find_sources([given])
+
+
+@pytest.mark.parametrize("ignores_case", [False, True])
+def test_names_that_differ_in_case_are_one_where_files_are(shots, monkeypatch, ignores_case):
+    monkeypatch.setattr(image_sources, "IGNORES_CASE", ignores_case)
+    (shots / "day" / "B.jpg").touch()
+    found = find_sources([shots, shots / "day"])
+    assert ("B" in found.files) is not ignores_case and "b" in found.files
+    said = {
+        str(
+            shots / "day" / "B.jpg"
+        ): f"has the id 'b', as {shots / 'b.jpg'} has; rename one, or give its folder another --out"
+    }
+    assert found.problems == (said if ignores_case else {})

@@ -1,5 +1,3 @@
-import contextlib
-import errno
 import ntpath
 import os
 
@@ -13,7 +11,7 @@ from util.data.images import read_image
 from util.data.labels import read_label, write_label
 from util.data.voc import load_classes, palette
 from util.runtime.errors import InputError
-from util.runtime.files import atomic_write, check_id, relative_name, write_bytes
+from util.runtime.files import check_id, relative_name
 
 
 def test_id_lists(tmp_path):
@@ -34,26 +32,6 @@ def test_id_lists(tmp_path):
 def test_ids_stay_in_their_folder(image_id):
     with pytest.raises(InputError):
         check_id(image_id)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
-
-
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EIO])
-def test_mounts_whose_files_take_no_mode_can_be_written_to(tmp_path, monkeypatch, number):
-    def chmod(path, mode, **more):
-        raise OSError(number, os.strerror(number), path)
-
-    monkeypatch.setattr(os, "chmod", chmod)
-    with pytest.raises(OSError) if number == errno.EIO else contextlib.nullcontext():
-        write_bytes(tmp_path / "a.txt", b"new")
-    assert os.listdir(tmp_path) == ([] if number == errno.EIO else ["a.txt"])
 
 
 def test_labels_are_read_by_index_in_both_modes(tmp_path):

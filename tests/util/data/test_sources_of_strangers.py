@@ -478,3 +478,19 @@ def test_masks_of_roboflow_are_checked(tmp_path):
     _, found, source = read(tmp_path)
     assert len(found) == len(NAMES) - 2
     assert "pixel value 7 is not in" in source.problems["a.png"] and "its mask is missing" in source.problems["b.png"]
+
+
+def test_names_are_made_for_every_system(tmp_path):
+    """Names that differ in case alone are one file on Windows and macOS; some characters are no part of any there."""
+    for number, place in enumerate(("cat/IMG_1.png", "dog/img_1.png", "dog/at 10:30?.png", "cat/nul.png")):
+        image(tmp_path / "in" / place, number)
+    report = prepare(read_source(tmp_path / "in")[1], tmp_path / "out", share=0)[0]
+    names = sorted(path.name for path in (tmp_path / "out/JPEGImages").iterdir())
+    assert names == ["at_10_30_.png", "cat_IMG_1.png", "dog_img_1.png", "nul_.png"] and not report.problems
+    assert report.renamed["dog_img_1"] == "dog/img_1.png"
+    image(tmp_path / "same/cat/A.png", 1)
+    image(tmp_path / "same/cat/a.jpg", 2)
+    report = prepare(read_source(tmp_path / "same")[1], tmp_path / "one", share=0)[0]
+    assert len(list((tmp_path / "one/JPEGImages").iterdir())) == 1 and "taken by" in next(
+        iter(report.problems.values())
+    )

@@ -4,6 +4,8 @@ import argparse
 import io
 import os
 import re
+import sys
+import types
 import zipfile
 from datetime import datetime, timedelta
 from functools import partial
@@ -164,3 +166,21 @@ def test_what_a_training_was_started_with_is_named_in_words(tmp_path):
         checkpoint.load_to_resume(tmp_path / "last.pth", now, overwrite=False)
     assert checkpoint.load_to_resume(tmp_path / "last.pth", now, overwrite=False, retrain=True) is None
     assert checkpoint.load_to_resume(tmp_path / "last.pth", before, overwrite=False, retrain=True) is not None
+
+
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+@pytest.mark.parametrize("name", ["PosixPath", "WindowsPath"])
+def test_paths_of_another_system_beside_the_parameters_are_no_obstacle(tmp_path, module, name):
+    """As in the options that a training on Windows saves, opened on Linux, and the other way round."""
+
+    class Path:
+        def __reduce__(self):
+            return Path, ("runs", "a")
+
+    Path.__module__, Path.__qualname__, Path.__name__ = module, name, name
+    stand_in = types.ModuleType(module)
+    setattr(stand_in, name, Path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module, stand_in)
+        torch.save({"state_dict": {"a": torch.ones(2)}, "args": {"out": Path()}}, tmp_path / "other.pth")
+    assert torch.equal(checkpoint.load(tmp_path / "other.pth")["state_dict"]["a"], torch.ones(2))

@@ -11,14 +11,15 @@ from helpers import PYTHONPATH, ROOT
 
 from util.runtime import cli
 from util.runtime.errors import InputError
+from util.runtime.words import by_option, first_values, quoted
 
 SWALLOWED = """
-import os, signal
+import signal
 from util.runtime.cli import run
 
 def main():
     try:
-        os.kill(os.getpid(), signal.{name})
+        signal.raise_signal(signal.{name})
         while True:
             pass
     except BaseException:  # as some packages do while they are imported
@@ -219,5 +220,10 @@ def test_a_command_line_is_taken_apart_by_option():
         ("--scales", ["0.5", "1"]),
         ("--list", ["b.txt"]),
     ]
-    assert cli.by_option(words) == apart
-    assert cli.first_values(words) == {"--list": "b.txt", "--gt-dir": "gt", "--scales": "0.5"}
+    assert by_option(words) == apart
+    assert first_values(words) == {"--list": "b.txt", "--gt-dir": "gt", "--scales": "0.5"}
+
+
+def test_a_command_for_windows_survives_both_of_its_shells():
+    words = ["--voc", r"C:\R&D\data", "a b", "--methods", "grow,auto", "plain", r"C:\x"]
+    assert quoted(words, windows=True) == r'--voc "C:\R&D\data" "a b" --methods "grow,auto" plain C:\x'
