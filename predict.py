@@ -25,7 +25,9 @@ def parse_args() -> Namespace:
         "help": "folder of images; several, single images and patterns in quotes as well",
     }
     labels = {"help": f"{COMMON['image-labels'].help}; each image is restricted to its classes"}
-    parser.add_common("checkpoint", "images", "out", required=("checkpoint", "images", "out"), images=images)
+    checkpoint = {"help": f"{COMMON['checkpoint'].help}, or what export.py made of it"}
+    needed = ("checkpoint", "images", "out")
+    parser.add_common(*needed, required=needed, images=images, checkpoint=checkpoint)
     encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
     names = {"help": "one class per line, background first; of a checkpoint that does not name its classes"}
@@ -38,7 +40,7 @@ def parse_args() -> Namespace:
         choices=FORMATS,
         default=list(Prediction.formats),
         metavar="NAME",
-        help="what to write besides label maps: overlay, coco-json, labelme; label-map for these alone",
+        help="what to write besides label maps: overlay, coco-json, labelme, in place of the default; label-map for label maps alone",
     )
     output.add_argument("--confidence", action="store_true", help="write confidence maps, 8-bit grey, 255 = 1")
     output.add_argument(
@@ -46,7 +48,7 @@ def parse_args() -> Namespace:
         type=real(0, 1),
         default=Prediction.min_confidence,
         metavar="P",
-        help="pixels of lower probability become void",
+        help="pixels of lower probability (0 to 1) become void",
     )
     return parser.parse_args()
 

@@ -11,13 +11,14 @@ prepare_folder.py) the same stages run as
 and with --download from an empty disk. Without ground truth the same command ends with a trained network, and shows
 what the merge changed instead of scores.
 
+--cams takes soft CAMs of another repository, and no classifier is trained.
 --sam-model takes any SAM of generate_sam_masks.py, --prompt what it is asked. With --prompt tags alone, SAM 3's masks of
 the class names become the labels, and neither classifier nor CAMs are made:
 
     python quickstart.py --voc VOC2012 --sam-model sam3 --prompt tags --out runs/sam3
 
 Stages, in this order: data (draw or download the images), cam (train_transcam.py), labels (generate_cams.py), masks
-(generate_sam_masks.py), compare (main.py), check (check_pseudo_label.py), deeplab (train_deeplabv3.py on the CAM labels
+(generate_sam_masks.py), merge (main.py), check (check_pseudo_label.py), deeplab (train_deeplabv3.py on the CAM labels
 and on the enhanced ones), score (evaluate_enhanced.py). Re-run the command to resume. Leave stages out with --skip or
 --only; hand further options to their scripts with --with, for instance
 

@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.group("training").add_argument(
         "--no-sync-norm", action="store_true", help="leave the statistics of batch norm to each process"
     )
-    every = "score the held-out images every so many steps; 0: at the end"
+    every = "score --val-list every so many steps; 0: at the end"
     parser.group(HELD_OUT).add_argument("--val-every", type=whole(0), default=0, metavar="STEPS", help=every)
     args = parser.parse_args()
     if args.scale[0] > args.scale[1]:

@@ -213,7 +213,7 @@ def _add_data_options(parser: Parser) -> None:
     masks.add_argument(
         "--sam-model",
         metavar="NAME",
-        help="which SAM, as generate_sam_masks.py's --model (default: vit_h, or what the checkpoint holds)",
+        help="which SAM, as generate_sam_masks.py's --model (default: regions; with --download vit_h; what --sam-checkpoint holds)",
     )
     masks.add_argument(
         "--prompt",
@@ -238,10 +238,8 @@ def _add_data_options(parser: Parser) -> None:
         action="store_true",
         help="first fetch VOC 2012, SBD and a SAM checkpoint, and prepare --voc DIR from them",
     )
-    real_data.add_argument(
-        "--archives", type=Path, metavar="DIR", help="folder of the archives (default: DIR/archives)"
-    )
     changes: dict[str, dict] = {
+        "archives": {"help": COMMON["archives"].help.replace("OUT", "DIR")},
         "images": {"help": "folder of images (default: DIR/JPEGImages)"},
         "gt": {"help": f"{COMMON['gt'].help}, where there is any (default: DIR/SegmentationClassAug)"},
         "labels": {
@@ -262,7 +260,10 @@ def _add_data_options(parser: Parser) -> None:
         ("train", "ids that the networks are trained on " + lists % "trainaug"),
         ("label", "ids that pseudo labels are scored on " + lists % "train"),
         ("val", "ids of held-out images, which DeepLabV3+ is scored on " + lists % "val"),
-        ("tune", "ids whose ground truth chooses settings, and that are not scored (default: half of a list that is)"),
+        (
+            "tune",
+            "ids whose ground truth chooses settings, and that are not scored (default: half of the label list, or of the val list)",
+        ),
     ):
         real_data.add_argument(f"--{name}-list", type=Path, metavar="FILE", help=text)
 

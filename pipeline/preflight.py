@@ -11,7 +11,7 @@ from functools import partial
 
 from pipeline.lists import is_there
 from pipeline.plan import Plan, needs
-from pipeline.stages import CLASSIFIER, Stage
+from pipeline.stages import Stage
 from pipeline.stale import check_networks
 from pipeline.steps import ROOT, Command
 from util.data.cams import cam_file, fit_cam, read_cam
@@ -42,8 +42,8 @@ def check_run(plan: Plan, todo: Sequence[Stage]) -> None:
 def _check_needs(plan: Plan, todo: Sequence[Stage]) -> None:
     names = {stage.name for stage in todo}
     for stage in todo:
-        for path, maker, what in stage.needs:
-            if maker not in names and not (path == CLASSIFIER and plan.settings.cams):
+        for path, maker, what in stage.needed(plan):
+            if maker not in names:
                 needs(plan.out / path, maker, what)
 
 

@@ -81,7 +81,7 @@ def announce(time: Clock) -> None:
 
 
 def _run_stage(stage: Stage, plan: Plan) -> int:
-    for path, maker, what in stage.needs:
+    for path, maker, what in stage.needed(plan):
         needs(plan.out / path, maker, what)
     failed = [step.run() for step in stage.steps(plan)]
     return EXIT_FAILED_IMAGES if any(failed) else 0

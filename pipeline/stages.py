@@ -40,6 +40,10 @@ class Stage:
     needs: tuple[tuple[str, str, str], ...]
     seconds: float
 
+    def needed(self, plan: Plan) -> list[tuple[str, str, str]]:
+        """What it needs of ``needs``: no classifier where soft CAMs are given."""
+        return [need for need in self.needs if not (plan.settings.cams and need[0] == CLASSIFIER)]
+
 
 def _data(plan: Plan) -> Iterator[Step]:
     settings = plan.settings

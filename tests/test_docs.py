@@ -52,7 +52,7 @@ def test_command_parses(command, monkeypatch):
         return
     if script.startswith("Web_demo"):
         parse = importlib.import_module("Web_demo.src.utils.options").parser().parse_args
-        arguments = arguments[1:] if arguments[:1] == ["--"] else arguments
+        arguments = arguments[arguments.index("--") + 1 :] if "--" in arguments else []  # before them: Streamlit's
     else:
         parse = importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args
     monkeypatch.setattr(sys, "argv", [script, *arguments])

@@ -24,10 +24,11 @@ from pipeline.report import without_quick
 from pipeline.steps import Command
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
-from util.data.labels import write_label
+from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
 from util.data.synthetic import CLASSES, write_data_set
+from util.data.voc import VOID
 from util.runtime.errors import InputError
 from Web_demo.src.utils import options as demo_options
 from Web_demo.src.utils.merges import find_merges
@@ -197,6 +198,30 @@ def test_a_voc_folder_with_masks_and_labels_for_some_ids(tmp_path):
     assert "6 of 8 ids" in done.stdout
     assert json.loads((out / "merge/compare.json").read_text())["input"]["miou"] == 1.0
     assert not (out / "cam").exists() and not (out / "masks").exists()
+
+
+@pytest.mark.slow
+def test_soft_cams_of_another_repository_become_labels_and_are_merged(tmp_path):
+    """The labels of one image fail, so that it is left out; images that are only trained on are merged alike."""
+    voc, cams, out = tmp_path / "VOC", tmp_path / "my_cams", tmp_path / "run"
+    write_data_set(voc, {"trainaug": 8, "val": 3}, side=64)
+    lists = voc / "ImageSets/Segmentation"
+    ids = read_id_list(lists / "trainaug.txt")
+    (lists / "train.txt").write_text("\n".join(ids[:6]) + "\n")
+    cams.mkdir()
+    for image_id in ids[:-1]:
+        label = read_label(voc / f"SegmentationClassAug/{image_id}.png")
+        shown = [int(value) for value in np.unique(label) if 0 < value < VOID]
+        np.save(cams / f"{image_id}.npy", {value - 1: np.float32(label == value)[::2, ::2] for value in shown})
+    done = run_script(
+        *("quickstart.py", "--voc", voc, "--out", out, "--cams", cams, "--workers", 0),
+        *("--only", "labels", "masks", "merge", "--with", "merge=--methods grow --param trim=0.7", "--method", "grow"),
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert f"{ids[-1]}: {cams}: no soft CAM for {ids[-1]}" in done.stderr and "7 of 8 ids" in done.stdout
+    assert not (out / "cam").exists() and json.loads((out / "merge/compare.json").read_text())["input"]["miou"] > 0.8
+    assert {path.stem for path in (out / "merge/grow").glob("*.png")} == set(ids[:-1])
+    assert json.loads((out / "merge/grow/run.json").read_text())["options"]["parameters"]["trim"] == 0.7
 
 
 def small_voc(folder):

@@ -107,7 +107,9 @@ COMMON = {
     "partial": Option(INPUT, "take archives with fewer files than the published ones", {"action": "store_true"}),
     "checkpoint": Option(INPUT, "trained network", _FILE),
     "num-classes": Option(
-        CLASSES, "number of classes, background included (default: 21)", {"type": int, "metavar": "N"}
+        CLASSES,
+        "number of classes, background included (default: as the class names say)",
+        {"type": int, "metavar": "N"},
     ),
     "class-names": Option(
         CLASSES, "one class per line, background first (default: class_names.txt beside the data, then VOC's 21)", _FILE
@@ -126,20 +128,22 @@ COMMON = {
     ),
     "batch-size": Option(NETWORK, "images per step and process", {"type": whole(1), "default": 8, "metavar": "N"}),
     "crop-size": Option(
-        NETWORK, "side of the training crop in pixels", {"type": whole(32, 4096), "default": 512, "metavar": "PX"}
+        NETWORK,
+        "side of the training crop in pixels, 32 to 4096",
+        {"type": whole(32, 4096), "default": 512, "metavar": "PX"},
     ),
     "jitter": Option(
         NETWORK, "strength of the colour jitter, 0 to 1", {"type": real(0, 1), "default": 0.3, "metavar": "X"}
     ),
     "scales": Option(
         NETWORK,
-        "sizes that probabilities are averaged over, as factors of the size that the network was trained at",
+        "sizes that probabilities are averaged over, as factors (0.05 to 8) of the size that the network was trained at",
         {"type": real(0.05, 8), "nargs": "+", "default": [1.0], "metavar": "S"},
     ),
     "flip": Option(NETWORK, "average over the mirrored image too", {"action": "store_true"}),
     "long-side": Option(
         NETWORK,
-        "pixels that the long side of an image has in the network (default: as the network was trained)",
+        "pixels that the long side of an image has in the network, up to 32768 (default: as the network was trained)",
         {"type": whole(1, 1 << 15), "metavar": "PX"},
         choice="size",
     ),
@@ -166,15 +170,15 @@ COMMON = {
     "save-minutes": Option(
         OUTPUT, "minutes between two saves of the state", {"type": real(0), "default": 10.0, "metavar": "M"}
     ),
-    "device": Option(RUNNING, "auto, cpu, cuda or cuda:N", {"default": "auto", "metavar": "D"}),
+    "device": Option(RUNNING, "auto (a GPU if there is one), cpu, cuda or cuda:N", {"default": "auto", "metavar": "D"}),
     "workers": Option(
         RUNNING,
-        "worker processes; 0: none besides this one",
+        "worker processes; 0: none besides this one (default: one per processor)",
         {"type": whole(0), "default": default_workers(), "metavar": "N"},
     ),
     "amp": Option(
         RUNNING,
-        "precision of the network: auto is bf16 or fp16 on a GPU and off (float32) on a CPU",
+        "precision of the network: auto is bf16 or fp16 on a GPU and float32 on a CPU; off is fp32",
         {"choices": ("auto", "off", "fp32", "bf16", "fp16"), "default": "auto"},
         aliases=("precision",),
     ),

@@ -16,7 +16,7 @@ from Web_demo.src.utils.theme import THEMES
 DESCRIPTION = """Show what a trained network sees, try merge strategies on single images, and look through results.
 
     streamlit run Web_demo/src/app.py
-    streamlit run Web_demo/src/app.py -- --checkpoint runs/deeplabv3/best.pth --theme dark
+    streamlit run Web_demo/src/app.py -- --checkpoint runs/deeplab/last.pth --theme dark
     streamlit run Web_demo/src/app.py -- --pseudo-path pseudo_labels --sam-path sam_masks \\
         --images-path JPEGImages --gt-dir SegmentationClassAug --image-list train.txt
 
