@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import cv2
@@ -122,6 +123,11 @@ class Trainer:
 
     def _wrapped(self, net: nn.Module) -> nn.Module:
         if self.recipe.compile:
+            if self.dist.device.type == "cuda" and find_spec("triton") is None:
+                raise InputError(
+                    "--compile: for a GPU torch needs the package triton (on Windows: triton-windows), which is not installed; "
+                    "install it, or leave --compile out"
+                )
             net = torch.compile(net)  # type: ignore[assignment]
         if self.dist.world == 1:
             return net
