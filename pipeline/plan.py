@@ -80,7 +80,7 @@ class Plan:
     def tune_key(self) -> str:
         """Of what the choice of the CAM labels rests on."""
         ids = [] if self.tune is None else read_id_list(self.tune, self.images)
-        given = (self.settings.labels, self.settings.cams)
+        given = [self.settings.labels, *filter(None, [self.settings.cams])]
         return choice.key_of(ids, self.gt, *given, self.extra("cam"), self.extra("labels"))
 
     def strategy_key(self) -> str:

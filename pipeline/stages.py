@@ -80,11 +80,13 @@ def _labels(plan: Plan) -> Iterator[Step]:
     out = plan.out / "cams"
     common: list[Argument] = [
         *(*_cam_source(plan), "--images", plan.images),
-        *("--image-labels", plan.image_labels, *_network(plan), *plan.extra("labels")),
+        *("--image-labels", plan.image_labels, *_network(plan)),
     ]
 
     def command(ids: Path, *more: Argument) -> Command:
-        return Command("generate_cams.py", [*common, "--list", ids, *more], out, plan.processes)
+        given = plan.extra("labels")
+        given = given if "--sweep" in more else _without(given, "--classes")  # labels are of all classes
+        return Command("generate_cams.py", [*common, *given, "--list", ids, *more], out, plan.processes)
 
     overwrite = plan.overwrite
     threshold: list[Argument] = []
@@ -190,15 +192,14 @@ def _merge(plan: Plan) -> Iterator[Step]:
         yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("merge"))
     is_trained_on = plan.chosen() != choice.INPUT
     if plan.settings.dry_run or (is_trained_on and train.read_bytes() != labels.read_bytes()):
-        yield command("merge", train, *method, *_without_comparing(plan.extra("merge")))
+        yield command("merge", train, *_without(plan.extra("merge"), *COMPARING), *method)
     yield command("vis", labels, *method, "--gt-dir", plan.gt, *seed, *drawn)
 
 
-def _without_comparing(options: list[Argument]) -> list[Argument]:
-    """Options of main.py without those that only a comparison takes."""
-    compares = {"--split-half", "--sensitivity", "--values"}
+def _without(options: list[Argument], *names: str) -> list[Argument]:
+    """Options of a script without some of them."""
     found = by_option(map(str, options))
-    return [word for name, values in found if name not in compares for word in (name, *values)]
+    return [word for name, values in found if name not in names for word in (name, *values)]
 
 
 def _check(plan: Plan) -> Iterator[Step]:
@@ -254,6 +255,7 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
 
 HELD_OUT_SHOWN = 24  # images
 CLASSIFIER = "cam/last.pth"
+COMPARING = ("--split-half", "--sensitivity", "--values")  # what only a comparison of main.py takes
 _NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
 _LISTS = ("lists/train.txt", "merge", "a list of the ids with labels and masks")
 STAGES = (

@@ -291,12 +291,13 @@ def each_image(
 
 
 def each_result(stage: Stage, read: Callable[[str], Any], ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported and left out."""
+    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported, and lose what they had."""
     for image_id, future in read_ahead(read, ids):
         try:
             found = future.result()
         except InputError as error:
             stage.fail(image_id, str(error))
+            stage.discard(image_id, (stage.out / f"{image_id}{suffix}" for suffix in (".npy", ".png")))
         else:
             yield image_id, found
 

@@ -394,6 +394,7 @@ def test_soft_cams_of_another_repository_become_labels(place, monkeypatch, capsy
     assert call(monkeypatch, "generate_cams", *given) == 1
     said = capsys.readouterr().err
     assert "p01: the soft CAM of class" in said and "other proportions" in said and "p02: " in said
+    assert not (folder / "out/cams/p02.npy").exists() and not (folder / "out/labels/p02.png").exists()
     with pytest.raises(InputError, match="these are results of --out"):
         call(monkeypatch, "generate_cams", *common(folder), "--cams", folder / "out/cams", "--out", folder / "out")
     for image_id, (value,) in tags.items():  # counted from 1, with the background's map

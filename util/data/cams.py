@@ -111,7 +111,7 @@ def fit_cam(cam: dict[int, np.ndarray], shape: tuple[int, int]) -> dict[int, np.
     for label, value in cam.items():
         (height, width), (tall, wide) = value.shape, shape
         # A network's maps are its input over its stride, rounded up or down.
-        if abs(height - width * tall / wide) > 1 and abs(width - height * wide / tall) > 1:
+        if not value.size or abs(height - width * tall / wide) > 1 and abs(width - height * wide / tall) > 1:
             raise InputError(
                 f"the soft CAM of class {label - 1} is {width}x{height} pixels, the image {wide}x{tall}: other proportions; "
                 "give the CAMs of these images, with the padding cut off and not squeezed into a square"

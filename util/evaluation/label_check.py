@@ -154,7 +154,8 @@ def check_cams_fit(
         looked_at += 1
         shared += bool(found & shown)
         exact += found == shown
-        from_one += not shown <= found and {value - 1 for value in found} - {0} == shown
+        is_counted_otherwise = not shown <= found or max(found) >= len(classes)
+        from_one += is_counted_otherwise and {value - 1 for value in found} - {0} == shown
         if looked_at == count:
             break
     if looked_at < 2:
