@@ -13,9 +13,9 @@ from pipeline.plan import Argument
 from pipeline.steps import Command
 from util.data.voc_archives import SBD, VOC
 from util.runtime.cli import COMMON
+from util.runtime.commands import first_values
 from util.runtime.download import cache_folder
 from util.runtime.errors import InputError
-from util.runtime.words import first_values
 
 GB = 1e9
 # Bytes of the published SAM checkpoints, and of the weights of encoders.

@@ -12,7 +12,7 @@ from pipeline.plan import Plan
 from pipeline.stages import HELD_OUT_SHOWN, Stage, sam_options
 from util.data.ids import read_id_list
 from util.runtime.cli import default_workers
-from util.runtime.words import first_values
+from util.runtime.commands import first_values
 
 # Seconds of one processor core per image (for the classifier per image and epoch, for DeepLabV3+ per image of a step)
 # with the scripts' defaults and MobileNetV2, measured on VOC's images; of a SAM only ViT-B was measured.

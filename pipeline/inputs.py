@@ -10,9 +10,9 @@ from models.sam.options import PACKAGE_MODELS, names_file
 from pipeline.options import Settings
 from pipeline.steps import TYPED
 from util.runtime.cli import COMMON, as_typed
+from util.runtime.commands import first_values
 from util.runtime.errors import InputError, choose_from
 from util.runtime.files import check_folder
-from util.runtime.words import first_values
 
 # Options of the stages' scripts that name what is read.
 _MERGE = {"--pseudo-path", "--sam-path", "--cam-path", "--image-list", "--gt-dir", "--images-path"}

@@ -18,9 +18,9 @@ from util.data.image_labels import read_image_labels
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
 from util.evaluation.label_check import check_first
+from util.runtime.commands import quoted
 from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder
-from util.runtime.words import quoted
 
 REPORTED = ("label", "val")  # lists of a plan that are scored
 
@@ -62,12 +62,14 @@ def _generated_plan(settings: Settings) -> Plan:
 
 def _folders(settings: Settings) -> dict:
     """Where labels, CAMs and masks come from: made here, or given."""
-    cams = settings.out / "cams"
-    return {
-        "cam_labels": None if settings.from_tags else settings.labels or cams / "labels",
-        "soft_cams": settings.cams if settings.labels else None if settings.from_tags else cams / "cams",
-        "masks": settings.masks or settings.out / "masks",
-    }
+    made, masks = settings.out / "cams", settings.masks or settings.out / "masks"
+    if settings.from_tags:
+        labels, cams = None, None
+    elif settings.labels:
+        labels, cams = settings.labels, settings.cams
+    else:
+        labels, cams = made / "labels", made / "cams"
+    return {"cam_labels": labels, "soft_cams": cams, "masks": masks}
 
 
 def _check_layout(settings: Settings, root: Path) -> None:

@@ -23,6 +23,7 @@ from util.data.labels import check_label_size, label_path, read_label
 from util.data.mask_files import masks_path, read_masks
 from util.evaluation.label_check import check_some
 from util.runtime.cli import PARSE_ONLY_VARIABLE
+from util.runtime.commands import first_values
 from util.runtime.errors import InputError
 
 
@@ -34,6 +35,7 @@ def check_run(plan: Plan, todo: Sequence[Stage]) -> None:
     """
     _check_needs(plan, todo)
     _check_options(plan, todo)
+    _check_parameters(plan)
     if plan.is_real and plan.train.exists():  # with --download it is made first
         _check_data(plan, todo)
     check_networks(plan, todo)
@@ -85,10 +87,28 @@ def _check_label(plan: Plan, num_classes: int, image_id: str) -> None:
 def _check_cam(plan: Plan, image_id: str) -> None:
     assert plan.settings.cams is not None
     cam, image = read_cam(plan.settings.cams, image_id), find_image(plan.images, image_id)
+    size = image_size(image)
     try:
-        fit_cam(cam, image_size(image))
+        fit_cam(cam, size)
     except InputError as error:
         raise InputError(f"{plan.settings.cams}: {image_id}: {error}") from None
+    # Those of given labels are not made anew, and the merge takes them as they are.
+    small = next((value.shape for value in cam.values() if value.shape != size), None)
+    if plan.settings.labels and small:
+        raise InputError(
+            f"{plan.settings.cams}: {image_id}: a soft CAM of {small[1]}x{small[0]} pixels, the image has {size[1]}x{size[0]}; "
+            "enlarge them, or leave --labels out: labels are then made of the CAMs"
+        )
+
+
+def _check_parameters(plan: Plan) -> None:
+    """Parameters of the merge are those of one strategy: it has to be the one whose labels are trained on."""
+    given = first_values(map(str, plan.extra("merge")))
+    named = given.get("--methods")
+    if "--param" in given and named and plan.tune is None and named != plan.shown():
+        raise InputError(
+            f'--with "merge=--methods {named} --param ...": the strategy to train on is {plan.shown()}; give --method {named} as well'
+        )
 
 
 def _check_options(plan: Plan, todo: Sequence[Stage]) -> None:

@@ -15,8 +15,8 @@ from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.evaluation.report import interval_text
 from util.figures.charts import draw_curves
+from util.runtime.commands import quoted
 from util.runtime.files import read_bytes, read_json, write_bytes, write_json
-from util.runtime.words import quoted
 
 _SCORES = ("miou", "precision", "recall", "pixel_accuracy")
 NO_CAM_LABELS = "Masks of the class names become the labels: no classifier, and no CAM labels to compare with."

@@ -17,9 +17,9 @@ from pipeline.steps import Action, Command, Step
 from util.data.ids import read_id_list, spread
 from util.data.images import find_image
 from util.data.synthetic import write_data_set
+from util.runtime.commands import by_option
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
-from util.runtime.words import by_option
 
 
 @dataclass(frozen=True)

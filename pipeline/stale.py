@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.plan import Plan
-from pipeline.stages import STAGES, Stage
+from pipeline.stages import COMPARING, STAGES, Stage
 from pipeline.steps import ROOT, Command
+from util.runtime.commands import by_option
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
 from util.runtime.provenance import code_digest
-from util.runtime.words import by_option
 
 # Options that results do not depend on, that others imply, or whose paths may be written in several ways.
 _RUNNING = {"--out", "--workers", "--device", "--overwrite", "--retrain", "--save-minutes", "--mode", "--data-name"}
 _LISTS = {"--list", "--image-list", "--val-list", "--image-labels", "--class-names", "--methods"}
 _FOLDERS = {"--images", "--images-path", "--gt", "--gt-dir", "--cam-path", "--pseudo-path", "--sam-path"}
-_NO_PART = _RUNNING | _LISTS | _FOLDERS | {"--checkpoint"}
+_NO_PART = _RUNNING | _LISTS | _FOLDERS | {"--checkpoint", *COMPARING}
 _OPEN = "BEST"  # in the place of what is not chosen yet
 CODE = {"cam": "models/cam/training.py", "deeplab": "models/segmentation/training.py"}
 

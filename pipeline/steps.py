@@ -18,10 +18,10 @@ from typing import Any
 
 from pipeline.plan import Argument
 from util.runtime.cli import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, STAGE_VARIABLE
+from util.runtime.commands import by_option, quoted
 from util.runtime.errors import InputError
 from util.runtime.locking import lock_folder
 from util.runtime.signals import end_with_parent
-from util.runtime.words import by_option, quoted
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -52,7 +52,11 @@ def test_command_parses(command, monkeypatch):
         return
     if script.startswith("Web_demo"):
         parse = importlib.import_module("Web_demo.src.utils.options").parser().parse_args
-        arguments = arguments[arguments.index("--") + 1 :] if "--" in arguments else []  # before them: Streamlit's
+        ours = (
+            arguments.index("--") if "--" in arguments else len(arguments)
+        )  # before them: Streamlit's, with a value each
+        assert all(word.startswith("--server.") for word in arguments[:ours:2]), "an option that needs -- before it"
+        arguments = arguments[ours + 1 :]
     else:
         parse = importlib.import_module(script.removesuffix(".py").replace("/", ".")).parse_args
     monkeypatch.setattr(sys, "argv", [script, *arguments])

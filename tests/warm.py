@@ -19,7 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 600  # seconds, after which a script hangs
-CAN_FORK = sys.platform.startswith("linux") and hasattr(os, "fork")  # macOS's libraries do not survive a fork
+FORK = getattr(os, "fork", None)  # kept from `as_windows`
+CAN_FORK = sys.platform.startswith("linux") and FORK is not None  # macOS's libraries do not survive a fork
 if CAN_FORK:
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
@@ -133,13 +134,13 @@ def fork_stages() -> None:
     """To prepare a quickstart: its stages are forked, too."""
     from pipeline import steps
 
-    start_anew, fork = steps._run_child, os.fork
+    start_anew = steps._run_child
 
     def run_child(command, typed):
         if not command[1].endswith(".py"):
             return start_anew(command, typed)
         sys.stdout.flush()
-        child = fork()
+        child = FORK()
         if child:
             return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         try:
@@ -156,6 +157,6 @@ def as_windows() -> None:
 
     The stages of a quickstart are forked nevertheless, which saves them the imports.
     """
-    fork_stages()
     os.environ |= {"PYTHONPATH": str(ROOT / "tests/as_windows"), "AS_WINDOWS": "all"}
     runpy.run_path(str(ROOT / "tests/as_windows/sitecustomize.py"))
+    fork_stages()  # whose modules are imported without what is gone

@@ -1,4 +1,4 @@
-"""The stage behind generate_cams.py: a classifier and images, or soft CAMs of others, to soft CAMs, refined CAMs, and label maps or a threshold."""
+"""The stage behind generate_cams.py: from a classifier, or others' soft CAMs, to refined CAMs, and label maps or a threshold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,7 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
         )
 
         def write(image_id: str, cam: dict) -> None:
-            write_cam(stage.out, image_id, cam)
-            stage.record(image_id, keys[image_id], [stage.out / f"{image_id}.npy"])
+            stage.record(image_id, keys[image_id], [write_cam(stage.out, image_id, cam)])
 
         net = net.to(dist.device).to(memory_format=torch.channels_last)
         what = f"CAMs of {args.batch_size} images at once"
@@ -117,7 +117,7 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
             for batch in batches_of(loader):
                 good = [item for item in batch if item[2]]
                 for image_id, *_, message in (item for item in batch if not item[2]):
-                    stage.fail(image_id, message)
+                    fail(stage, image_id, message)
                 for image_id, cam in cams_of(args, dist, net, good, tags, amp):
                     behind(write, image_id, cam)
                 bar.update(len(batch))
@@ -143,12 +143,8 @@ def take_cams(args: argparse.Namespace, dist: Dist, ids: list[str], tags: Tags, 
         cam = {value: part for value, part in read_cam(args.cams, image_id).items() if value in shown}
         return (fit_cam(cam, size_of(image_id)),)
 
-    def write(image_id: str, cam: dict[int, np.ndarray]) -> Path:
-        write_cam(out, image_id, cam)
-        return out / f"{image_id}.npy"
-
     with stage_of(args, dist, out, {}, [fit_cam], {"cams": str(args.cams)}) as stage:
-        return each_image(dist, stage, ids, "CAMs", key_parts, read, lambda cam: cam, write)
+        return each_image(dist, stage, ids, "CAMs", key_parts, read, lambda cam: cam, partial(write_cam, out))
 
 
 def tags_of(args: argparse.Namespace, tags: Tags, image_id: str) -> tuple[int, ...]:
@@ -175,7 +171,7 @@ def find_work(args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: 
             shown = tags_of(args, tags, image_id)
             key = stage.key(read_bytes(find_image(args.images, image_id)), repr(shown))
         except InputError as error:
-            stage.fail(image_id, str(error))
+            fail(stage, image_id, str(error))
             continue
         keys[image_id] = key
         if not stage.is_current(image_id, key):
@@ -222,15 +218,11 @@ def refine_cams(args: argparse.Namespace, dist: Dist, ids: list[str], source: Pa
         refined = inference.stretch(refine.refine_maps(to_device(image, dist.device), maps))
         return dict(zip(cam, to_host(refined)[0], strict=True))
 
-    def write(image_id: str, cam: dict[int, np.ndarray]) -> Path:
-        write_cam(out, image_id, cam)
-        return out / f"{image_id}.npy"
-
     with (
         stage_of(args, dist, out, {}, [refine, inference], {"cams": str(source)}) as stage,
         memory_named("refining the CAMs of an image", "give --device cpu, or leave --refine out"),
     ):
-        return each_image(dist, stage, ids, "refinement", key_parts, read, make, write)
+        return each_image(dist, stage, ids, "refinement", key_parts, read, make, partial(write_cam, out))
 
 
 def make_labels(args: argparse.Namespace, dist: Dist, ids: list[str], source: Path, classes: ClassTable) -> int:
@@ -291,15 +283,20 @@ def each_image(
 
 
 def each_result(stage: Stage, read: Callable[[str], Any], ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported, and lose what they had."""
+    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported and left out, see `fail`."""
     for image_id, future in read_ahead(read, ids):
         try:
             found = future.result()
         except InputError as error:
-            stage.fail(image_id, str(error))
-            stage.discard(image_id, (stage.out / f"{image_id}{suffix}" for suffix in (".npy", ".png")))
+            fail(stage, image_id, str(error))
         else:
             yield image_id, found
+
+
+def fail(stage: Stage, image_id: str, message: str) -> None:
+    """Report an image, and delete its CAM or label of an earlier run, which the next step would take for this run's."""
+    stage.fail(image_id, message)
+    stage.discard(image_id, (stage.out / f"{image_id}{suffix}" for suffix in (".npy", ".png")))
 
 
 def sweep(args: argparse.Namespace, ids: list[str], source: Path, classes: ClassTable) -> int:

@@ -67,11 +67,10 @@ def run(args: argparse.Namespace) -> int:
             write_all(args, dist, stage, setup, work)
             code = stage.finish_together(dist)
             if dist.is_main:
+                done = sum(image_id in stage.done for image_id in ids)
                 drawn = preview(args, ids)
                 shown = f"; {drawn} of them drawn in {args.out / PREVIEW}" if drawn else ""
-                print(
-                    f"{args.out}: masks of {sum(image_id in stage.done for image_id in ids)} of {len(ids)} images{shown}"
-                )
+                print(f"{args.out}: masks of {done} of {len(ids)} images{shown}")
         return code
 
 

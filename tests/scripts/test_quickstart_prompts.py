@@ -12,6 +12,7 @@ import quickstart
 from models.segmentation.deeplabv3 import load_checkpoint
 from pipeline.options import Settings
 from pipeline.planning import make_plan
+from util.data.cams import fit_cam, read_cam, write_cam
 from util.data.ids import read_id_list
 from util.data.labels import read_label
 from util.data.synthetic import CLASSES, write_data_set
@@ -215,7 +216,12 @@ def test_given_soft_cams_take_the_classifiers_place(place, plan_of, tmp_path):
     assert f"--prompt cam --cam-path {tmp_path}/run/cams/cams" in commands(done.stdout, "generate_sam_masks")[0]
 
     labels = place / "VOC/SegmentationClassAug"
-    done = plan_of("--labels", labels, "--cams", cams, "--sam-model", place / "sam2", "--prompt", "cam")
+    with_labels = ["--labels", labels, "--cams", cams, "--sam-model", place / "sam2", "--prompt", "cam"]
+    done = plan_of(*with_labels)
+    assert done.returncode == 2 and "enlarge them, or leave --labels out" in done.stderr
+    for path in cams.iterdir():
+        write_cam(cams, path.stem, fit_cam(read_cam(cams, path.stem), read_label(labels / f"{path.stem}.png").shape))
+    done = plan_of(*with_labels)
     assert done.returncode == 0 and not commands(done.stdout, "generate_cams")
     assert f"--prompt cam --cam-path {cams}" in commands(done.stdout, "generate_sam_masks")[0]
     assert all(f"--cam-path {cams}" in line for line in commands(done.stdout, "main"))
@@ -230,7 +236,10 @@ def test_options_of_the_merge_are_those_of_the_labels_that_are_trained_on(place,
     """Also where these are of other images than the labels that are compared."""
     (tmp_path / "more.txt").write_text("train_0000\ntrain_0001\n")
     more = "merge=--methods grow --param neck=0.05 --sensitivity trim"
-    done = plan_of("--label-list", tmp_path / "more.txt", "--method", "grow", "--no-choose", "--with", more)
+    listed = ["--label-list", tmp_path / "more.txt", "--no-choose", "--with", more]
+    done = plan_of(*listed)
+    assert done.returncode == 2 and "the strategy to train on is auto; give --method grow as well" in done.stderr
+    done = plan_of(*listed, "--method", "grow")
     assert done.returncode == 0, done.stderr
     compared, merged = (line for line in commands(done.stdout, "main") if "--mode vis" not in line)
     assert "--mode compare" in compared and "--param neck=0.05 --sensitivity trim" in compared

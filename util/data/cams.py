@@ -122,9 +122,8 @@ def fit_cam(cam: dict[int, np.ndarray], shape: tuple[int, int]) -> dict[int, np.
     return fitted
 
 
-def write_cam(folder: str | os.PathLike, image_id: str, cam: dict[int, np.ndarray]) -> None:
-    """Write class (label-map value, at least 1) -> float32 HxW in [0, 1] as ``folder/image_id.npy``."""
-    save_npy_dict(
-        os.path.join(folder, f"{image_id}.npy"),
-        {label - 1: value.astype(np.float32) for label, value in cam.items()},
-    )
+def write_cam(folder: str | os.PathLike, image_id: str, cam: dict[int, np.ndarray]) -> Path:
+    """Write class (label-map value, at least 1) -> float32 HxW in [0, 1] as ``folder/image_id.npy``, and give its path."""
+    path = Path(folder, f"{image_id}.npy")
+    save_npy_dict(path, {label - 1: value.astype(np.float32) for label, value in cam.items()})
+    return path

@@ -173,12 +173,12 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
             if len(group) > 1:  # where the source calls them alike, their files have other names
                 name = item.name if names[item.name] == 1 else item.path.name
                 image_id = _plain(check_id(re.sub(r"[/\\]+", "_", os.path.splitext(name)[0].strip("./\\"))))
-            if len(group) > 1 or image_id != id_of(item.name):
-                report.renamed[image_id] = item.name
             if (other := taken.setdefault(image_id.casefold(), item.name)) != item.name or image_id in found:
                 report.problems[item.name] = f"its id {image_id!r} is taken by {other}; rename one of them"
-            else:
-                found[image_id] = item
+                continue
+            found[image_id] = item
+            if len(group) > 1 or image_id != id_of(item.name):
+                report.renamed[image_id] = item.name
     return dict(sorted(found.items()))
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from util.runtime.commands import quoted
 from util.runtime.errors import InputError, choose_from, disk_error, meant, missing_package
 from util.runtime.signals import ENDING, end_with_parent, is_importing
-from util.runtime.words import quoted
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
 # In the environment of what the quickstart runs: a stage's options that quickstart.py calls otherwise, as JSON.
@@ -236,8 +236,9 @@ class Parser(argparse.ArgumentParser):
             if name in required:
                 settings["required"] = True
             group = self.group(settings.pop("group", option.group))
-            if option.choice:
-                group = self._choices.setdefault(option.choice, group.add_mutually_exclusive_group())
+            if option.choice and option.choice not in self._choices:
+                self._choices[option.choice] = group.add_mutually_exclusive_group()
+            group = self._choices.get(option.choice, group)
             group.add_argument(f"--{name}", *(f"--{alias}" for alias in aliases), **settings)
 
     def format_help(self) -> str:

@@ -208,7 +208,7 @@ def check_folder(path: str | os.PathLike, what: str) -> Path:
         found = "a file" if path.exists() else "nothing"
         raise InputError(f"{path}: should be the folder of {what}, but {found} is there; check the path")
     try:
-        with os.scandir(path) as entries:  # what `os.access` says of folders on Windows is no answer
+        with os.scandir(path) as entries:  # `os.access` does not know the permissions of folders on Windows
             next(entries, None)
         is_readable = os.access(path, os.X_OK)
     except OSError:

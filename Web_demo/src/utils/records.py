@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from util.runtime.commands import first_values
 from util.runtime.errors import InputError
 from util.runtime.files import read_json
-from util.runtime.words import first_values
 
 RUN = "run.json"
 

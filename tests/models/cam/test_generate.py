@@ -114,7 +114,9 @@ def test_an_interrupt_leaves_whole_files_and_the_rest_is_made_later(args, monkey
     kept = {path.name: path.stat().st_mtime_ns for path in (args.out / "par").glob("*.npy")}
     assert len(kept) <= 3
     made = []
-    monkeypatch.setattr(generate, "write_cam", lambda *given, write=write_cam: (made.append(given[1]), write(*given)))
+    monkeypatch.setattr(
+        generate, "write_cam", lambda *given, write=write_cam: (made.append(given[1]), write(*given))[1]
+    )
     assert refined(args) == 0 and {*made} >= {image_id for image_id in IDS if f"{image_id}.npy" not in kept}
     assert len(list((args.out / "par").glob("*.npy"))) == len(IDS)
     assert [path.name for path in (args.out / "par").glob(".*")] == [".lock"]

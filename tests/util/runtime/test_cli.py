@@ -10,8 +10,8 @@ import pytest
 from helpers import PYTHONPATH, ROOT
 
 from util.runtime import cli
+from util.runtime.commands import by_option, first_values, quoted
 from util.runtime.errors import InputError
-from util.runtime.words import by_option, first_values, quoted
 
 SWALLOWED = """
 import signal
@@ -227,3 +227,4 @@ def test_a_command_line_is_taken_apart_by_option():
 def test_a_command_for_windows_survives_both_of_its_shells():
     words = ["--voc", r"C:\R&D\data", "a b", "--methods", "grow,auto", "plain", r"C:\x"]
     assert quoted(words, windows=True) == r'--voc "C:\R&D\data" "a b" --methods "grow,auto" plain C:\x'
+    assert quoted(["C:\\R&D\\", "next"], windows=True) == r'"C:\R&D\\" next'

@@ -1,4 +1,4 @@
-"""Command lines as text and as words."""
+"""Command lines: quoted for a shell, and taken apart by their options."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ def quoted(words: Iterable[object], windows: bool = os.name == "nt") -> str:
 
 def _quoted_on_windows(word: str) -> str:
     """A word as programs of Windows read it, with quotation marks where cmd or PowerShell would take it apart."""
-    quoted = subprocess.list2cmdline([word])
-    return f'"{quoted}"' if quoted == word and re.search(r"[&|<>^();,'`{}$@%]", word) else quoted
+    text = subprocess.list2cmdline([word])
+    if text != word or not re.search(r"[&|<>^();,'`{}$@%]", word):
+        return text
+    backslashes = len(word) - len(word.rstrip("\\"))  # before a quotation mark they count twice
+    return f'"{word}{backslashes * chr(92)}"'
 
 
 def by_option(words: Iterable[str]) -> list[tuple[str, list[str]]]:
