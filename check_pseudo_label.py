@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_common("labels", "list", "images", "gt", "image-labels", required=("labels", "list"))
     parser.add_common("num-classes", "class-names", "classes", "workers", "out")
-    text = "a label with less foreground than this share of its pixels is near-empty"
+    text = "a label with less foreground than this share of its pixels (0 to 1) is near-empty"
     parser.group("check").add_argument("--near-empty", type=real(0, 1), default=0.005, metavar="SHARE", help=text)
     return parser.parse_args()
 

@@ -47,7 +47,7 @@ def parse_args():
         type=whole(32),
         nargs="+",
         metavar="PX",
-        help="input sizes in pixels, summed (default: TransCAM 256 512 768; plain CAM 512 640)",
+        help="input sizes in pixels, at least 32, summed (default: TransCAM 256 512 768; plain CAM 512 640)",
     )
     maps.add_argument(
         "--shape",

@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     network = parser.group(NETWORK)
     network.add_argument("--model", metavar="NAME", help="which SAM, see above (default: vit_h)")
     network.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="trained network; what the weights are of is seen from the file"
+        "--checkpoint", type=Path, metavar="FILE", help="weights of a SAM; which SAM it is, is recognised from the file"
     )
     network.add_argument("--mirror", metavar="URL", help="folder with the official checkpoints' files")
     network.add_argument(
@@ -75,7 +75,7 @@ def add_prompt_options(parser: Parser) -> None:
     from util.data.masks import LEAST_SCORE
 
     group = parser.group("prompts")
-    group.add_argument("--prompt", nargs="+", default=["grid"], metavar="WHAT", help="what the SAM is asked, see above")
+    group.add_argument("--prompt", nargs="+", default=["grid"], metavar="WHAT", help="prompts for the SAM, see above")
     cams = {
         "group": "prompts",
         "aliases": ("cam-path",),
@@ -89,7 +89,7 @@ def add_prompt_options(parser: Parser) -> None:
         type=real(0, 1),
         default=LEAST_SCORE,
         metavar="X",
-        help="tags: keep masks with a higher score; main.py --method prompted has the same default, --param score=X",
+        help="tags: keep masks with a higher score, 0 to 1; main.py --method prompted has the same default, --param score=X",
     )
     add_options(parser, "prompts", CamPromptOptions)
 

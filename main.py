@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import argparse
 
-from merge import RECOMMENDED
+from merge import BASELINE, RECOMMENDED
 from util.runtime.cli import Parser, run, whole
 
 
@@ -73,7 +73,7 @@ def add_strategies(parser: Parser) -> None:
     group.add_argument("--methods", default="all", metavar="NAME,...", help="compare: strategies, or all")
     group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
     group.add_argument(
-        "--baseline", default="max_iou_imp2", metavar="NAME", help="compare: report differences to this method as well"
+        "--baseline", metavar="NAME", help=f"compare: report differences to this method as well (default: {BASELINE})"
     )
     group.add_argument(
         "--split-half", type=int, metavar="SEED", help="compare: choose parameters on one half of the list, see above"

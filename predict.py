@@ -40,7 +40,7 @@ def parse_args() -> Namespace:
         choices=FORMATS,
         default=list(Prediction.formats),
         metavar="NAME",
-        help="what to write besides label maps: overlay, coco-json, labelme, in place of the default; label-map for label maps alone",
+        help="what to write besides the label maps, which are always written: overlay, coco-json, labelme; label-map for nothing else",
     )
     output.add_argument("--confidence", action="store_true", help="write confidence maps, 8-bit grey, 255 = 1")
     output.add_argument(

@@ -35,12 +35,12 @@ def parse_args() -> Namespace:
     }
     parser.add_common("images", "class-names", "out", "seed", required=("out",), images=images, class_names=names)
     output = parser.group("output")
-    held_out = "share of the images for val.txt, if the source has no such part (default: %(default)s)"
+    held_out = "share of the images for val.txt, 0 to 0.9, if the source has no such part (default: %(default)s)"
     output.add_argument("--val-share", type=real(0, 0.9), default=0.2, metavar="SHARE", help=held_out)
     output.add_argument("--copy", action="store_true", help="copy the images, even where they can be linked")
-    smaller = "make larger images this long at most, label maps as well (default: leave them as they are)"
+    smaller = "reduce images, and their label maps, to a long side of at most this, 32 or more (default: leave them as they are)"
     output.add_argument("--max-side", type=whole(32), metavar="PX", help=smaller)
-    sheet = "images on the contact sheet (default: %(default)s)"
+    sheet = "number of images on the contact sheet, at least 1 (default: %(default)s)"
     output.add_argument("--sheet", type=whole(1), default=48, metavar="N", help=sheet)
     return parser.parse_args()
 

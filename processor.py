@@ -221,10 +221,9 @@ def _merge_items(
             raise InputError(result["message"])
         elif result["status"] == "failed":
             stage.fail(result["id"], result["message"])
-            stage.discard(result["id"], [work.out / f"{result['id']}.png"])
         else:
             for image_id in (result["id"], *left):  # label maps of an earlier run
-                stage.discard(image_id, [work.out / f"{image_id}.png"])
+                stage.discard(image_id)
             return seconds, current, f"{result['id']}: {result['message']}"
     return seconds, current, ""
 

@@ -20,6 +20,7 @@ GROUPS = {
 }
 
 RECOMMENDED = "auto"  # where no strategy is chosen
+BASELINE = "max_iou_imp2"  # that comparisons report differences to
 
 
 class StrategyError(InputError):

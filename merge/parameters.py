@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable
 
@@ -67,6 +68,9 @@ def _parse(value: str, default, text: str):
     try:
         if kind is bool:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]
-        return kind(value)
+        found = kind(value)
+        if kind is float and not math.isfinite(found):
+            raise ValueError
+        return found
     except (ValueError, KeyError):
         raise InputError(f"{text}: {value!r} is not a {kind.__name__}; the default is {default}") from None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.options import Settings
 from pipeline.plan import Plan
+from util.data.cams import cam_file
 from util.data.ids import read_id_list
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
@@ -13,20 +16,34 @@ from util.runtime.files import write_bytes
 
 
 def work_list(plan: Plan) -> Path:
-    """The ids that get CAM labels and masks: all that are trained on, scored or chosen on, and that can be merged.
+    """The ids that get CAM labels and masks: all that are trained on, scored or chosen on, and have what is given.
 
     Raises:
-        InputError: if given masks belong to none of them.
+        InputError: if given CAMs, labels or masks belong to none of them.
     """
     if plan.settings.dry_run:
         return write_list(plan, "work", [])
     parts = [part for part in (plan.train, plan.label, plan.tune) if part]
     ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part, plan.images)))
-    if plan.settings.masks:
-        ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
-    if not ids:
-        raise InputError(f"{plan.masks}: no masks for any id of {', '.join(map(str, parts))}; check --masks")
+    for folder, find, what in _given(plan.settings):
+        there = [image_id for image_id in ids if is_there(find, folder, image_id)]
+        if not there:
+            raise InputError(f"{folder}: no {what} for any id of {', '.join(map(str, parts))}; check it")
+        if len(there) < len(ids):
+            print(f"{folder}: {what} for {len(there)} of {len(ids)} images; the others are left out from here on")
+        ids = there
     return write_list(plan, "work", ids)
+
+
+def _given(settings: Settings) -> list[tuple[Path, Callable, str]]:
+    """What is given in the place of results: its folder, how the file of an id is found, and what it is."""
+    cams = None if settings.labels else settings.cams
+    given = (
+        (cams, cam_file, "soft CAMs"),
+        (settings.labels, label_path, "labels"),
+        (settings.masks, masks_path, "masks"),
+    )
+    return [(folder, find, what) for folder, find, what in given if folder]
 
 
 def usable_list(plan: Plan, source: Path, name: str) -> Path:

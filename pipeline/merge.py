@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import processor
-from merge import RECOMMENDED, STRATEGIES, StrategyError, group_of
+from merge import BASELINE, RECOMMENDED, STRATEGIES, StrategyError, group_of
 from merge.parameters import resolve_parameters, search_space
 from pipeline.automatic import decide
 from util.data.classes import classes_of
@@ -99,6 +99,12 @@ class Job:
             raise InputError("--param goes with one strategy; name it with --methods NAME")
         if args.mode != "compare" and (args.sensitivity or args.values or args.split_half is not None):
             raise InputError("--split-half, --sensitivity and --values go with --mode compare")
+        if args.mode != "compare" and args.methods != "all":
+            raise InputError(f"--methods goes with --mode compare; for --mode {args.mode} give --method NAME")
+        if args.mode == "compare" and args.method:
+            raise InputError(f"--mode compare takes several: write --methods {args.method},...")
+        if args.baseline is not None and (args.mode != "compare" or args.baseline not in self.methods):
+            raise InputError(f"--baseline {args.baseline}: it has to be one of the compared {', '.join(self.methods)}")
         if args.mode != "eval" and args.sam_path is None:
             raise InputError("--sam-path is missing; give the folder of masks that generate_sam_masks.py wrote")
         if args.pseudo_path is None and (self.methods != ["prompted"] or args.mode == "compare"):
@@ -186,7 +192,8 @@ class Job:
             raise InputError("none of the strategies gave a label map; see above")
         shared = [i for i in before.cells if all(i in evaluation.cells for evaluation in found.values())]
         before, found = before.of(shared), {name: evaluation.of(shared) for name, evaluation in found.items()}
-        baseline = self.args.baseline if self.args.baseline in found else None
+        baseline = self.args.baseline or BASELINE
+        baseline = baseline if baseline in found else None
         times = {method: report.seconds for method, report in merged.items()}
         result = comparison.compare_labels(before, found, times, baseline, self.groups())
         text, files = comparison.write_comparison(result, self.args.out, self.data)

@@ -219,13 +219,15 @@ def _add_data_options(parser: Parser) -> None:
         "--prompt",
         nargs="+",
         metavar="WHAT",
-        help="what the SAM is asked, one or several: grid, cam, tags, points FILE, boxes FILE (default: grid); tags alone need no "
+        help="prompts for the SAM, one or several: grid, cam, tags, points FILE, boxes FILE (default: grid); tags alone need no "
         "classifier",
     )
     parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": COMMON["masks"].help})
     small = parser.group("generated data")
-    small.add_argument("--count", type=whole(8), metavar="N", help="number of training images")
-    small.add_argument("--effort", type=real(0, above=True), metavar="X", help="training length, times this")
+    small.add_argument("--count", type=whole(8), metavar="N", help="number of training images, at least 8")
+    small.add_argument(
+        "--effort", type=real(0, above=True), metavar="X", help="multiply the length of both trainings by this, above 0"
+    )
     real_data = parser.group("real data")
     real_data.add_argument("--voc", type=Path, metavar="DIR", help="a folder in VOC's layout")
     real_data.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from pipeline import downloads, recipes
-from pipeline.estimate import LONG, Clock, clock, in_words, rough_total
+from pipeline.estimate import LONG, Clock, clock, in_words, masks_note, rough_total
 from pipeline.kept import kept_shares
 from pipeline.options import Settings
 from pipeline.plan import Plan, needs
@@ -69,9 +69,12 @@ def announce(time: Clock) -> None:
     if any(stage.name == "masks" for stage in todo) and "regions" in sam_options(plan):
         print("masks: graph regions, which need no weights; --sam-model vit_b downloads a SAM, whose masks are better")
     total = rough_total(plan, todo, time.kept)
+    note = masks_note(plan, todo, time.kept)
+    if note:
+        print(note)
     if total < LONG:
         return
-    print(f"about {in_words(total)} in all on this processor", end="")
+    print(f"about {in_words(total)} {'for all else' if note else 'in all'} on this processor", end="")
     quick = replace(plan.settings, quick=True)
     faster = replace(plan, options=recipes.real(quick, recipes.extent_of(plan.train, plan.images)))
     if plan.settings.quick or (seconds := rough_total(faster, todo)) >= total:

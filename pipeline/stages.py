@@ -177,14 +177,14 @@ def _merge(plan: Plan) -> Iterator[Step]:
         yield Action(f"choose the strategy: {choice.RULE}", partial(choose_strategy, plan))
     method: list[Argument] = ["--method", plan.shown()]
     if plan.label is None or plan.gt is None:
-        yield command("merge", train, *method, *plan.extra("merge"))
+        yield command("merge", train, *method, *_without(plan.extra("merge"), *COMPARING))
         yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
         yield command("vis", train, *method, *seed, "--vis-sample", *changes.most_changed(plan))
         return
     labels = usable_list(plan, plan.label, "label")
     drawn: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
     if plan.cam_labels is None:  # one strategy, and nothing to compare it with
-        method += plan.extra("merge")
+        method += _without(plan.extra("merge"), *COMPARING)
         yield command("merge", labels, *method)
         yield command("eval", labels, *method, "--gt-dir", plan.gt)
         drawn = ["--vis-random", 8]
@@ -255,7 +255,13 @@ def _segment_held_out(plan: Plan) -> Iterator[Step]:
 
 HELD_OUT_SHOWN = 24  # images
 CLASSIFIER = "cam/last.pth"
-COMPARING = ("--split-half", "--sensitivity", "--values")  # what only a comparison of main.py takes
+COMPARING = (
+    "--methods",
+    "--baseline",
+    "--split-half",
+    "--sensitivity",
+    "--values",
+)  # what only a comparison of main.py takes
 _NETWORK = ("deeplab/enhanced/last.pth", "deeplab", "a trained DeepLabV3+")
 _LISTS = ("lists/train.txt", "merge", "a list of the ids with labels and masks")
 STAGES = (

@@ -117,7 +117,7 @@ def make_cams(args: argparse.Namespace, dist: Dist, net: Classifier, ids: list[s
             for batch in batches_of(loader):
                 good = [item for item in batch if item[2]]
                 for image_id, *_, message in (item for item in batch if not item[2]):
-                    fail(stage, image_id, message)
+                    stage.fail(image_id, message)
                 for image_id, cam in cams_of(args, dist, net, good, tags, amp):
                     behind(write, image_id, cam)
                 bar.update(len(batch))
@@ -171,7 +171,7 @@ def find_work(args: argparse.Namespace, stage: Stage, ids: Sequence[str], tags: 
             shown = tags_of(args, tags, image_id)
             key = stage.key(read_bytes(find_image(args.images, image_id)), repr(shown))
         except InputError as error:
-            fail(stage, image_id, str(error))
+            stage.fail(image_id, str(error))
             continue
         keys[image_id] = key
         if not stage.is_current(image_id, key):
@@ -283,20 +283,14 @@ def each_image(
 
 
 def each_result(stage: Stage, read: Callable[[str], Any], ids: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported and left out, see `fail`."""
+    """Each id with what ``read(id)`` gives, read ahead; images that it fails for are reported and left out."""
     for image_id, future in read_ahead(read, ids):
         try:
             found = future.result()
         except InputError as error:
-            fail(stage, image_id, str(error))
+            stage.fail(image_id, str(error))
         else:
             yield image_id, found
-
-
-def fail(stage: Stage, image_id: str, message: str) -> None:
-    """Report an image, and delete its CAM or label of an earlier run, which the next step would take for this run's."""
-    stage.fail(image_id, message)
-    stage.discard(image_id, (stage.out / f"{image_id}{suffix}" for suffix in (".npy", ".png")))
 
 
 def sweep(args: argparse.Namespace, ids: list[str], source: Path, classes: ClassTable) -> int:

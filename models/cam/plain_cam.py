@@ -22,7 +22,7 @@ from util.runtime.errors import InputError
 
 STRIDE = 16
 
-# Chosen on 100 images of VOC's train list with a MobileNetV2; see README for what the walk brings.
+# Chosen on 100 images of VOC's train list with a MobileNetV2; see docs/results.md for what the walk brings.
 AFFINITY_POWER = 4
 WALK_STEPS = 16
 

@@ -21,12 +21,13 @@ from models.cam.recipe import DEFAULTS
 from models.common.precision import DTYPES
 from models.common.preprocessing import Normalization, normalization_of
 from models.common.recipe import Recipe
-from models.common.run import digest_of, resolve, resume_options, say, train_into
+from models.common.run import digest_of, found_digest, resolve, resume_options, say, train_into
 from models.common.task import Task
 from models.common.training import Trainer
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import check_tagged, read_image_labels
+from util.data.images import find_image
 from util.data.voc import ClassTable
 from util.runtime import distributed
 from util.runtime.cli import print_next
@@ -34,6 +35,7 @@ from util.runtime.distributed import Dist
 from util.runtime.errors import counted
 from util.runtime.files import check_folder
 from util.runtime.parallel import batches_of, start_worker
+from util.runtime.progress import Progress
 
 
 @dataclass
@@ -158,16 +160,11 @@ class Job:
     recipe: Recipe
     data: TaggedImages
     held_out: TaggedImages | None
+    digests: dict[str, str]
 
     def options(self) -> dict[str, Any]:
         """Everything that the result depends on."""
-        parts = {"data_digest": self.data, "val_digest": self.held_out}
-        digests = {
-            name: digest_of((image_id, part.tags[image_id]) for image_id in part.ids)
-            for name, part in parts.items()
-            if part is not None
-        }
-        return resume_options(self.args, self.recipe, self.dist, __file__, classes=self.classes.names, **digests)
+        return resume_options(self.args, self.recipe, self.dist, __file__, classes=self.classes.names, **self.digests)
 
     def trainer(self, resumed: dict[str, Any] | None) -> Trainer:
         """The trainer of a new network, or of that of a checkpoint, whose state is not loaded yet."""
@@ -254,4 +251,14 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
         seed=args.seed,
         **chosen,
     )
-    return Job(args, dist, classes, resolve(recipe, dist), data, held_out)
+    parts = {"data_digest": data, "val_digest": held_out}
+    digests = dist.is_main and {name: contents_digest(part) for name, part in parts.items() if part is not None}
+    return Job(args, dist, classes, resolve(recipe, dist), data, held_out, dist.broadcast(digests))
+
+
+def contents_digest(data: TaggedImages) -> str:
+    """Digest of ids, labels and images."""
+    ids = Progress(data.ids, desc="checking", unit="image")
+    return digest_of(
+        (image_id, data.tags[image_id], found_digest(find_image, data.folder, image_id)) for image_id in ids
+    )

@@ -22,7 +22,7 @@ from util.figures.charts import draw_curves
 from util.figures.style import data_name, described
 from util.runtime import checkpoint
 from util.runtime.distributed import Dist
-from util.runtime.errors import counted
+from util.runtime.errors import InputError, counted
 from util.runtime.files import digest, file_digest, write_json
 from util.runtime.locking import lock_folder
 from util.runtime.provenance import code_digest, write_run_json
@@ -176,6 +176,14 @@ def resume_options(args: argparse.Namespace, recipe: Recipe, dist: Dist, code: s
 def digest_of(items: Iterable[object]) -> str:
     """Digest of plain values, such as ids with their classes."""
     return digest(json.dumps(list(items)))
+
+
+def found_digest(find: Callable[[Path, str], Path], folder: Path, image_id: str) -> str:
+    """Digest of an image's file; empty where there is none, which the training reports."""
+    try:
+        return file_digest(find(folder, image_id))
+    except InputError:
+        return ""
 
 
 def say(dist: Dist, message: str) -> None:

@@ -23,6 +23,7 @@ PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 
 _whole, _number = partial(option, metavar="N", type=whole(0)), partial(option, metavar="N", type=real())
+_share = partial(option, metavar="N", type=real(0, 1))
 _at_least_1 = partial(option, metavar="N", type=whole(1))
 
 
@@ -42,7 +43,7 @@ class Options:
     crop_n_layers: int = _whole(0, "layers of crops besides the whole image; layer i has (2**i)**2 crops")
     crop_nms_thresh: float = _number(0.7, "box IoU above which masks of two crops count as duplicates")
     crop_overlap_ratio: float = _number(
-        512 / 1500, "overlap of the first layer's crops, as a share of the short side (default: 0.3413)"
+        512 / 1500, "overlap of the first layer's crops, as a share of the short side, 0 to below 1 (default: 0.3413)"
     )
     crop_n_points_downscale_factor: int = _at_least_1(1, "layer i has points-per-side / factor**i points per side")
     min_mask_region_area: int = _whole(0, "remove islands and holes of fewer pixels; 0: none")
@@ -56,10 +57,10 @@ class Options:
 class CamPromptOptions:
     """How soft CAMs become prompts."""
 
-    peak_value: float = _number(0.5, "lowest CAM value of a point, 0 to 1")
+    peak_value: float = _share(0.5, "lowest CAM value of a point, 0 to 1")
     peak_distance: float = _number(0.1, "smallest distance of two points of a class, as a share of the long side")
     peaks: int = _at_least_1(8, "most points per class")
-    box_value: float = _number(
+    box_value: float = _share(
         0.4, "CAM value above which pixels belong to the component whose box is asked for, 0 to 1"
     )
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from models.sam.prompts import Prompt
-from util.data.ids import id_of
+from util.data.ids import IdBook, id_of
 from util.data.image_labels import read_xml
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
@@ -74,20 +74,28 @@ def _read(path: Path, key: str) -> Rows:
         files = list_files(path, (".json", ".xml"))
         if not files:
             raise InputError(f"{path}: holds no .json and no .xml file; give labelme's or VOC's annotations, or a file")
-        return {image_id: rows for file in files for image_id, rows in _read(file, key).items()}
+        whole: Rows = {}
+        for file in files:
+            rows = _read(file, key)
+            if twice := sorted(whole.keys() & rows.keys()):
+                raise InputError(
+                    f"{file}: prompts of {twice[0]} are in another file of the folder as well; keep one of them"
+                )
+            whole |= rows
+        return whole
     if path.suffix.lower() == ".xml":
         return _of_voc(path, key)
     if path.suffix.lower() == ".csv":
         return _of_csv(path, key)
     content = read_json(path)
-    parse: Callable[[dict, str], Rows] | None = None
+    parse: Callable[[dict, str, Path], Rows] | None = None
     if isinstance(content, dict):
         parse = (
             _of_coco if {"images", "annotations"} <= content.keys() else _of_labelme if "shapes" in content else None
         )
     if parse is not None:
         try:
-            found = parse(content, key)
+            found = parse(content, key, path)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             name = "COCO's" if parse is _of_coco else "labelme's"
             raise InputError(
@@ -96,7 +104,8 @@ def _read(path: Path, key: str) -> Rows:
         return {id_of(path.name): found[""]} if parse is _of_labelme else found
     if not isinstance(content, dict) or not all(isinstance(rows, list) for rows in content.values()):
         raise InputError(f"{path}: should hold a list of prompts for each image id, such as {_example(key)}")
-    return content
+    book = IdBook(path)
+    return {book.add(name): rows for name, rows in content.items()}
 
 
 def _example(key: str) -> str:
@@ -106,11 +115,12 @@ def _example(key: str) -> str:
 # --- formats ------------------------------------------------------------------------------------------------------
 
 
-def _of_coco(content: dict, key: str) -> Rows:
+def _of_coco(content: dict, key: str, path: Path) -> Rows:
     if key == "point":
         raise ValueError("COCO's files have boxes, not points; write --prompt boxes FILE")
     names = {entry["id"]: entry["name"] for entry in content["categories"]}
-    ids = {entry["id"]: id_of(entry["file_name"]) for entry in content["images"]}
+    book = IdBook(path)
+    ids = {entry["id"]: book.add(entry["file_name"]) for entry in content["images"]}
     rows: Rows = {image_id: [] for image_id in ids.values()}
     for annotation in content["annotations"]:
         if not annotation.get("iscrowd"):
@@ -120,7 +130,7 @@ def _of_coco(content: dict, key: str) -> Rows:
     return rows
 
 
-def _of_labelme(content: dict, key: str) -> Rows:
+def _of_labelme(content: dict, key: str, path: Path) -> Rows:
     rows = []
     for shape in content["shapes"]:
         row = {"category": shape["label"]}
@@ -157,6 +167,7 @@ def _of_csv(path: Path, key: str) -> Rows:
     if not set(wanted) <= set(headings):
         raise InputError(f"{path}: its first line should name the columns {', '.join(wanted)}, and perhaps category")
     rows: Rows = defaultdict(list)
+    book = IdBook(path)
     for number, values in enumerate(reader, 2):
         if not values:
             continue
@@ -168,7 +179,7 @@ def _of_csv(path: Path, key: str) -> Rows:
                 f"{path}, line {number}: {','.join(values)[:80]} ({error}); write {','.join(wanted)}"
             ) from None
         found |= {name: row[name] for name in ("category", "object") if name in row}
-        rows[id_of(row.get("id", ""))].append(found)
+        rows[book.add(row.get("id", ""), f", line {number}")].append(found)
     return dict(rows)
 
 

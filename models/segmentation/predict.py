@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -232,7 +233,8 @@ def _find_work(
 ) -> dict[str, _Work]:
     """The images whose results are missing or out of date; what cannot be read is reported."""
     left: dict[str, _Work] = {}
-    for image_id, future in read_ahead(partial(_work_of, sources, stage, tags), ids):
+    names = Counter(image_id.rpartition("/")[2] for image_id in sources)
+    for image_id, future in read_ahead(partial(_work_of, sources, stage, tags, names), ids):
         try:
             work = future.result()
         except InputError as error:
@@ -242,9 +244,11 @@ def _find_work(
     return left
 
 
-def _work_of(sources: Mapping[str, Path], stage: Stage, tags: Mapping[str, Tags] | None, image_id: str) -> _Work | None:
+def _work_of(
+    sources: Mapping[str, Path], stage: Stage, tags: Mapping[str, Tags] | None, names: Mapping[str, int], image_id: str
+) -> _Work | None:
     path = sources[image_id]
-    allowed = None if tags is None else _allowed(tags, image_id)
+    allowed = None if tags is None else _allowed(tags, image_id, names)
     if not path.is_file():
         path = find_image(path.parent, path.name)  # whose message lists the suffixes
     key = stage.key(read_bytes(path), str(allowed))
@@ -281,8 +285,10 @@ def _write_one(
     stage.note({**entry, "size": list(found.label.shape), "classes": class_shares(found)})
 
 
-def _allowed(tags: Mapping[str, Tags], image_id: str) -> tuple[int, ...]:
-    name = image_id if image_id in tags else image_id.rpartition("/")[2]
+def _allowed(tags: Mapping[str, Tags], image_id: str, names: Mapping[str, int]) -> tuple[int, ...]:
+    """The classes of an image, by its id, or by the last part of it where that is one image's alone (``names`` counts them)."""
+    last = image_id.rpartition("/")[2]
+    name = last if image_id not in tags and names[last] == 1 else image_id
     if name not in tags:
         raise InputError("no image-level label; add a line for it, or leave --image-labels out")
     return (0, *tags[name])

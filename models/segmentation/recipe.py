@@ -28,7 +28,11 @@ class SegmentationRecipe(Recipe):
         16, "pixels of the image per step of the encoder's features; 8 is finer and slower", type=int, choices=[8, 16]
     )
     scale: tuple[float, float] = option(
-        (0.5, 2.0), "random scale of the images", type=real(0, above=True), nargs=2, metavar=("MIN", "MAX")
+        (0.5, 2.0),
+        "smallest and largest random scale of the images, above 0",
+        type=real(0, above=True),
+        nargs=2,
+        metavar=("MIN", "MAX"),
     )
     long_side: int = option(
         0,
@@ -36,15 +40,17 @@ class SegmentationRecipe(Recipe):
         type=whole(0),
         metavar="PX",
     )
-    loss: str = option("cross-entropy", "the last three are robust against wrong labels", choices=LOSSES)
+    loss: str = option("cross-entropy", "loss; the last three are meant for wrong labels", choices=LOSSES)
     lr: float = option(0.005, "learning rate of the encoder", type=real(0, above=True), metavar="RATE")
     head_factor: float = option(10.0, "times --lr for the decoder", type=real(0), metavar="X")
     optimizer: str = option(
         "sgd", "adamw needs fewer steps, at a --lr of 0.0001 and a --weight-decay of 0.01", choices=["sgd", "adamw"]
     )
-    momentum: float = option(0.9, "of SGD", type=real(0, 1), metavar="X")
+    momentum: float = option(0.9, "momentum of SGD, 0 to 1", type=real(0, 1), metavar="X")
     weight_decay: float = option(1e-4, "weight decay", type=real(0), metavar="X")
-    warm_up: float = option(0.05, "share of the steps in which the rate rises", type=real(0, 1), metavar="SHARE")
+    warm_up: float = option(
+        0.05, "share of the steps in which the learning rate rises, 0 to 1", type=real(0, 1), metavar="SHARE"
+    )
     clip_norm: float = option(
         2.0, "gradients with a larger norm are scaled down to it; 0: none are", type=real(0), metavar="X"
     )

@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from models.common.memory import memory_named
 from models.common.precision import DTYPES
 from models.common.preprocessing import Normalization, normalization_of
-from models.common.run import digest_of, resolve, resume_options, say, train_into
+from models.common.run import digest_of, found_digest, resolve, resume_options, say, train_into
 from models.common.task import Task
 from models.common.training import Trainer
 from models.segmentation.data import CropAugmentation, LabelledImages, check_pairs, read_pair
@@ -24,6 +24,8 @@ from models.segmentation.losses import LOSSES
 from models.segmentation.recipe import SegmentationRecipe
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
+from util.data.images import find_image
+from util.data.labels import label_path
 from util.data.voc import ClassTable
 from util.evaluation.metrics import ConfusionMatrix
 from util.evaluation.report import score_table
@@ -50,6 +52,11 @@ class HeldOut:
     ids: list[str]
     images: Path
     gt: Path
+
+    def digest(self) -> str:
+        """Of the ids and of the files, as far as they are there."""
+        places = ((find_image, self.images), (label_path, self.gt))
+        return digest_of((image_id, *(found_digest(*place, image_id) for place in places)) for image_id in self.ids)
 
 
 @dataclass
@@ -201,7 +208,7 @@ class Job:
             "working_size": self.working_size,
         }
         if self.held_out:
-            more["val_digest"] = digest_of(self.held_out.ids)
+            more["val_digest"] = self.held_out.digest()
         return resume_options(self.args, self.recipe, self.dist, __file__, **more)
 
     def trainer(self, resumed: dict[str, Any] | None) -> Trainer:

@@ -136,7 +136,7 @@ IMAGES = unreadable(_PNG) | {
     "cut JPEG": (_JPEG[: len(_JPEG) // 2], "truncated"),
     "head of a JPEG": (_JPEG[:20], "truncated|not a readable"),
     "transparent": (png(np.dstack([_RGB, _RGB[..., :1] * 0])), "transparent all over"),
-    "12 bits": (encoded(_RGB[..., 0].astype(np.uint16) * 16, "PNG"), "10 or 12 bits"),
+    "12 bits": (encoded(_RGB[..., 0].astype(np.uint16) * 16, "PNG"), "10 to 14 bits"),
     "cut TIFF": (encoded(_RGB, "TIFF")[:5000], "truncated|no format|not a readable|not enough"),
     "cut BMP": (encoded(_RGB, "BMP")[:5000], "truncated"),
     "cut WebP": (encoded(_RGB, "WEBP")[:100], "no format|truncated|not a readable|decode"),

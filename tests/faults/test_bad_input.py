@@ -230,6 +230,9 @@ main merge: --param nothing=1 => nothing.*no such parameter ; --sam-path /nowher
 main merge: --image-list nowhere.txt => no such file ; --sensitivity threshold => go with --mode compare
 main merge: --mode vis => no label maps to draw; make them with --mode merge or all first ; --number-class 5
 main merge: --number-class 300 ; --number-class -1 ; --workers some ; --workers -1
+main merge: --methods grow => goes with --mode compare ; --baseline grow => has to be one of the compared
+main compare: --method grow => write --methods grow ; --baseline grow => has to be one of the compared
+main compare: --methods max_iou --param threshold=nan => 'nan' is not a float
 main compare: --methods magic ; --methods , => strategy ; --gt-dir /nowhere ; --classes unicorn
 main compare: --sensitivity nothing => no compared strategy lists values of it
 main compare: --values nothing=1 => no chosen strategy has this parameter ; --values threshold=0.1,low => 'low' is not a float

@@ -83,6 +83,9 @@ def test_the_plan_says_how_long_it_takes_and_scores_the_classifier_on_held_out_i
     assert f"--val-list {tmp_path}/VOC/ImageSets/Segmentation/val.txt" in done.stdout
     quick = run_script(*command, "--quick", "--baseline")
     assert quick.returncode == 0, quick.stderr
+    large = run_script(*command, "--sam-model", "vit_h")
+    assert "no time is known for this SAM without a GPU; vit_b would take about" in large.stdout
+    assert "for all else on this processor" in large.stdout
     assert "--quick gives" not in quick.stdout and quick.stdout.count("python train_deeplabv3.py") == 2
 
 

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from models.segmentation import export as exporting
 from models.segmentation import networks
 from models.segmentation.export import _open_to_others
 from util.runtime.errors import InputError
@@ -36,12 +37,25 @@ def call(tmp_path, monkeypatch, capsys):
     return go
 
 
+def check_small_images():
+    """One test checks and times the exported network at the sizes that people have; in the others that takes too long."""
+    exporting.CHECKED_SIZES, exporting.TIMED_SIZE = ((1, 33, 47),), (1, 33, 47)
+
+
+@pytest.fixture
+def small_images(monkeypatch):
+    for name in ("CHECKED_SIZES", "TIMED_SIZE"):
+        monkeypatch.setattr(exporting, name, getattr(exporting, name))
+    check_small_images()
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A folder with a checkpoint and the ONNX file made of it."""
     folder = tmp_path_factory.mktemp("exported")
     tiny_network(folder / "net.pth", NAMES, working_size=64)
-    done = run_script("export.py", "--checkpoint", folder / "net.pth", "--format", "onnx", "--out", folder / "net.onnx")
+    options = ["--checkpoint", folder / "net.pth", "--format", "onnx", "--out", folder / "net.onnx"]
+    done = run_script("export.py", *options, prepare=check_small_images)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{folder / 'net.pth'}: exporting") and "where rounding may explain" in done.stdout
     assert f"next: python predict.py --checkpoint {folder / 'net.onnx'} --images" in done.stdout
@@ -88,7 +102,7 @@ def test_predict_and_the_example_of_the_documentation_open_the_onnx_file(tmp_pat
 
 
 @pytest.mark.slow
-def test_smp_loads_the_folder(tmp_path, call):
+def test_smp_loads_the_folder(tmp_path, call, small_images):
     import segmentation_models_pytorch as smp
 
     tiny_network(tmp_path / "net.pth", NAMES, working_size=64)
@@ -134,7 +148,7 @@ def test_what_cannot_be_exported_is_named(tmp_path, call, monkeypatch):
     assert not list(tmp_path.glob("*.onnx"))
 
 
-def test_a_network_that_came_out_differently_is_refused(tmp_path, call, monkeypatch):
+def test_a_network_that_came_out_differently_is_refused(tmp_path, call, monkeypatch, small_images):
     tiny_network(tmp_path / "net.pth", NAMES)
     run_network = networks.OnnxNetwork.forward
     monkeypatch.setattr(networks.OnnxNetwork, "forward", lambda self, pixels: run_network(self, pixels) + 0.1)

@@ -188,6 +188,14 @@ def test_tags_restrict_the_classes(shots, predict):
     assert found["s0"] <= {0, 2} and found["day/s3"] <= {0, 1} and found["day/s4"] == {0}
 
 
+def test_a_tag_without_a_folder_is_not_that_of_two_images(shots, predict):
+    (shots / "shots/night").mkdir()
+    (shots / "shots/night/s3.png").write_bytes((shots / "shots/day/s3.png").read_bytes())
+    (shots / "tags.csv").write_text("s0,dog\ns1,dog\ns3,cat\nday/s4,cat\n")
+    done = predict("out", "--image-labels", shots / "tags.csv")
+    assert done.returncode == 1 and done.stderr.count("s3: no image-level label") == 2
+
+
 def test_bad_images_are_named_and_the_rest_goes_on(shots, predict):
     (shots / "shots/day/s3.png").write_bytes(b"no image")
     (shots / "shots/s0.jpg").write_bytes((shots / "shots/s1.png").read_bytes())

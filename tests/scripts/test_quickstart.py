@@ -121,20 +121,14 @@ def kill_all(pid):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "stages, made, folder",
-    [
-        (("labels", "masks"), ("cams", "masks"), "cams/cams"),
-        (("deeplab", "score"), ("deeplab", "scores"), "deeplab/cam_labels"),
-    ],
-)
-def test_killed_and_started_again_it_ends_with_the_same_tables(finished, start_standing, stages, made, folder):
+def test_killed_and_started_again_it_ends_with_the_same_tables(finished, start_standing):
     out, _ = finished
+    stages, made = ("labels", "masks"), ("cams", "masks")
     tables, summary = (out / "tables.txt").read_bytes(), (out / "summary.json").read_bytes()
     kept = {path: path.read_bytes() for name in made for path in (out / name).rglob("*") if is_result(path)}
     for name in made:
         shutil.rmtree(out / name)
-    run = start_standing(out, out / folder, 9, "--only", *stages)
+    run = start_standing(out, out / "cams/cams", 9, "--only", *stages)
     with run.standing() as stands:
         assert stands, run.text
         kill_all(run.pid)
@@ -202,7 +196,7 @@ def test_a_voc_folder_with_masks_and_labels_for_some_ids(tmp_path):
 
 @pytest.mark.slow
 def test_soft_cams_of_another_repository_become_labels_and_are_merged(tmp_path):
-    """The labels of one image fail, so that it is left out; images that are only trained on are merged alike."""
+    """An image without CAMs is left out; images that are only trained on are merged alike."""
     voc, cams, out = tmp_path / "VOC", tmp_path / "my_cams", tmp_path / "run"
     write_data_set(voc, {"trainaug": 8, "val": 3}, side=64)
     lists = voc / "ImageSets/Segmentation"
@@ -217,8 +211,9 @@ def test_soft_cams_of_another_repository_become_labels_and_are_merged(tmp_path):
         *("quickstart.py", "--voc", voc, "--out", out, "--cams", cams, "--workers", 0),
         *("--only", "labels", "masks", "merge", "--with", "merge=--methods grow --param trim=0.7", "--method", "grow"),
     )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert f"{ids[-1]}: {cams}: no soft CAM for {ids[-1]}" in done.stderr and "7 of 8 ids" in done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{cams}: soft CAMs for 7 of 8 images; the others are left out from here on" in done.stdout
+    assert len(list((out / "masks").glob("*.json"))) == 7
     assert not (out / "cam").exists() and json.loads((out / "merge/compare.json").read_text())["input"]["miou"] > 0.8
     assert {path.stem for path in (out / "merge/grow").glob("*.png")} == set(ids[:-1])
     assert json.loads((out / "merge/grow/run.json").read_text())["options"]["parameters"]["trim"] == 0.7

@@ -331,8 +331,9 @@ def test_a_class_gets_another_colour(page, site):
     playwright.expect(overlay).to_have_attribute("src", before, timeout=PATIENCE)
 
 
-def test_a_heic_image_is_segmented(page, site):
-    upload(page, {"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": encoded(drawn(), "HEIF")})
+@pytest.mark.parametrize(("name", "kind", "format"), [("IMG_1.HEIC", "heic", "HEIF"), ("cells.TIF", "tiff", "TIFF")])
+def test_images_that_no_browser_shows_are_segmented(page, site, name, kind, format):
+    upload(page, {"name": name, "mimeType": f"image/{kind}", "buffer": encoded(drawn(), format)})
 
 
 def test_the_reason_of_a_refusal_by_the_browser_is_seen(page, site):

@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 testing = pytest.importorskip("streamlit.testing.v1")
 
-from models.segmentation.export import export
+from models.segmentation import export as exporting
 from models.segmentation.networks import OnnxNetwork, open_network
 from util.data.images import decode_image
 
@@ -20,7 +20,9 @@ from util.data.images import decode_image
 @pytest.mark.slow
 def test_an_image_is_segmented_by_an_onnx_file(tmp_path, monkeypatch):
     tiny_network(tmp_path / "net.pth", ["background", "cat", "dog"], working_size=64)
-    export(tmp_path / "net.pth", "onnx", tmp_path / "net.onnx")
+    for name, value in (("CHECKED_SIZES", ((1, 33, 47),)), ("TIMED_SIZE", (1, 33, 47))):
+        monkeypatch.setattr(exporting, name, value)
+    exporting.export(tmp_path / "net.pth", "onnx", tmp_path / "net.onnx")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(APP), "--checkpoint", str(tmp_path / "net.onnx")])
     app = testing.AppTest.from_file(str(APP), default_timeout=600).run()

@@ -72,7 +72,7 @@ def unpack_images(stage: Stage, members: Members, instances: CocoInstances) -> N
                 continue
             data = members.read(name, MAX_IMAGE)
         except InputError as error:
-            stage.fail(image.image_id, str(error))
+            stage.fail(image.image_id, str(error), f"{IMAGES}/{name}")
             continue
         write_bytes(target, data)
         stage.record(f"{IMAGES}/{name}", key, [target])
@@ -108,7 +108,7 @@ def write_labels(stage: Stage, instances: CocoInstances, split: str, workers: in
     writer = _Writer(stage.out, instances.values)
     for image_id, outcome in run_parallel(writer, waiting, workers=workers, description=f"{split} labels"):
         if isinstance(outcome, str):
-            stage.fail(image_id, outcome)
+            stage.fail(image_id, outcome, f"{LABELS}/{image_id}.png")
         else:
             stage.note(outcome)
 

@@ -241,9 +241,9 @@ def decode_image(
             raise InputError(f"{path}: {pages} pages of one size; save the one that is meant as a file of its own")
         deep = _is_deep(image)
         image.load()
-        if deep and np.asarray(image.convert("RGB")).max() < 16:
+        if deep and np.asarray(image.convert("RGB")).max() < 64:
             raise InputError(
-                f"{path}: colours of 16 bits that are all nearly black, as those of 10 or 12 bits are; save it with 8 bits"
+                f"{path}: colours of 16 bits that are all dark, as those of 10 to 14 bits are; save it with 8 bits"
             )
         turn = orientation(image)
         upright = image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
@@ -264,7 +264,7 @@ def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """Grey values of 16 and 32 bits as uint8.
 
     Integers that stay below 256 are taken as 0..255, and floats up to 1 (with the overshoot of a resampling) as 0..1: as
-    parts of the larger range they would be a black image. Up to 4095 they may be of 12 bits, as cameras have them.
+    parts of the larger range they would be a black image. Up to 16383 they may be of 10 to 14 bits, as cameras and X-ray detectors have them.
     """
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if values.dtype.kind == "f":
@@ -274,10 +274,9 @@ def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
                 f"{path}: float values from {low:g} to {high:g}, which may be of 0..1 or of 0..255; save the image with 8 bits"
             )
         full = 1.0 if unit else 255.0
-    elif low >= 0 and 255 < high <= 4095:
+    elif low >= 0 and 255 < high <= 16383:
         raise InputError(
-            f"{path}: integer values up to {high:g}: an image of 10 or 12 bits, or a nearly black one of 16; save it with 8 "
-            "bits"
+            f"{path}: integer values up to {high:g}: an image of 10 to 14 bits, or a dark one of 16; save it with 8 bits"
         )
     elif low >= 0 and high <= 65535:
         full = 255.0 if high <= 255 else 65535.0

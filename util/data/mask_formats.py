@@ -215,18 +215,22 @@ def _check_order(counts: list, box: Any, shape: tuple[int, int], path: Path) -> 
         )
 
 
+def pasted(part: np.ndarray, corner: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A bool mask of ``shape`` with a smaller one at ``corner`` (x, y), as labelme has masks; what reaches beyond is cut off."""
+    left, top = np.round(corner).astype(int)
+    whole = np.zeros(shape, bool)
+    inside = whole[max(0, top) : max(0, top + part.shape[0]), max(0, left) : max(0, left + part.shape[1])]
+    inside |= part[max(0, -top) :, max(0, -left) :][: inside.shape[0], : inside.shape[1]]
+    return whole
+
+
 def _shape_runs(item: dict, height: int, width: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """The runs of a shape of labelme."""
     kind, points = item.get("shape_type") or "polygon", np.reshape(np.asarray(item["points"], float), (-1, 2))
     if kind == "mask":
         with open_image(base64.b64decode(item["mask"]), path, "mask") as image:
             part = mask_of_image(image, path)
-        left, top = np.round(points[0]).astype(int)
-        whole = np.zeros((height, width), bool)
-        whole[max(0, top) : top + part.shape[0], max(0, left) : left + part.shape[1]] = part[
-            max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)
-        ]
-        return _edges(whole.ravel(order="F"))
+        return _edges(pasted(part, points[0], (height, width)).ravel(order="F"))
     if kind == "rectangle":
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
         points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])

@@ -37,6 +37,7 @@ from util.runtime.files import (
     cannot_be_on_windows,
     check_id,
     read_bytes,
+    read_json,
     write_bytes,
     write_json,
 )
@@ -109,8 +110,24 @@ def prepare(
         )
     _write_lists(listed, table, out, report, share, seed)
     _describe(listed, images, report)
+    report.files = [
+        path.relative_to(out).as_posix() for image in images.values() for path in (image.file, image.label) if path
+    ]
+    _delete_earlier(out, report)
     write_json(out / "report.json", asdict(report))
     return report, table
+
+
+def _delete_earlier(out: Path, report: Report) -> None:
+    """Delete what an earlier run wrote and this one did not: under the same id, it could be taken for this one's."""
+    file = out / "report.json"
+    earlier = read_json(file) if file.is_file() else {}
+    lists = LISTS.as_posix()
+    written = [*report.files, *(f"{lists}/{name}.txt" for name, count in report.lists.items() if count)]
+    written = {name.casefold() for name in written}
+    for name in (*earlier.get("files", ()), *(f"{lists}/{name}.txt" for name in earlier.get("lists", ()))):
+        if name.casefold() not in written and Path(name).is_relative_to(".") and ".." not in Path(name).parts:
+            (out / name).unlink(missing_ok=True)
 
 
 def _table(source: Source) -> ClassTable:
@@ -293,8 +310,6 @@ def _write_lists(
     lists["train"] += train
     lists["val"] += val
     write_lists(out, {name: sorted(ids) for name, ids in lists.items() if ids})
-    if not lists["val"]:
-        (out / LISTS / "val.txt").unlink(missing_ok=True)  # of an earlier run
     write_image_labels(out / TAGS, {i: images[i].tags for i in sorted(images)}, table)
     report.lists = {name: len(ids) for name, ids in lists.items()}
     for value, name in enumerate(table.names[1:], 1):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from util.runtime.errors import counted
 
+# Classes that may mean that there is nothing to see; MVTec AD calls them "good".
+_NOTHING = re.compile(
+    r"normal|healthy|negative|none|nothing|empty|clean|good|ok|control|(no|non|not|without)[ _-].+|no(finding|defect|tumou?r|disease)s?",
+    re.I,
+)
 LARGE = 1000  # pixels of the long side; networks see about half of that
 
 
@@ -30,6 +36,7 @@ class Report:
         lost: number of images that show no other class, and so are in no list.
         notes: how the source was understood, where that may surprise.
         problems: image -> message, for those that could not be used.
+        files: images and label maps written, below the folder.
     """
 
     images: int = 0
@@ -47,6 +54,7 @@ class Report:
     lost: int = 0
     notes: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
 
 
 def classes_left_out(report: Report) -> str:
@@ -95,6 +103,12 @@ def report_text(report: Report, out: Path) -> str:
     empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
     if empty:
         lines.append(f"no training image shows {', '.join(empty)}")
+    nothing = [name for name in report.classes if _NOTHING.fullmatch(name)]
+    if nothing:
+        lines.append(
+            f"{', '.join(nothing)}: if such images show none of the other classes, call it background in the source and re-run; as a "
+            "class it is painted onto something in each of these images"
+        )
     always = [name for name, per_list in report.classes.items() if per_list.get("train") == report.lists["train"]]
     if always:
         lines.append(

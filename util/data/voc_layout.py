@@ -103,7 +103,7 @@ def convert_sbd(stage: Stage, sbd: Path, lists: dict[str, list[str]]) -> list[st
         try:
             data = encode_label(decode_sbd(member.read(), f"{sbd.name}: {check_id(image_id)}.mat"))
         except InputError as error:
-            stage.fail(image_id, str(error))
+            stage.fail(image_id, str(error), name)
             continue
         write_bytes(stage.out / name, data)
         stage.record(name, key, [stage.out / name])

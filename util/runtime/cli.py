@@ -108,7 +108,7 @@ COMMON = {
     "checkpoint": Option(INPUT, "trained network", _FILE),
     "num-classes": Option(
         CLASSES,
-        "number of classes, background included (default: as the class names say)",
+        "number of classes, background included, 2 to 254 (default: as the class names say)",
         {"type": int, "metavar": "N"},
     ),
     "class-names": Option(
@@ -119,14 +119,18 @@ COMMON = {
     "val-images": Option(HELD_OUT, "folder of held-out images (default: --images)", _FOLDER),
     "val-gt": Option(HELD_OUT, "folder of their ground truth", _FOLDER),
     "encoder": Option(
-        NETWORK, "encoder of segmentation-models-pytorch", {"default": "mobilenet_v2", "metavar": "NAME"}
+        NETWORK,
+        "encoder of segmentation-models-pytorch, or of timm as tu-NAME",
+        {"default": "mobilenet_v2", "metavar": "NAME"},
     ),
     "encoder-weights": Option(
         NETWORK,
         "a file, the name of published weights to download, or none",
         {"default": "imagenet", "metavar": "FILE|NAME|none"},
     ),
-    "batch-size": Option(NETWORK, "images per step and process", {"type": whole(1), "default": 8, "metavar": "N"}),
+    "batch-size": Option(
+        NETWORK, "images per step and process, at least 1", {"type": whole(1), "default": 8, "metavar": "N"}
+    ),
     "crop-size": Option(
         NETWORK,
         "side of the training crop in pixels, 32 to 4096",
@@ -149,7 +153,7 @@ COMMON = {
     ),
     "full-size": Option(
         NETWORK,
-        "put images through the network at their own size",
+        "run the network at each image's own size",
         {"action": "store_const", "dest": "long_side", "const": 0},
         choice="size",
     ),
@@ -160,7 +164,7 @@ COMMON = {
         {"metavar": "TEXT"},
     ),
     "overwrite": Option(
-        OUTPUT, "make everything again; otherwise up-to-date results are reused", {"action": "store_true"}
+        OUTPUT, "compute everything again (default: up-to-date results are reused)", {"action": "store_true"}
     ),
     "retrain": Option(
         OUTPUT,

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from util.runtime.errors import InputError
-from util.runtime.files import hash_of
+from util.runtime.files import hash_of, replace
 from util.runtime.locking import lock_file
 from util.runtime.progress import Progress
 
@@ -110,7 +110,7 @@ def _fetch_whole(url: str, md5_prefix: str, path: Path) -> None:
             f"{url}: its MD5 should begin with {md5_prefix}, found {found}; the download was deleted: "
             "try again or name another mirror"
         )
-    os.replace(partial, path)
+    replace(partial, path)
 
 
 def _fetch_all(url: str, partial: Path, path: Path) -> None:

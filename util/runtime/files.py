@@ -69,7 +69,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         # Temporary names start with a dot and keep the suffix, since some writers choose the format by it.
         temporary = _new_file(path.parent, f".{path.stem}.", f".tmp{path.suffix}")
         yield temporary
-        _replace(temporary, path)
+        replace(temporary, path)
     except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(PermissionError):  # where a program of Windows has it open
@@ -97,7 +97,7 @@ def _new_file(folder: Path, prefix: str, suffix: str = "") -> Path:
             return path
 
 
-def _replace(source: Path, target: Path) -> None:
+def replace(source: Path, target: Path) -> None:
     """As `os.replace`; on Windows it fails while another program, such as a virus scanner, has one of them open."""
     for pause in _PAUSES:
         try:
@@ -298,10 +298,12 @@ def _similar(folder: str, changed: int) -> dict[str, list[str]]:
 
 @functools.lru_cache(maxsize=8)
 def _names(folder: str, changed: int) -> dict[tuple[str, str], str]:
-    """(stem in NFC, suffix in small letters) -> name, of a folder as it was at the time ``changed``."""
+    """(stem in NFC, suffix in small letters, also two as ``.json.gz``) -> name, of a folder as it was at ``changed``."""
     names = {}
     for path in list_files(folder):
-        names[unicodedata.normalize("NFC", path.stem), path.suffix.lower()] = path.name
+        name = unicodedata.normalize("NFC", path.name)
+        for suffix in (path.suffix, "".join(path.suffixes[-2:])):
+            names[name.removesuffix(suffix), suffix.lower()] = path.name
     return names
 
 

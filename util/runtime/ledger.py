@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +67,7 @@ class Stage:
         self.failures: dict[str, str] = {}
         self._report = FailureReport()
         self.done: dict[str, dict] = {}
+        self._earlier: dict[str, dict] = {}  # also where all is made again: what is written then replaces it
         self._own: set[str] = set()  # images of this process that are done
         self._code = list(code)
         self.fingerprint = digest(json.dumps(options, sort_keys=True, default=str), code_digest(self._code))
@@ -79,7 +80,8 @@ class Stage:
         else:
             self._lock = lock_folder(self.out)
             write_run_json(self.out / "run.json", self.options, self.made_from, fingerprint=self.fingerprint)
-        self.done = {} if self.overwrite else _read_ledgers(self.out)
+        self._earlier = _read_ledgers(self.out)
+        self.done = {} if self.overwrite else dict(self._earlier)
         self._ledger = open(self._ledger_path(), "ab", buffering=0)
         return self
 
@@ -109,11 +111,8 @@ class Stage:
 
     def note(self, entry: dict) -> None:
         """Append an entry made by `describe_files` in a worker process; what an earlier run wrote beyond its files is deleted."""
-        earlier = self.done.get(entry["id"], {"files": {}})["files"]
-        for name in earlier.keys() - entry["files"].keys():
-            if Path(name).is_relative_to(".") and ".." not in Path(name).parts:  # a ledger may come from anyone
-                (self.out / name).unlink(missing_ok=True)
-        self.done[entry["id"]] = entry
+        self._delete_earlier(entry["id"], entry["files"])
+        self._earlier[entry["id"]] = self.done[entry["id"]] = entry
         self._own.add(entry["id"])
         if self._ledger is None:
             raise ValueError("a stage is a context manager: enter it before anything is recorded")
@@ -122,16 +121,26 @@ class Stage:
         except OSError as error:
             raise disk_error(error, self.out) from None
 
-    def fail(self, image_id: str, message: str) -> None:
-        """Report that an image could not be done; the run goes on."""
+    def fail(self, image_id: str, message: str, entry_id: str | None = None) -> None:
+        """Report that an image could not be done, and `discard` it; the run goes on.
+
+        Args:
+            entry_id: its id in the ledger, if that is another.
+        """
         self.failures[image_id] = message
         self._report(image_id, message)
+        self.discard(entry_id or image_id)
 
-    def discard(self, image_id: str, paths: Iterable[str | os.PathLike]) -> None:
-        """Delete what an earlier run wrote for an image that failed now: it would pass for this run's result."""
+    def discard(self, image_id: str) -> None:
+        """Delete what an earlier run wrote for an image: it would pass for this run's result."""
         self.done.pop(image_id, None)
-        for path in paths:
-            Path(path).unlink(missing_ok=True)
+        self._delete_earlier(image_id)
+
+    def _delete_earlier(self, image_id: str, but: Container[str] = ()) -> None:
+        for name in self._earlier.get(image_id, {"files": {}})["files"]:
+            # A ledger may come from anyone.
+            if name not in but and Path(name).is_relative_to(".") and ".." not in Path(name).parts:
+                (self.out / name).unlink(missing_ok=True)
 
     def finish(self) -> int:
         """Sort the ledger, report the failures, and give the exit code: 0, or 1 if an image failed."""

@@ -22,7 +22,8 @@ MAX_PIXELS = 64_000_000
 # Enough for the screen and for a network; larger images are scaled down.
 MAX_WORK_PIXELS = 2_100_000
 _decoding = threading.Lock()  # one large image in memory at a time, however many visitors there are
-_READ = ("a JPEG image", "a PNG image", "a WebP image", "a HEIC image")
+FORMATS = "JPG, PNG, WebP, HEIC, TIFF or BMP"
+_READ = ("a JPEG image", "a PNG image", "a WebP image", "a HEIC image", "a TIFF image", "a BMP image")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def read_upload(name: str, data: bytes) -> InputImage:
         data: the file.
 
     Raises:
-        InputError: for people to read, if it is empty, not a JPEG, PNG, WebP or HEIC image, damaged or too large.
+        InputError: for people to read, if it is empty, of none of the ``FORMATS``, damaged or too large.
     """
     name = clean_name(name)
     if not data:
@@ -83,7 +84,7 @@ def read_upload(name: str, data: bytes) -> InputImage:
         )
     if (kind := kind_of(data[:132])) not in _READ:
         what = f" but {kind}" if kind else ""
-        raise InputError(f"{name}: not a JPG, PNG, WebP or HEIC image{what}; save it as JPG or PNG")
+        raise InputError(f"{name}: not a {FORMATS} image{what}; save it as JPG or PNG")
     with _decoding:
         with open_image(data, name, max_pixels=MAX_PIXELS) as header:
             full_size = upright_size(header)

@@ -68,7 +68,7 @@ def parser() -> Parser:
     for name, what in files.items():
         lab.add_argument(name, type=Path, metavar="FILE", help=what)
     lab.add_argument(
-        "--number-class", type=int, metavar="N", help="number of classes, background included (default: 21)"
+        "--number-class", type=int, metavar="N", help="number of classes, background included, 2 to 254 (default: 21)"
     )
     return result
 

@@ -112,6 +112,31 @@ def test_wrong_boxes_are_named(tmp_path, name, text, message):
         read_prompts(tmp_path / name, "boxes", CLASSES)
 
 
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("b.json", json.dumps({"x/a.jpg": [], "y/a.jpg": []}), "two images with the id 'a'"),
+        ("b.csv", "id,x0,y0,x1,y1\nx/a.jpg,1,2,3,4\ny/a.jpg,1,2,3,4\n", "line 3: .*two images with the id 'a'"),
+        (
+            "b.json",
+            json.dumps({**COCO, "images": [{"id": 1, "file_name": f} for f in ("x/a.jpg", "y/a.jpg")]}),
+            "two images",
+        ),
+    ],
+)
+def test_boxes_of_two_images_are_not_taken_for_those_of_one(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_prompts(tmp_path / name, "boxes", CLASSES)
+
+
+def test_two_files_of_one_image_are_named(tmp_path):
+    for name in ("a.json", "a.xml"):
+        (tmp_path / name).write_text(FILES[name])
+    with pytest.raises(InputError, match="a.xml: prompts of a are in another file of the folder as well"):
+        read_prompts(tmp_path, "boxes", CLASSES)
+
+
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="holds no .json and no .xml file"):
         read_prompts(tmp_path, "boxes", CLASSES)

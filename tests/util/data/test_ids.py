@@ -7,6 +7,7 @@ import pytest
 
 from util.data.ids import IdBook, id_of, read_id_list
 from util.data.images import find_image, list_image_ids
+from util.data.mask_files import masks_path
 from util.runtime.errors import InputError
 
 NFD = unicodedata.normalize("NFD", "Hündin")
@@ -156,6 +157,9 @@ def test_files_are_found_in_any_normal_form_and_case(tmp_path):
         written(tmp_path / name, "")
     assert list_image_ids(tmp_path) == ["Hündin", "a", "b"]
     assert [find_image(tmp_path, i).name for i in ("Hündin", "a", "b")] == [f"{NFD}.jpg", "a.Jpg", "b.JPEG"]
+    for name in (f"{NFD}.json.gz", "a.JSON.Gz"):
+        (tmp_path / name).touch()
+    assert [masks_path(tmp_path, i).name for i in ("Hündin", "a")] == [f"{NFD}.json.gz", "a.JSON.Gz"]
     written(tmp_path / "a.png", "")
     with pytest.raises(InputError, match="'a.Jpg' and 'a.png' are two images"):
         list_image_ids(tmp_path)

@@ -127,7 +127,8 @@ def test_png_with_much_metadata(tmp_path):
         (np.array([[0, 1], [np.nan, 1]], np.float32), "from nan to nan"),
         (np.array([[0, 1], [2, 1e6]], np.float32), "from 0 to 1e[+]06"),
         (np.array([[0, 1], [2, 10**6]], np.int32), "integer values from 0 to 1e[+]06"),
-        (np.array([[0, 300], [1000, 4095]], np.uint16), "up to 4095: an image of 10 or 12 bits, or a nearly black one"),
+        (np.array([[0, 300], [1000, 4095]], np.uint16), "up to 4095: an image of 10 to 14 bits, or a dark one"),
+        (np.array([[0, 300], [1000, 16383]], np.uint16), "up to 16383: an image of 10 to 14 bits"),
     ],
 )
 def test_deep_and_float_greys(tmp_path, values, expected):

@@ -112,9 +112,48 @@ def test_a_class_that_every_image_shows_needs_others(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name, is_asked", [("Normal", True), ("no_tumor", True), ("good", True), ("goose", False)])
+def test_a_class_that_may_mean_nothing_is_asked_about(tmp_path, name, is_asked):
+    source = found(tmp_path / "s", ("tumor/1.png", f"{name}/2.png"))[1]
+    assert (
+        f"{name}: if such images show none" in report_text(prepare(source, tmp_path / "a")[0], tmp_path)
+    ) is is_asked
+
+
+def test_prepared_again_nothing_of_before_stays(tmp_path):
+    """A photo may come back in another format, without its label map, and in another part; what others put there stays."""
+    source, out = tmp_path / "s", tmp_path / "out"
+    for name, value in (("1.jpg", 1), ("2.jpg", 2)):
+        image(source / f"train/{name}", value)
+    image(source / "test/3.jpg", 3)
+    shapes = {"shapes": [{"label": "cat", "points": [[1, 1], [9, 1], [9, 9]]}], "imagePath": "1.jpg"}
+    for place in ("train/1", "train/2", "test/3"):
+        put(source / f"{place}.json", json.dumps({**shapes, "imagePath": f"{place[-1]}.jpg"}))
+    prepare(read_source(source)[1], out)
+    assert (out / "JPEGImages/1.jpg").exists() and (out / "SegmentationClassAug/1.png").exists()
+    assert (out / "ImageSets/Segmentation/test.txt").exists()
+    own = out / "SegmentationClassAug/drawn.png"
+    own.write_bytes(b"by hand")
+    again = tmp_path / "again"
+    for number in (1, 2):
+        image(again / f"cat/{number}.png", number)
+    prepare(found(again)[1], out)
+    assert sorted(path.name for path in (out / "JPEGImages").iterdir()) == ["1.png", "2.png"]
+    assert [path.name for path in (out / "SegmentationClassAug").iterdir()] == [own.name]
+    assert not (out / "ImageSets/Segmentation/test.txt").exists()
+
+
 # --- tables -------------------------------------------------------------------------------------------------------
 
 THREE = ("img/1.png", "img/2.png", "img/3.png")
+
+
+@pytest.mark.parametrize("empty, is_negative", [("background", True), ("Background", True), ("", False)])
+def test_an_image_of_the_class_background_shows_none(tmp_path, empty, is_negative):
+    source = found(tmp_path / "s", THREE, tags_csv=f"image,label\n1.png,cat\n2.png,cat\n3.png,{empty}\n")[1]
+    report = prepare(source, tmp_path / "a", share=0)[0]
+    assert (report.negatives, report.unlabelled) == ((1, []) if is_negative else (0, ["3"]))
+    assert list(report.classes) == ["cat"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from util.data.class_numbers import classes_of_source
 from util.data.labels import read_label
+from util.data.mask_formats import pasted
 from util.data.prepare import prepare
 from util.data.sources import read_source
 from util.runtime.errors import InputError
@@ -451,6 +452,7 @@ def test_yolo_labels_apart_from_their_images_and_images_without_objects(tmp_path
         ("0 0.5 0.5", "is not 'class x y width height'"),
         ("cat 0.5 0.5 0.1 0.1", "is not 'class x y width height'"),
         ("0 nan 0.5 0.1 0.1", "is not 'class x y width height'"),
+        ("0 0.5 0.5 0.1 0.1 0.9 17", "17 is no place of an outline; if these are predictions"),
     ],
 )
 def test_damaged_lines_of_yolo_are_named(line, finding, tmp_path):
@@ -478,6 +480,37 @@ def test_masks_of_roboflow_are_checked(tmp_path):
     _, found, source = read(tmp_path)
     assert len(found) == len(NAMES) - 2
     assert "pixel value 7 is not in" in source.problems["a.png"] and "its mask is missing" in source.problems["b.png"]
+
+
+def test_masks_of_roboflow_with_a_palette_hold_their_classes(tmp_path):
+    made.roboflow_masks(tmp_path)
+    expected = read(tmp_path)[1]
+    for path in tmp_path.glob("*/*_mask.png"):
+        with Image.open(path) as mask:
+            mask = mask.convert("P")
+        mask.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])  # no red in the second class
+        mask.save(path)
+    assert read(tmp_path)[1] == expected
+
+
+def test_class_names_of_hugging_face_are_those_of_the_column(tmp_path):
+    made.hugging_face_numbers(tmp_path)
+    expected, file = read(tmp_path)[1], tmp_path / "README.md"
+    first = (
+        "  - name: kind\n    dtype:\n      class_label:\n        names:\n          '0': animal\n          '1': plant\n"
+    )
+    file.write_text(file.read_text().replace("  - name: labels", f"{first}  - name: labels"))
+    assert read(tmp_path)[1] == expected
+    file.write_text(file.read_text().replace("- name: labels", "- name: others"))
+    with pytest.raises(InputError, match="the label 0 is a number"):
+        read(tmp_path)
+
+
+def test_masks_of_labelme_may_reach_beyond_the_image():
+    part = np.arange(1, 7).reshape(2, 3) > 2
+    assert pasted(part, np.array([-1.0, -1.0]), (2, 2)).tolist() == [[True, True], [False, False]]
+    assert pasted(part, np.array([1.0, 0.0]), (1, 3)).tolist() == [[False, False, False]]
+    assert pasted(part, np.array([-9.0, 5.0]), (2, 2)).sum() == 0
 
 
 def test_names_are_made_for_every_system(tmp_path):

@@ -42,6 +42,24 @@ def test_changed_options_and_overwrite_make_everything_again(tmp_path, options, 
     assert fill(tmp_path, options=options, overwrite=overwrite) == ["a", "b"]
 
 
+def test_a_failed_image_leaves_nothing_of_an_earlier_run(tmp_path):
+    fill(tmp_path)
+    with Stage(tmp_path, {"size": 3}) as stage:
+        stage.fail("b", "cannot be read")
+        assert stage.finish() == 1
+    assert [path.name for path in tmp_path.glob("*.png")] == ["a.png"]
+    assert [entry["id"] for entry in entries(tmp_path / "ledger.jsonl")] == ["a"]
+
+
+def test_overwriting_deletes_what_an_earlier_run_wrote_beyond(tmp_path):
+    for name, more in (("a.json", {}), ("a.png", {"overwrite": True})):
+        with Stage(tmp_path, {"size": 3}, **more) as stage:
+            (tmp_path / name).write_text("result")
+            stage.record("a", stage.key("a"), [tmp_path / name])
+            stage.finish()
+    assert (tmp_path / "a.png").exists() and not (tmp_path / "a.json").exists()
+
+
 def test_changed_code_makes_everything_again(tmp_path):
     code = tmp_path / "strategy.py"
     code.write_text("A = 1\n")

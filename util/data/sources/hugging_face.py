@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -48,24 +49,25 @@ def _is_metadata(file: Path) -> bool:
     return file.suffix != ".csv" or "file_name" in [cell for row in read_rows(file)[:1] for cell in row.cells]
 
 
-def _class_labels(path: Path) -> dict[str, str]:
-    """Number -> name of the classes, from the head of ``README.md``; empty without."""
+def _class_labels(path: Path) -> dict[str, dict[str, str]]:
+    """Column -> number -> name of the classes, from the head of ``README.md``; empty without."""
     file = path / "README.md"
     head = re.match(r"---\r?\n(.*?\n)---", read_text(file), re.DOTALL) if file.is_file() else None
-    names = _names_in(parse_yaml(head[1], file)) if head else {}
-    return {str(number): str(name) for number, name in names.items()}
+    found: dict[str, dict[str, str]] = {}
+    for feature, names in _names_in(parse_yaml(head[1], file)) if head else ():
+        found.setdefault(feature, {str(number): str(name) for number, name in names.items()})
+    return found
 
 
-def _names_in(content: object) -> dict:
-    """The first ``class_label`` in the features of a data set."""
+def _names_in(content: object, feature: str = "") -> Iterator[tuple[str, dict]]:
+    """The features of a data set that are a ``class_label``, with the names of their numbers."""
     if isinstance(content, dict):
+        feature = str(content.get("name", feature))
         names = content["class_label"].get("names") if isinstance(content.get("class_label"), dict) else None
-        if isinstance(names, list):
-            return dict(enumerate(names))
-        if isinstance(names, dict):
-            return names
-    parts = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
-    return next((found for part in parts if (found := _names_in(part))), {})
+        if isinstance(names, (list, dict)):
+            yield feature, dict(enumerate(names)) if isinstance(names, list) else names
+    for part in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        yield from _names_in(part, feature)
 
 
 def _rows(file: Path) -> list[dict]:
@@ -82,17 +84,17 @@ def _rows(file: Path) -> list[dict]:
 def _item(name: str, row: dict, images: Images, split: str | None, file: Path, labels: dict) -> Item:
     if not row.get("file_name"):
         raise InputError(f"{file}: no file_name here; add that column")
-    found = [row[column] for column in _COLUMNS if row.get(column) is not None]
+    found = [(column, row[column]) for column in _COLUMNS if row.get(column) is not None]
     objects = row.get("objects")
     if isinstance(objects, str) and objects:
         objects = json.loads(objects)
     for entry in objects if isinstance(objects, list) else [objects]:  # columns of all, or a dictionary for each
         if isinstance(entry, dict):
-            found += [entry[column] for column in _COLUMNS if entry.get(column) is not None]
+            found += [(column, entry[column]) for column in _COLUMNS if entry.get(column) is not None]
     if not found and not any(column in row for column in (*_COLUMNS, "objects")):
         raise InputError(f"{file}: no column {', '.join(_COLUMNS)} or objects; name the column of the classes label")
-    names = [part for value in found for part in _names(value)]
-    names = [labels.get(part, part) for part in names]
+    only = next(iter(labels.values())) if len(labels) == 1 else {}
+    names = [labels.get(column, only).get(part, part) for column, value in found for part in _names(value)]
     numbers = [part for part in names if part.isdecimal()]
     if numbers:
         raise InputError(

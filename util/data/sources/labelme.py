@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from util.data.images import open_image
+from util.data.mask_formats import pasted
 from util.data.sources.base import (
     Images,
     Item,
@@ -94,7 +95,7 @@ def _region(shape: dict, file: Path) -> Region:
     draw: Callable[[Shape], np.ndarray]
     if kind == "mask":
         with open_image(base64.b64decode(shape["mask"]), file, "mask") as image:
-            draw = _pasted(np.array(image) > 0, points)
+            draw = partial(pasted, np.array(image) > 0, points[0])
     elif kind == "circle":
         (x, y), radius = points[0], float(np.hypot(*(points[1] - points[0])))
         draw = _drawn(lambda pen: pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=1, outline=1))
@@ -110,17 +111,5 @@ def _drawn(draw: Callable[[ImageDraw.ImageDraw], None]) -> Callable[[Shape], np.
         image = Image.new("L", (shape[1], shape[0]))
         draw(ImageDraw.Draw(image))
         return np.array(image) > 0
-
-    return mask
-
-
-def _pasted(part: np.ndarray, points: np.ndarray) -> Callable[[Shape], np.ndarray]:
-    left, top = (int(value) for value in points[0])
-
-    def mask(shape: Shape) -> np.ndarray:
-        whole = np.zeros(shape, bool)
-        inside = whole[top : top + part.shape[0], left : left + part.shape[1]]
-        inside |= part[: inside.shape[0], : inside.shape[1]]
-        return whole
 
     return mask

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.csv_rows import read_rows
-from util.data.images import read_image
+from util.data.labels import read_label
 from util.data.sources import coco, image_folder, table, voc_folder, yolo
 from util.data.sources.base import Item, Region, Shape, Source, distinct, files_of, parts_of, read_parts, walk
 from util.runtime.errors import InputError
@@ -75,7 +75,7 @@ def _read_masks(part: Path, names: dict[int, str]) -> Source:
 def _item(image: Path, file: Path, names: dict[int, str]) -> Item:
     if not file.is_file():
         raise InputError(f"{file}: its mask is missing; export it again")
-    values = read_image(file)[..., 0]
+    values = read_label(file)
     shown = [int(value) for value in np.unique(values) if value]
     unknown = [value for value in shown if value not in names]
     if unknown:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from util.data.class_files import is_background
 from util.data.csv_rows import FORM, Row, is_list_of_images, read_rows
 from util.data.ids import id_of
 from util.data.json_rows import JSON_TABLES, is_json_table
@@ -77,9 +78,10 @@ def _read(file: Path, found: Images) -> tuple[Source, bool]:
         row.cells[table.id_column : table.id_column + 1] = map(_flat, row.cells[table.id_column :][:1])
     tags = tags_of(replace(table, rows=whole), class_table(["background", *names]))
     splits = {row.cells[table.id_column]: split_of(table.split(row)) for row in table.rows}
+    empty = {row.cells[table.id_column] for row in table.rows if any(map(is_background, table.cells(row)))}
     for name, split in splits.items():
         classes = distinct([names[value - 1] for value in tags[id_of(_flat(name))]])
-        negative = bool(table.flags) and not classes
+        negative = not classes and (bool(table.flags) or name in empty)
         source.add(name, partial(_item, name, found, classes, split, negative, file.stem))
     return source, bool(table.flags)
 
@@ -147,7 +149,7 @@ def class_names(path: str | os.PathLike, is_image: Callable[[str], bool] = lambd
             f"{path}: behind the images' names are both {numbers[0]!r} and {min(names - set(numbers))!r}; call the column "
             "that holds the class label, or remove the others"
         )
-    return sorted(names - {"background"})
+    return sorted(name for name in names if name.lower() != "background")
 
 
 def _check_numbers(table: Table, names: set[str]) -> None:

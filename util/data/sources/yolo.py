@@ -99,7 +99,7 @@ def read(path: Path, images: Path | None) -> Source:
         label = files.get(_key(image, images or root)) or (same[0] if images and len(same) == 1 else None)
         unused.discard(label or image)
         try:
-            marks[image] = _marks(label, names) if label else []
+            marks[image] = _marks(label, names, "kpt_shape" in settings) if label else []
         except InputError as error:
             marks[image] = error
     outlines = [mark for found in marks.values() if isinstance(found, list) for mark in found if len(mark.points)]
@@ -191,7 +191,7 @@ def _is_number(word: str) -> bool:
         return False
 
 
-def _marks(file: Path, names: dict[int, str]) -> list[_Mark]:
+def _marks(file: Path, names: dict[int, str], are_poses: bool) -> list[_Mark]:
     found = []
     for number, line in enumerate(read_text(file).splitlines(), 1):
         words = line.split()
@@ -208,6 +208,11 @@ def _marks(file: Path, names: dict[int, str]) -> list[_Mark]:
         if not _are_shares(places):
             raise InputError(f"{file}, line {number}: {places.max():g} is not a share of the image; export it again")
         is_outline = len(places) >= 6 and len(places) % 2 == 0
+        if is_outline and not are_poses and places.max() >= _MOST:
+            raise InputError(
+                f"{file}, line {number}: {places.max():g} is no place of an outline; if these are predictions with a confidence and "
+                "a number of the track, save them without; if they are poses, add kpt_shape to data.yaml"
+            )
         found.append(_Mark(int(words[0]), places.reshape(-1, 2) if is_outline else np.zeros((0, 2))))
     return found
 

@@ -46,7 +46,7 @@ def show_ranking(room: Lab, version: str, name: str, strategy: Callable, paramet
     groups = {"Best": [c for c in changes if c.gain > 0], "Worst": [c for c in changes[::-1] if c.gain < 0]}
     for title, group in groups.items() if scored else {"Most changed": changes}.items():
         if group:
-            ranked_images(title, group[:SHOWN], room, strategy, name, parameters)
+            ranked_images(title, group[:SHOWN], room, version, strategy, name, parameters)
 
 
 def show_failures(found: Sweep) -> None:
@@ -70,7 +70,7 @@ def show_scores(found: Sweep, name: str, changes: Sequence[Change]) -> None:
 
 
 def ranked_images(
-    title: str, changes: Sequence[Change], room: Lab, strategy: Callable, name: str, parameters: dict
+    title: str, changes: Sequence[Change], room: Lab, version: str, strategy: Callable, name: str, parameters: dict
 ) -> None:
     """Thumbnails that lead to images."""
     widget = f"gallery {title} {name} {parameters!r}"
@@ -82,7 +82,7 @@ def ranked_images(
 
     kept = st.session_state.setdefault("lab thumbnails", {})
     for image_id in texts:
-        key = (room.labels, name, repr(parameters), image_id)
+        key = (room.labels, version, name, repr(parameters), image_id)
         if key not in kept:
             if len(kept) > 200:
                 kept.clear()

@@ -126,8 +126,11 @@ def choose_uploads(refused: st.delta_generator.DeltaGenerator) -> list[InputImag
     """The uploaded images that can be read; the others are reported in the place ``refused``."""
     # Kinds, not suffixes: for a forged suffix Streamlit would break the page off before any of this runs.
     files = st.file_uploader(
-        f"Upload JPG, PNG, WebP or HEIC images: up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
-        type=["image/jpeg", "image/png", "image/webp", "image/heic", "image/heif", ".heic", ".heif"],
+        f"Upload {uploads.FORMATS} images: up to {uploads.MAX_BYTES >> 20} MB each, {uploads.MAX_FILES} at once",
+        type=[
+            *(f"image/{kind}" for kind in ("jpeg", "png", "webp", "heic", "heif", "tiff", "bmp")),
+            *(".heic", ".heif", ".tif", ".tiff"),
+        ],
         accept_multiple_files=True,
         key="uploads",
     )
