@@ -225,9 +225,8 @@ def _add_data_options(parser: Parser) -> None:
     parser.add_common("masks", masks={"group": masks.title, "aliases": ["sam-path"], "help": COMMON["masks"].help})
     small = parser.group("generated data")
     small.add_argument("--count", type=whole(8), metavar="N", help="number of training images, at least 8")
-    small.add_argument(
-        "--effort", type=real(0, above=True), metavar="X", help="multiply the length of both trainings by this, above 0"
-    )
+    effort = "length of both trainings times this, above 0"
+    small.add_argument("--effort", type=real(0, above=True), metavar="X", help=effort)
     real_data = parser.group("real data")
     real_data.add_argument("--voc", type=Path, metavar="DIR", help="a folder in VOC's layout")
     real_data.add_argument(
