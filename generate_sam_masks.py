@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     network = parser.group(NETWORK)
     network.add_argument("--model", metavar="NAME", help="which SAM, see above (default: vit_h)")
     network.add_argument(
-        "--checkpoint", type=Path, metavar="FILE", help="weights of a SAM; which SAM it is, is recognised from the file"
+        "--checkpoint", type=Path, metavar="FILE", help="trained network: a SAM, recognised by the file's contents"
     )
     network.add_argument("--mirror", metavar="URL", help="folder with the official checkpoints' files")
     network.add_argument(
