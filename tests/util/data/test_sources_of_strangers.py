@@ -500,7 +500,7 @@ def test_class_names_of_hugging_face_are_those_of_the_column(tmp_path):
         "  - name: kind\n    dtype:\n      class_label:\n        names:\n          '0': animal\n          '1': plant\n"
     )
     file.write_text(file.read_text().replace("  - name: labels", f"{first}  - name: labels"))
-    assert read(tmp_path)[1] == expected
+    assert read(tmp_path)[1] == expected and read(tmp_path)[2].classes == ["cat", "dog"]
     file.write_text(file.read_text().replace("- name: labels", "- name: others"))
     with pytest.raises(InputError, match="the label 0 is a number"):
         read(tmp_path)

@@ -29,7 +29,7 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None) -> Source:
     """Read the metadata of all splits."""
     source, names = Source(), _class_labels(path)
-    source.classes = list(distinct([*names.values()]))
+    source.classes = list(distinct([name for column in names.values() for name in column.values()]))
     for part in [path] if files_of(path, *_FILES) else parts_of(path):
         for file in files_of(part, *_FILES):
             found = Images(images or part)
@@ -50,13 +50,16 @@ def _is_metadata(file: Path) -> bool:
 
 
 def _class_labels(path: Path) -> dict[str, dict[str, str]]:
-    """Column -> number -> name of the classes, from the head of ``README.md``; empty without."""
+    """Column -> number -> name of the classes, from the head of ``README.md``; empty without.
+
+    A single feature with names is that of the column of the classes, whatever it is called.
+    """
     file = path / "README.md"
     head = re.match(r"---\r?\n(.*?\n)---", read_text(file), re.DOTALL) if file.is_file() else None
     found: dict[str, dict[str, str]] = {}
     for feature, names in _names_in(parse_yaml(head[1], file)) if head else ():
         found.setdefault(feature, {str(number): str(name) for number, name in names.items()})
-    return found
+    return found if len(found) == 1 else {column: names for column, names in found.items() if column in _COLUMNS}
 
 
 def _names_in(content: object, feature: str = "") -> Iterator[tuple[str, dict]]:
