@@ -164,7 +164,7 @@ COMMON = {
         {"metavar": "TEXT"},
     ),
     "overwrite": Option(
-        OUTPUT, "compute everything again (default: up-to-date results are reused)", {"action": "store_true"}
+        OUTPUT, "compute everything again; otherwise up-to-date results are reused", {"action": "store_true"}
     ),
     "retrain": Option(
         OUTPUT,
