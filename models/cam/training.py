@@ -252,7 +252,9 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
         **chosen,
     )
     parts = {"data_digest": data, "val_digest": held_out}
-    digests = dist.is_main and {name: contents_digest(part) for name, part in parts.items() if part is not None}
+    digests: dict[str, str] = {}
+    if dist.is_main:
+        digests = {name: contents_digest(part) for name, part in parts.items() if part is not None}
     return Job(args, dist, classes, resolve(recipe, dist), data, held_out, dist.broadcast(digests))
 
 

@@ -124,9 +124,9 @@ def _delete_earlier(out: Path, report: Report) -> None:
     earlier = read_json(file) if file.is_file() else {}
     lists = LISTS.as_posix()
     written = [*report.files, *(f"{lists}/{name}.txt" for name, count in report.lists.items() if count)]
-    written = {name.casefold() for name in written}
+    kept = {name.casefold() for name in written}
     for name in (*earlier.get("files", ()), *(f"{lists}/{name}.txt" for name in earlier.get("lists", ()))):
-        if name.casefold() not in written and Path(name).is_relative_to(".") and ".." not in Path(name).parts:
+        if name.casefold() not in kept and Path(name).is_relative_to(".") and ".." not in Path(name).parts:
             (out / name).unlink(missing_ok=True)
 
 
