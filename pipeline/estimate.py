@@ -68,9 +68,9 @@ def rough_total(plan: Plan, stages: Sequence[Stage], kept: Mapping[str, float] |
     return sum(rough_seconds(plan, stage.name) * (1 - (kept or {}).get(stage.name, 0)) for stage in stages)
 
 
-def masks_note(plan: Plan, stages: Sequence[Stage], kept: Mapping[str, float] | None = None) -> str:
+def masks_note(plan: Plan, stages: Sequence[Stage], kept: Mapping[str, float]) -> str:
     """What to say of masks by a SAM whose time on a processor is not known, and so not in `rough_total`; else empty."""
-    to_do = any(stage.name == "masks" for stage in stages) and (kept or {}).get("masks") != 1
+    to_do = any(stage.name == "masks" for stage in stages) and kept.get("masks") != 1
     model = sam_options(plan)
     if not to_do or plan.gpus or not plan.train.exists() or "regions" in model or str(model[1]) in SAM_CORE_SECONDS:
         return ""

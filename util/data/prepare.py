@@ -36,6 +36,7 @@ from util.runtime.files import (
     bytes_digest,
     cannot_be_on_windows,
     check_id,
+    delete_within,
     read_bytes,
     read_json,
     write_bytes,
@@ -126,8 +127,8 @@ def _delete_earlier(out: Path, report: Report) -> None:
     written = [*report.files, *(f"{lists}/{name}.txt" for name, count in report.lists.items() if count)]
     kept = {name.casefold() for name in written}
     for name in (*earlier.get("files", ()), *(f"{lists}/{name}.txt" for name in earlier.get("lists", ()))):
-        if name.casefold() not in kept and Path(name).is_relative_to(".") and ".." not in Path(name).parts:
-            (out / name).unlink(missing_ok=True)
+        if name.casefold() not in kept:
+            delete_within(out, name)
 
 
 def _table(source: Source) -> ClassTable:

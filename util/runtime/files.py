@@ -108,6 +108,12 @@ def replace(source: Path, target: Path) -> None:
     os.replace(source, target)
 
 
+def delete_within(folder: Path, name: str) -> None:
+    """Delete a file that a record in its folder names; a name that leads out of it is ignored, as a record may come from anyone."""
+    if Path(name).is_relative_to(".") and ".." not in Path(name).parts:
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with atomic_write(path) as temporary:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from util.runtime.errors import InputError, counted, disk_error
-from util.runtime.files import digest, file_digest, make_folder, read_bytes, relative_name, write_bytes
+from util.runtime.files import delete_within, digest, file_digest, make_folder, read_bytes, relative_name, write_bytes
 from util.runtime.locking import Lock, lock_folder
 from util.runtime.progress import FailureReport
 from util.runtime.provenance import Code, code_digest, write_run_json
@@ -138,9 +138,8 @@ class Stage:
 
     def _delete_earlier(self, image_id: str, but: Container[str] = ()) -> None:
         for name in self._earlier.get(image_id, {"files": {}})["files"]:
-            # A ledger may come from anyone.
-            if name not in but and Path(name).is_relative_to(".") and ".." not in Path(name).parts:
-                (self.out / name).unlink(missing_ok=True)
+            if name not in but:
+                delete_within(self.out, name)
 
     def finish(self) -> int:
         """Sort the ledger, report the failures, and give the exit code: 0, or 1 if an image failed."""

@@ -452,7 +452,7 @@ def test_yolo_labels_apart_from_their_images_and_images_without_objects(tmp_path
         ("0 0.5 0.5", "is not 'class x y width height'"),
         ("cat 0.5 0.5 0.1 0.1", "is not 'class x y width height'"),
         ("0 nan 0.5 0.1 0.1", "is not 'class x y width height'"),
-        ("0 0.5 0.5 0.1 0.1 0.9 17", "17 is no place of an outline; if these are predictions"),
+        ("0 0.5 0.5 0.1 0.1 0.9 17", "17 is not a coordinate of an outline; if these are predictions"),
     ],
 )
 def test_damaged_lines_of_yolo_are_named(line, finding, tmp_path):

@@ -210,7 +210,7 @@ def _marks(file: Path, names: dict[int, str], are_poses: bool) -> list[_Mark]:
         is_outline = len(places) >= 6 and len(places) % 2 == 0
         if is_outline and not are_poses and places.max() >= _MOST:
             raise InputError(
-                f"{file}, line {number}: {places.max():g} is no place of an outline; if these are predictions with a confidence and "
+                f"{file}, line {number}: {places.max():g} is not a coordinate of an outline; if these are predictions with a confidence and "
                 "a number of the track, save them without; if they are poses, add kpt_shape to data.yaml"
             )
         found.append(_Mark(int(words[0]), places.reshape(-1, 2) if is_outline else np.zeros((0, 2))))
