@@ -5,7 +5,7 @@ TransCAM, from the ImageNet weights that Conformer's authors publish:
     python train_transcam.py --images JPEGImages --list trainaug.txt --image-labels cls_labels.npy \\
         --weights Conformer_small_patch16.pth --val-list val.txt --out runs/transcam
 
-Plain CAM, without Conformer weights, with --method cam --encoder mobilenet_v2 --encoder-weights imagenet.
+Plain CAM, without Conformer weights, with --method cam --encoder-weights imagenet.
 
 Writes OUT/last.pth and OUT/best.pth (by mean average precision on --val-list), OUT/history.json, OUT/run.json, the
 curves OUT/curves.pdf and .png, and TensorBoard's OUT/events*. Re-run the command to resume. Several GPUs:

@@ -24,7 +24,12 @@ SAM_FILES = {
     "vit_l": ("sam_vit_l_0b3195.pth", 1_249_524_607),
     "vit_b": ("sam_vit_b_01ec64.pth", 375_042_383),
 }
-ENCODER_BYTES = {"mobilenet_v2": 14_000_000, "resnet50": 102_000_000, "resnet101": 179_000_000}
+ENCODER_BYTES = {
+    "mobilenet_v2": 14_000_000,
+    "timm-tf_efficientnet_lite2": 24_700_000,
+    "resnet50": 102_000_000,
+    "resnet101": 179_000_000,
+}
 # Bytes of the prepared folder beside the archives; of VOC's 10,582 training images' soft CAMs, as they are and refined, 1.0 MB
 # each on average; and of all other results.
 PREPARED_BYTES, CAM_BYTES, RESULT_BYTES = 2_300_000_000, 21_300_000_000, 2_000_000_000

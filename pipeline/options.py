@@ -192,7 +192,10 @@ def _add_stage_options(parser: Parser) -> None:
         help="train a second network, on the CAM labels, to compare with (default: where there is ground truth to score it)",
     )
     network: dict[str, dict] = {
-        "encoder": {"default": None, "help": f"{COMMON['encoder'].help}, for both networks (default: mobilenet_v2)"},
+        "encoder": {
+            "default": None,
+            "help": f"{COMMON['encoder'].help}, for both networks (default: {COMMON['encoder'].settings['default']})",
+        },
         "encoder_weights": {
             "default": None,
             "help": f"{COMMON['encoder-weights'].help}; for both networks (default: imagenet)",

@@ -114,8 +114,8 @@ class PlainCAM(nn.Module):
 
     def __init__(
         self,
-        num_classes: int = 21,
-        encoder: str = "mobilenet_v2",
+        num_classes: int,
+        encoder: str,
         encoder_weights: str | None = None,
         frozen: bool = True,
     ):

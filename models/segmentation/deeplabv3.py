@@ -41,7 +41,7 @@ HEAD = "segmentation_head.0.weight"
 
 def build(
     num_classes: int,
-    encoder: str = "mobilenet_v2",
+    encoder: str,
     encoder_weights: str | None = None,
     output_stride: int = 16,
     atrous_rates: Sequence[int] | None = None,

@@ -71,7 +71,7 @@ def network(tmp_path):
     for image_id in write_set(tmp_path):
         Image.fromarray(rng.integers(0, 256, (40, 52, 3), dtype=np.uint8)).save(tmp_path / "images" / f"{image_id}.png")
     torch.manual_seed(0)
-    net = deeplabv3.build(6)
+    net = deeplabv3.build(6, "mobilenet_v2")
     # Statistics of noise in batch norm, without which an untrained network sees one class everywhere.
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -402,8 +402,8 @@ def test_long_stages_are_estimated_and_short_ones_are_not(tmp_path, monkeypatch)
     settings = Settings(voc=tmp_path, baseline=False, extra={"deeplab": ["--steps", "6000", "--batch-size", "16"]})
     plan = Plan(settings, *[tmp_path] * 3, None, tmp_path / "train.txt", None, None, None, {}, *[tmp_path] * 3)
     assert [estimate.rough_time(plan, stage) for stage in ("cam", "deeplab", "merge")] == [
-        "33 minutes",
-        "8 hours",
+        "60 minutes",
+        "12 hours",
         "",
     ]
     plan.gpus = 1

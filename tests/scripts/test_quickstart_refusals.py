@@ -96,7 +96,7 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path, monkeypatch, arguments, 
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        ([], "ImageNet weights of the encoder mobilenet_v2 +0.01 GB"),
+        ([], "ImageNet weights of the encoder timm-tf_efficientnet_lite2 +0.02 GB"),
         (["--encoder", "resnet50", "--sam-model", "vit_b"], "vit_b +0.38 GB .*\n.* encoder resnet50 +0.10 GB"),
         (["--encoder-weights", "mine.pth"], None),
         (["--skip", "cam", "labels", "deeplab", "score"], None),

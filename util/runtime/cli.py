@@ -121,7 +121,7 @@ COMMON = {
     "encoder": Option(
         NETWORK,
         "encoder of segmentation-models-pytorch, or of timm as tu-NAME",
-        {"default": "mobilenet_v2", "metavar": "NAME"},
+        {"default": "timm-tf_efficientnet_lite2", "metavar": "NAME"},
     ),
     "encoder-weights": Option(
         NETWORK,

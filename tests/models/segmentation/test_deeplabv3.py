@@ -75,6 +75,8 @@ def train(folder, monkeypatch, *more, out="run", steps=4):
         folder / "list.txt",
         "--num-classes",
         3,
+        "--encoder",
+        "mobilenet_v2",
         "--encoder-weights",
         "none",
         "--steps",
@@ -118,7 +120,7 @@ def test_output_stride(encoder, stride):
 )
 def test_wrong_choices_are_input_errors(changes, message):
     with pytest.raises(InputError, match=message):
-        deeplabv3.build(3, **changes)
+        deeplabv3.build(**{"num_classes": 3, "encoder": "resnet18"} | changes)
 
 
 def test_weights_of_another_encoder_are_refused(tmp_path):
@@ -535,7 +537,7 @@ def test_what_checkpoints_and_tensorboard_hold(folder, monkeypatch):
 def trained(tmp_path_factory):
     """A checkpoint with random weights that `load_checkpoint` reads."""
     torch.manual_seed(0)
-    net = deeplabv3.build(3)
+    net = deeplabv3.build(3, "mobilenet_v2")
     path = tmp_path_factory.mktemp("weights") / "c.pth"
     config = {"encoder": "mobilenet_v2", "output_stride": 16}
     checkpoint.save(
