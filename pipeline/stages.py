@@ -286,7 +286,7 @@ def stages_to_run(plan: Plan) -> list[Stage]:
     """The stages in their order, without those that are not asked for, or whose result is given.
 
     Raises:
-        InputError: if none is left.
+        InputError: if none is left, or ``--with`` names a stage whose result is given.
     """
     settings = plan.settings
     given = {
@@ -301,6 +301,11 @@ def stages_to_run(plan: Plan) -> list[Stage]:
         "labels": settings.from_tags,
         "score": not plan.has_scores and plan.held_out is None,
     }
+    for name in settings.extra:
+        if impossible.get(name) or given.get(name) and name not in (settings.only or ()):
+            raise InputError(
+                f'--with "{name}=...": its result is given or not needed, so it does not run; leave that out'
+            )
     wanted = settings.only or [stage.name for stage in STAGES if not given.get(stage.name)]
     todo = [
         stage

@@ -74,6 +74,10 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
         ),
         (["--voc", "VOC", "--masks", "VOC/Empty"], "VOC/Empty: no masks for any of the 4 ids of"),
         (["--voc", "VOC", "--masks", "VOC/Small"], "Small/.*: masks of 3x2 pixels, but the label is"),
+        (
+            ["--voc", "VOC", "--cam-labels", "VOC/SegmentationClassAug", "--with", "cam=--epochs 1"],
+            'cam=...": its result is',
+        ),
         (["--voc", "VOC", "--cam-labels", "VOC/Small"], r"Small/.*\.png: .*3x2"),
     ],
 )
