@@ -8,16 +8,15 @@ from __future__ import annotations
 import errno
 import sys
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from merge import STRATEGIES, StrategyError
+from merge.calling import call_strategy
 from util.data.images import find_image, read_image
 from util.data.labels import encode_label, label_path, read_label
 from util.data.merge_inputs import Inputs
@@ -26,11 +25,10 @@ from util.evaluation.metrics import Cells, Evaluation, cells_of
 from util.figures.panels import Panel, class_legend, draw_panels
 from util.figures.style import described
 from util.runtime.distributed import ALONE, Dist
-from util.runtime.errors import InputError, disk_error, meant
-from util.runtime.files import bytes_digest, check_folder, write_bytes
+from util.runtime.errors import InputError, disk_error
+from util.runtime.files import bytes_digest, check_folder, read_json, write_bytes
 from util.runtime.ledger import Stage, entry_is_current
 from util.runtime.parallel import run_parallel
-from util.runtime.provenance import source_file
 from util.vis import draw_masks, mask_notes, overlay
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)  # every further write would fail as well
@@ -60,7 +58,8 @@ class _MergeImage:
             key = files.key(self.fingerprint)
             if not self.force and entry_is_current(entry, key, self.out):
                 return {"id": image_id, "status": "current"}
-            result = call_strategy(STRATEGIES[self.method], self.method, files.decode(self.inputs), self.parameters)
+            arguments, strategy = files.decode(self.inputs), STRATEGIES[self.method]
+            result = call_strategy(strategy, self.method, arguments, self.parameters, len(self.inputs.classes))
         except StrategyError as error:
             return {"id": image_id, "status": "wrong strategy", "message": str(error)}
         except InputError as error:
@@ -75,60 +74,11 @@ class _MergeImage:
             status = "fatal" if error.errno in FATAL else "failed"
             return {"id": image_id, "status": status, "message": str(disk_error(error, path))}
         entry = {"id": image_id, "key": key, "files": {path.name: bytes_digest(data)}}
-        return {"id": image_id, "status": "done", "entry": entry, "seconds": time.perf_counter() - start}
-
-
-def call_strategy(strategy: Callable, method: str, arguments: tuple, parameters: dict) -> np.ndarray:
-    """Run a strategy on one image.
-
-    Args:
-        strategy, method: the function and its name.
-        arguments: label, masks, tags and CAM, as `Files.decode` gives them.
-        parameters: keyword arguments.
-
-    Raises:
-        StrategyError: if it fails, or gives anything but a label of the same size.
-    """
-    label, masks, tags, cam = arguments
-    try:
-        # Column-major is the masks' own order; strategies run faster on it.
-        result = strategy(cv2.transpose(label).T, masks, tags=tags, cam=cam, **parameters)
-    except InputError:
-        raise
-    except Exception as error:
-        where = _place(error, strategy)
-        raise StrategyError(
-            f"strategy {method} failed with {type(error).__name__}: {error}{_meant(error)} ({where}); fix the strategy"
-        ) from error
-    check_result(result, label, method)
-    return result
-
-
-def _meant(error: Exception) -> str:
-    """``; did you mean overlaps?`` of a misspelt attribute or variable, as Python has it below a traceback."""
-    known: list[str] = []
-    if isinstance(error, AttributeError):
-        known = dir(error.obj)
-    elif isinstance(error, NameError) and (frames := list(traceback.walk_tb(error.__traceback__))):
-        known = [*frames[-1][0].f_locals, *frames[-1][0].f_globals]
-    name = getattr(error, "name", None)
-    found = meant(name, known) if name else ""
-    return f"; {found}" if found else ""
-
-
-def _place(error: BaseException, strategy: Callable) -> str:
-    """The innermost line of the strategy's own file on the way to the error; of any file where there is none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename) == source_file(strategy)]
-    frame = (own or frames)[-1]
-    return f"{Path(frame.filename).name}, line {frame.lineno}"
-
-
-def check_result(result: object, label: np.ndarray, method: str) -> None:
-    """Raise StrategyError if it gave something else than a label of the same size."""
-    if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != label.shape:
-        found = f"{result.dtype} of shape {result.shape}" if isinstance(result, np.ndarray) else type(result).__name__
-        raise StrategyError(f"strategy {method} gave {found}; return uint8 of the label's shape {label.shape}")
+        changed = not np.array_equal(result, arguments[0])
+        return {
+            **{"id": image_id, "status": "done", "entry": entry},
+            **{"changed": changed, "seconds": time.perf_counter() - start},
+        }
 
 
 @dataclass(frozen=True)
@@ -138,15 +88,20 @@ class Merged:
     Attributes:
         done, current, failed: images made, up to date, and not done.
         seconds: per image on one core, reading and writing included; NaN when nothing was done.
+        changed: how many of the images made differ from the pseudo label.
     """
 
     done: int
     current: int
     failed: int
     seconds: float
+    changed: int
 
     def __str__(self) -> str:
-        return f"{self.done} made, {self.current} up to date, {self.failed} failed"
+        same = "; none differs from its pseudo label: look at the parameters and masks"
+        return f"{self.done} made, {self.current} up to date, {self.failed} failed" + (
+            same if self.done and not self.changed else ""
+        )
 
 
 def merge_labels(
@@ -170,51 +125,68 @@ def merge_labels(
         InputError: if a folder is missing, or the results cannot be written.
     """
     inputs.check()
-    options = {
-        "method": method,
-        "parameters": parameters,
-        "classes": inputs.classes.names,
-        "colors": inputs.classes.colors,
-    }
     made_from: dict[str, Any] = {
         "pseudo_path": inputs.pseudo_path,
         "sam_path": inputs.sam_path,
         "cam_path": inputs.cam_path,
         "tags": inputs.image_labels is not None,
     }
-    code = [STRATEGIES[method], Inputs]
     folder = out / method
-    with Stage(folder, options, code=code, made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
+    with _stage(inputs, method, parameters, folder, made_from=made_from, overwrite=overwrite, rank=dist.rank) as stage:
         dist.barrier()  # every process has read what is done before one of them goes on
         work = _MergeImage(inputs, method, parameters, folder, stage.fingerprint, overwrite, inputs.classes.palette)
         mine = dist.shard(ids)
         items = [(image_id, stage.done.get(image_id)) for image_id in mine]
-        seconds, current, mistake = _merge_items(work, items, stage, workers)
+        seconds, current, changed, mistake = _merge_items(work, items, stage, workers)
         # Together, as the processes wait for each other.
         if mistakes := [text for text in dist.gather(mistake) if text]:
             raise StrategyError(mistakes[0])
-        parts = dist.gather(({i: stage.done[i] for i in mine if i in stage.done}, seconds, current, stage.failures))
+        done = {i: stage.done[i] for i in mine if i in stage.done}
+        parts = dist.gather((done, seconds, current, stage.failures, changed))
         if dist.is_main:
             for entries, *_ in parts:
                 stage.done.update(entries)
         stage.finish()
     every = [value for _, part, *_ in parts for value in part]
     failed = sum(len(part[3]) for part in parts)
-    return Merged(len(every), sum(part[2] for part in parts), failed, float(np.mean(every)) if every else float("nan"))
+    mean = float(np.mean(every)) if every else float("nan")
+    return Merged(len(every), sum(part[2] for part in parts), failed, mean, sum(part[4] for part in parts))
+
+
+def _stage(inputs: Inputs, method: str, parameters: dict, folder: Path, **more: Any) -> Stage:
+    options = {
+        "method": method,
+        "parameters": parameters,
+        "classes": inputs.classes.names,
+        "colors": inputs.classes.colors,
+    }
+    return Stage(folder, options, code=[STRATEGIES[method], Inputs], **more)
+
+
+def are_of_others(inputs: Inputs, method: str, parameters: dict, out: Path) -> bool:
+    """Whether the label maps in ``out/<method>`` were made by other code, parameters or classes than these."""
+    run = out / method / "run.json"
+    if not run.is_file():
+        return False
+    record = read_json(run)
+    if method == "auto" and not parameters["rule"]:  # as it was decided for them
+        parameters = {**parameters, "rule": record["options"]["parameters"]["rule"]}
+    return record["fingerprint"] != _stage(inputs, method, parameters, out / method).fingerprint
 
 
 def _merge_items(
     work: _MergeImage, items: list[tuple[str, dict | None]], stage: Stage, workers: int
-) -> tuple[list[float], int, str]:
-    """Merge images until one shows a mistake of the strategy: seconds of each, how many are up to date, the mistake."""
+) -> tuple[list[float], int, int, str]:
+    """Merge images until one shows a mistake of the strategy: seconds of each, how many are up to date or changed, the mistake."""
     seconds: list[float] = []
-    current = 0
+    current = changed = 0
     left = dict(items)
     for result in run_parallel(work, items, workers=workers, description=f"merge {work.method}"):
         del left[result["id"]]
         if result["status"] == "done":
             stage.note(result["entry"])
             seconds.append(result["seconds"])
+            changed += result["changed"]
         elif result["status"] == "current":
             current += 1
         elif result["status"] == "fatal":
@@ -224,8 +196,8 @@ def _merge_items(
         else:
             for image_id in (result["id"], *left):  # label maps of an earlier run
                 stage.discard(image_id)
-            return seconds, current, f"{result['id']}: {result['message']}"
-    return seconds, current, ""
+            return seconds, current, changed, f"{result['id']}: {result['message']}"
+    return seconds, current, changed, ""
 
 
 # --- parameters ---------------------------------------------------------------------------------------------------
@@ -245,7 +217,7 @@ class _ScoreSettings:
             arguments = self.inputs.read(image_id).decode(self.inputs)
             truth = read_label(label_path(self.gt, image_id))
             results = (
-                call_strategy(STRATEGIES[name], name, arguments, parameters) for name, parameters in self.settings
+                call_strategy(STRATEGIES[name], name, arguments, parameters, size) for name, parameters in self.settings
             )
             return image_id, [cells_of(result, truth, size) for result in results], ""
         except InputError as error:
@@ -330,6 +302,7 @@ def draw_rows(
         id -> message, for the images that could not be drawn.
     """
     failures, classes = {}, inputs.classes
+    delete_stale(out / "vis" / method, out / method)
     page: list[tuple[dict[str, Panel], list[np.ndarray]]] = []
     for image_id in ids:
         try:
@@ -349,6 +322,14 @@ def draw_rows(
         rows = [[*panels.values()] for panels, _ in page]
         draw_panels(out / "vis" / method, rows, legend, title, heads=[*page[0][0]])
     return failures
+
+
+def delete_stale(figures: Path, labels: Path) -> None:
+    """Delete figures of earlier runs whose label map is newer, or gone."""
+    for figure in [*figures.glob("*.png"), *figures.glob("*.pdf")]:
+        label = labels / f"{figure.stem}.png"
+        if not label.is_file() or label.stat().st_mtime > figure.stat().st_mtime:
+            figure.unlink()
 
 
 def _panels(

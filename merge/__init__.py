@@ -38,6 +38,7 @@ def load(name: str) -> Callable:
     def broken(*arguments: object, **named: object) -> None:
         raise StrategyError(problem)
 
+    broken.problem = problem  # type: ignore[attr-defined]
     return broken
 
 

@@ -5,20 +5,35 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from util.runtime.errors import InputError
 
 RESERVED = ("label", "masks", "tags", "cam")
+KINDS = (bool, int, float, str)
 
 
 def parameters_of(strategy: Callable) -> dict:
-    """A strategy's parameters and their defaults."""
+    """A strategy's parameters and their defaults; one without a default is no parameter, and the call fails for want of it."""
     return {
-        name: parameter.default
+        name: float(parameter.default) if _is_float(parameter) else parameter.default
         for name, parameter in inspect.signature(strategy).parameters.items()
-        if name not in RESERVED and parameter.kind is parameter.KEYWORD_ONLY
+        if name not in RESERVED
+        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter.default is not parameter.empty
     }
+
+
+def _is_float(parameter: inspect.Parameter) -> bool:
+    """Whether it is a number that may have decimals, though its default has none: ``share: float = 1``."""
+    return parameter.annotation in ("float", float) and type(parameter.default) is int
+
+
+def check_loaded(strategies: Iterable[Callable]) -> None:
+    """Raise InputError for the stand-in of a strategy that cannot be loaded, see `merge.load`: its parameters are not known."""
+    for strategy in strategies:
+        if problem := getattr(strategy, "problem", None):
+            raise InputError(problem)
 
 
 def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
@@ -27,6 +42,8 @@ def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
     Raises:
         InputError: for an unknown name or a value of another type than the default's.
     """
+    if given:
+        check_loaded([strategy])
     parameters = parameters_of(strategy)
     for text in given:
         key, equals, value = text.partition("=")
@@ -56,6 +73,7 @@ def search_space(strategies: dict[str, Callable], given: list[str]) -> dict[str,
         key = key.strip().replace("-", "_")
         having = [name for name, strategy in strategies.items() if key in parameters_of(strategy)]
         if not equals or not having:
+            check_loaded(strategies.values())
             raise InputError(f"--values {text}: no chosen strategy has this parameter; write NAME=V,V,...")
         for name in having:
             default = parameters_of(strategies[name])[key]
@@ -65,6 +83,10 @@ def search_space(strategies: dict[str, Callable], given: list[str]) -> dict[str,
 
 def _parse(value: str, default, text: str):
     kind = type(default)
+    if kind not in KINDS:
+        raise InputError(
+            f"{text}: the default is {default!r}; a parameter that can be set is a bool, int, float or str, with a default of that type"
+        )
     try:
         if kind is bool:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[value.lower()]

@@ -13,7 +13,7 @@ import numpy as np
 
 import processor
 from merge import BASELINE, RECOMMENDED, STRATEGIES, StrategyError, group_of
-from merge.parameters import resolve_parameters, search_space
+from merge.parameters import check_loaded, resolve_parameters, search_space
 from pipeline.automatic import decide
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
@@ -60,6 +60,7 @@ class Job:
         self.search = search_space({name: STRATEGIES[name] for name in self.methods}, args.values)
         for name in args.sensitivity:
             if not any(name in space for space in self.search.values()):
+                check_loaded(STRATEGIES[method] for method in self.methods)
                 known = ", ".join(sorted({key for space in self.search.values() for key in space})) or "none"
                 raise InputError(
                     f"--sensitivity {name}: no compared strategy lists values of it; there are {known}, others need "
@@ -125,6 +126,14 @@ class Job:
         code = max((1 if report.failed else 0 for report in merged), default=0)
         if not self.dist.is_main:
             return code
+        if mode in ("eval", "vis") and processor.are_of_others(
+            self.inputs, self.method, self.parameters[self.method], self.args.out
+        ):
+            print(
+                f"warning: {self.args.out / self.method} was made by other code, parameters or classes of {self.method} than "
+                "those now; --mode all makes it again",
+                file=sys.stderr,
+            )
         if mode == "compare":
             return max(code, self.compare(dict(zip(self.methods, merged))))
         if mode == "eval" or (mode == "all" and self.args.gt_dir):
@@ -150,7 +159,7 @@ class Job:
                 raise
             if self.dist.is_main:
                 print(error, file=sys.stderr)
-            return processor.Merged(0, 0, len(self.ids), float("nan"))
+            return processor.Merged(0, 0, len(self.ids), float("nan"), 0)
         if self.dist.is_main:
             print(f"{method}: {report}; label maps: {self.args.out / method}")
         return report

@@ -17,10 +17,10 @@ from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.labels import label_path
 from util.data.mask_files import masks_path
-from util.evaluation.label_check import check_first
+from util.evaluation.label_check import check_first, check_foreground
 from util.runtime.commands import quoted
 from util.runtime.errors import InputError, counted
-from util.runtime.files import check_folder
+from util.runtime.files import check_folder, list_files
 
 REPORTED = ("label", "val")  # lists of a plan that are scored
 
@@ -131,8 +131,8 @@ def _real_plan(settings: Settings, root: Path) -> Plan:
     listed = {name: _keep_truth(plan, name) for name in (*REPORTED, "tune")}
     if plan.label is None and plan.val is None:
         print(
-            f"{root}: no ground truth, so nothing is scored; the run ends with a trained network, and shows what the merge "
-            "changed"
+            f"{root}: no ground truth{_of_other_names(plan)}, so nothing is scored; the run ends with a trained network, and "
+            "shows what the merge changed"
         )
     _set_choice(plan, listed)
     if plan.val is None and held_out is not None:
@@ -204,6 +204,15 @@ def _is_enough(plan: Plan, ids: list[str]) -> bool:
         return False
 
 
+def _of_other_names(plan: Plan) -> str:
+    """What to say of label maps that are there, but of no image of the lists."""
+    files = list_files(plan.gt, (".png",)) if plan.gt is not None and plan.gt.is_dir() else []
+    if not files:
+        return ""
+    wanted = read_id_list(plan.train, plan.images)[0]
+    return f" for any image of the lists ({counted(len(files), 'file')} in {plan.gt}, such as {files[0].name}, but no {wanted}.png)"
+
+
 def _disjoint(plan: Plan, source: Path) -> Path | None:
     """A list of held-out images; None if the networks train on one of them."""
     shared = set(read_id_list(source, plan.images)) & set(read_id_list(plan.train, plan.images))
@@ -223,6 +232,7 @@ def _keep_truth(plan: Plan, name: str) -> list[str]:
     scored = [image_id for image_id in ids if plan.gt is not None and is_there(label_path, plan.gt, image_id)]
     if plan.gt is not None and scored:
         check_first(plan.gt, scored, len(classes_of([plan.image_labels, plan.images], plan.class_names, ids=scored)))
+        check_foreground(plan.gt, scored)
     if 0 < len(scored) < choice.FEWEST:
         print(f"warning: {source}: {counted(len(scored), 'image')} with ground truth; a score of so few says little")
     if len(scored) == len(ids):

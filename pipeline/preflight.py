@@ -17,7 +17,7 @@ from pipeline.steps import ROOT, Command
 from util.data.cams import cam_file, fit_cam, read_cam
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
-from util.data.image_labels import check_tagged, read_image_labels
+from util.data.image_labels import check_differ, check_tagged, read_image_labels
 from util.data.images import find_image, image_size
 from util.data.labels import check_label_size, label_path, read_label
 from util.data.mask_files import masks_path, read_masks
@@ -58,6 +58,7 @@ def _check_data(plan: Plan, todo: Sequence[Stage]) -> None:
         tags = read_image_labels(plan.image_labels, classes, ids)
         for path, listed in lists.items():
             check_tagged(listed, path, plan.image_labels, tags)
+        check_differ(lists[plan.train], plan.train, classes, tags)
     for folder, find, check, what in (
         (settings.masks, masks_path, partial(_check_masks, plan), "masks"),
         (settings.labels, label_path, partial(_check_label, plan, len(classes)), "label map"),

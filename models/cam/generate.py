@@ -29,7 +29,7 @@ from util.data.image_labels import read_image_labels
 from util.data.images import find_image, image_size, read_image
 from util.data.labels import label_path, read_label, write_label
 from util.data.voc import ClassTable, load_classes
-from util.evaluation.label_check import check_cams_fit
+from util.evaluation.label_check import check_cams_fit, check_foreground
 from util.runtime import distributed
 from util.runtime.cli import class_indices, print_next
 from util.runtime.distributed import Dist
@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         if args.sweep:
             return code | (sweep(args, ids, folder, classes) if dist.is_main else 0)
         code |= make_labels(args, dist, ids, folder, classes)
+        if dist.is_main:
+            check_foreground(args.out / "labels", ids)
         if dist.is_main:
             print(f"{args.out}: CAM labels are in labels, soft CAMs in cams")
             masks = ("--out", args.out.parent / "sam_masks")

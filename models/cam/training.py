@@ -26,7 +26,7 @@ from models.common.task import Task
 from models.common.training import Trainer
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
-from util.data.image_labels import check_tagged, read_image_labels
+from util.data.image_labels import check_differ, check_tagged, read_image_labels
 from util.data.images import find_image
 from util.data.voc import ClassTable
 from util.runtime import distributed
@@ -236,6 +236,7 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     tags = read_image_labels(args.image_labels, classes, [*ids, *val_ids])
     for path, listed in ((args.list, ids), (args.val_list, val_ids)):
         check_tagged(listed, path, args.image_labels, tags)
+    check_differ(ids, args.list, classes, tags)
     augmentation = Augmentation(args.crop_size, tuple(args.long_side), args.jitter)
     data = TaggedImages(ids, args.images, tags, len(classes), augmentation, args.seed)
     held_out = TaggedImages(val_ids, val_images, tags, len(classes), augmentation, None) if val_ids else None

@@ -12,6 +12,7 @@ from helpers import ROOT, call_script, random_label, random_masks, run_script, r
 import main
 from merge import RECOMMENDED, STRATEGIES
 from merge.auto import RULES
+from util.data.cams import write_cam
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
 from util.data.masks import Masks
@@ -228,6 +229,27 @@ def wrong_call(label, masks, *, tags=None, cam=None):
     return np.concatenate([])
 
 
+def without_tags(label, masks):
+    return label
+
+
+def without_default(label, masks, *, tags=None, cam=None, share):
+    return label
+
+
+def of_no_class(label, masks, *, tags=None, cam=None):
+    return np.full_like(label, 77)
+
+
+def leaving(label, masks, *, tags=None, cam=None):
+    raise SystemExit(0)
+
+
+def changing_its_cam(label, masks, *, tags=None, cam=None):
+    cam[next(iter(cam))] *= 0.5
+    return label
+
+
 @pytest.mark.parametrize(
     "strategy, said",
     [
@@ -235,12 +257,22 @@ def wrong_call(label, masks, *, tags=None, cam=None):
         (misspelt_name, "did you mean label? (test_main.py, line"),
         (another_shape, "gave uint8 of shape (39, 52); return uint8 of the label's shape (40, 52)"),
         (wrong_call, "need at least one array to concatenate (test_main.py, line"),
+        (
+            without_tags,
+            "it is called as merge(label, masks, tags=..., cam=...), other parameters need a default (test_main.py",
+        ),
+        (without_default, "'share'; it is called as merge(label, masks"),
+        (of_no_class, "gave the value 77; classes are 0 to 20, and 255 is void"),
+        (leaving, "failed with SystemExit: 0 (test_main.py, line"),
+        (changing_its_cam, "read-only; copy a soft CAM before you change it (test_main.py, line"),
     ],
 )
 def test_a_strategy_with_a_mistake_stops_the_run_with_its_line(data, monkeypatch, capsys, strategy, said):
     """No other image can be right before the strategy is changed, and then all are made again."""
     monkeypatch.setitem(STRATEGIES, "merge_customize", strategy)
-    asked = command(data, "--mode", "all", "--method", "merge_customize", "--workers", 0)
+    for image_id in (data / "list.txt").read_text().split():
+        write_cam(data / "cams", image_id, {value: np.ones((40, 52), np.float32) for value in range(1, 21)})
+    asked = command(data, "--mode", "all", "--method", "merge_customize", "--workers", 0, "--cam-path", data / "cams")
     done = call_script(main, monkeypatch, capsys, *asked)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert "error: img_00: " in done.stderr and done.stderr.count("strategy merge_customize") == 1
@@ -303,6 +335,49 @@ def test_a_broken_strategy_file_stops_no_other(data, tmp_path):
     assert "merge_customize cannot be loaded" in done.stderr and done.stderr.count("merge_customize.py, line 1") == 1
     assert "merge_customize: no label map, see above; it is left out" in done.stdout
     assert "max_iou" in json.loads((data / "out" / "compare.json").read_text())["methods"]
+
+
+def usual(label, masks, tags=None, cam=None, share: float = 1, low=None, sizes=(1, 2)):
+    """Its signature as one writes it elsewhere, and it changes nothing."""
+    assert type(share) is float
+    return label
+
+
+def test_parameters_as_one_writes_them(data, monkeypatch, capsys):
+    monkeypatch.setitem(STRATEGIES, "merge_customize", usual)
+    asked = command(data, "--mode", "merge", "--method", "merge_customize", "--workers", 0, "--param")
+    done = call_script(main, monkeypatch, capsys, *asked, "share=0.5")
+    assert done.returncode == 0 and "6 made, 0 up to date, 0 failed; none differs from its pseudo label" in done.stdout
+    for given in ("low=1", "sizes=3,4"):
+        done = call_script(main, monkeypatch, capsys, *asked, given)
+        assert done.returncode == 2 and f"{given}: the default is " in done.stderr
+
+
+def test_a_strategy_that_cannot_be_loaded_has_no_parameters_to_miss(data, monkeypatch, capsys):
+    def broken(*arguments, **named):
+        raise AssertionError
+
+    broken.problem = "strategy merge_customize cannot be loaded: here"
+    monkeypatch.setitem(STRATEGIES, "merge_customize", broken)
+    merge = ["--mode", "merge", "--method", "merge_customize", "--param", "purity=0.6"]
+    compare = ["--mode", "compare", "--methods", "merge_customize"]
+    for asked in (merge, [*compare, "--sensitivity", "purity"], [*compare, "--values", "purity=1,2"]):
+        done = call_script(main, monkeypatch, capsys, *command(data, *asked))
+        assert done.returncode == 2 and broken.problem in done.stderr
+
+
+def test_label_maps_and_figures_of_other_code_are_not_taken_for_those_of_now(data, monkeypatch, capsys):
+    def run(mode, *more):
+        asked = command(data, "--mode", mode, "--method", "max_iou", "--workers", 0, *more)
+        return call_script(main, monkeypatch, capsys, *asked)
+
+    assert "other code" not in run("all", "--vis-sample", "img_00", "img_01").stderr
+    assert "other code" not in run("eval").stderr
+    assert "max_iou was made by other code, parameters" in run("eval", "--param", "threshold=0.9").stderr
+    run("all", "--param", "threshold=0.9", "--vis-sample", "img_02")
+    assert {path.stem for path in (data / "out/vis/max_iou").iterdir()} == {"img_02"}
+    assert "other code" in run("vis", "--vis-sample", "img_03").stderr
+    assert {path.stem for path in (data / "out/vis/max_iou").iterdir()} == {"img_02", "img_03"}
 
 
 def test_label_maps_of_before_do_not_stand_for_a_strategy_that_fails_now(data, monkeypatch, capsys):

@@ -72,6 +72,14 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
             ["--voc", "VOC", "--train-list", "list.txt"],
             "no image-level label for 1 of the 2 ids of list.txt, the first: no",
         ),
+        (
+            ["--voc", "VOC", "--image-labels", "same.csv"],
+            "each of its 4 images shows striped, so there is nothing that a",
+        ),
+        (
+            ["--voc", "VOC", "--gt", "VOC/Void"],
+            r"VOC.Void: no pixel of a foreground class in the 4 .*only 0 .* and 255",
+        ),
         (["--voc", "VOC", "--masks", "VOC/Empty"], "VOC/Empty: no masks for any of the 4 ids of"),
         (["--voc", "VOC", "--masks", "VOC/Small"], "Small/.*: masks of 3x2 pixels, but the label is"),
         (
@@ -86,15 +94,31 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path, monkeypatch, arguments, 
     (tmp_path / "VOC/Empty").mkdir()
     for image_id in read_id_list(tmp_path / "VOC/ImageSets/Segmentation/train.txt"):
         write_label(tmp_path / "VOC/Small" / f"{image_id}.png", np.ones((2, 3), np.uint8))
+        write_label(tmp_path / "VOC/Void" / f"{image_id}.png", np.array([[0, 255]], np.uint8))
         write_masks(tmp_path / "VOC/Small" / f"{image_id}.json", Masks.from_dense(np.ones((1, 2, 3))), image_id, "")
     (tmp_path / "names.txt").write_text("background\ncat\ndog\n")
     (tmp_path / "list.txt").write_text("train_0000\nnowhere\n")
+    (tmp_path / "same.csv").write_text(
+        "id,label\n" + "".join(f"{file.stem},striped\n" for file in (tmp_path / "VOC/JPEGImages").iterdir())
+    )
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
     for more in (["--dry-run"], []):
         with pytest.raises(InputError, match=said):
             runner.run(parse(None, [*arguments, *more]))
     assert set(tmp_path.iterdir()) == before
+
+
+def test_label_maps_of_other_names_are_no_ground_truth_and_that_is_said(tmp_path, monkeypatch, capsys):
+    write_data_set(tmp_path / "VOC", {"train": 4, "val": 2}, side=64)
+    for file in (tmp_path / "VOC/SegmentationClassAug").iterdir():
+        file.rename(file.with_name(f"{file.stem}_mask.png"))
+    monkeypatch.chdir(tmp_path)
+    assert runner.run(parse(None, ["--voc", "VOC", "--dry-run"])) == 0
+    said = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert re.search(
+        r"no ground truth for any image of the lists \(6 files in VOC.*_mask.png, but no train_\w+.png\)", said
+    )
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,18 @@ def check_tagged(ids: Sequence[str], source: Path, labels: Path, tags: Mapping[s
         )
 
 
+def check_differ(ids: Sequence[str], source: Path, classes: ClassTable, tags: Mapping[str, Tags]) -> None:
+    """Raise InputError if the images of the training list ``source`` all show the same, which teaches a classifier nothing."""
+    shown = {tags[image_id] for image_id in ids}
+    if len(shown) > 1 or len(ids) < 2:
+        return
+    names = ", ".join(classes.names[value] for value in next(iter(shown))) or "none of the classes"
+    raise InputError(
+        f"{source}: each of its {len(ids)} images shows {names}, so there is nothing that a classifier could tell apart; add images "
+        "of other classes, and some that show none (in prepare_folder.py's folder background, or as a row of zeros)"
+    )
+
+
 def _read_folder(path: Path, classes: ClassTable, ids: Sequence[str] | None) -> dict[str, Tags]:
     files = list_files(path, (".xml",))
     if not files:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,9 @@ _KINDS = {
     b"8BPS": "a file of Photoshop",
     b"\x93NUMPY": "an array of numpy",
 }
+# What Pillow logs about a file it cannot read names no file, and its exception says the same.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+BRIGHT = 99.5  # percentile that tells how bright an image is, whatever a few pixels have
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -161,7 +165,7 @@ def open_image(
         raise InputError(f"{path}: {_unknown(head, what)}") from None
     except Exception as error:  # Pillow raises nearly anything over a damaged file
         known = isinstance(error, (OSError, SyntaxError, ValueError, EOFError))
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{'' if known else f'{type(error).__name__}: '}{error}".split())
         raise InputError(f"{path}: not a readable {what} ({reason}); it may be cut short, replace it") from None
 
 
@@ -241,9 +245,9 @@ def decode_image(
             raise InputError(f"{path}: {pages} pages of one size; save the one that is meant as a file of its own")
         deep = _is_deep(image)
         image.load()
-        if deep and np.asarray(image.convert("RGB")).max() < 64:
+        if deep and np.percentile(np.asarray(image.convert("RGB")), BRIGHT) < 64:
             raise InputError(
-                f"{path}: colours of 16 bits that are all dark, as those of 10 to 14 bits are; save it with 8 bits"
+                f"{path}: colours of 16 bits that are nearly all dark, as those of 10 to 14 bits are; save it with 8 bits"
             )
         turn = orientation(image)
         upright = image.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else image
@@ -251,20 +255,31 @@ def decode_image(
             return np.repeat(_to_8_bit(np.asarray(upright), path)[:, :, None], 3, axis=2)
         if "A" in upright.getbands() or "transparency" in upright.info:
             upright = upright.convert("RGBA")
-            if upright.getchannel("A").getextrema() == (0, 0):
-                raise InputError(
-                    f"{path}: it is transparent all over: a blank image, or its alpha channel means something else; save it "
-                    "without that channel"
-                )
+            _check_alpha(upright.getchannel("A").histogram(), path)
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
         return np.array(upright.convert("RGB"))
+
+
+def _check_alpha(histogram: Sequence[int], path: str | os.PathLike) -> None:
+    """Raise InputError if a fourth channel can hardly be transparency, given how many pixels have which of its values."""
+    if not any(histogram[1:]):
+        raise InputError(
+            f"{path}: it is transparent all over: a blank image, or its alpha channel means something else; save it "
+            "without that channel"
+        )
+    if sum(histogram[1:255]) > histogram[255]:
+        raise InputError(
+            f"{path}: more of it is partly transparent than opaque, so its fourth channel may be a band such as near infrared; "
+            "save it with three channels"
+        )
 
 
 def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
     """Grey values of 16 and 32 bits as uint8.
 
     Integers that stay below 256 are taken as 0..255, and floats up to 1 (with the overshoot of a resampling) as 0..1: as
-    parts of the larger range they would be a black image. Up to 16383 they may be of 10 to 14 bits, as cameras and X-ray detectors have them.
+    parts of the larger range they would be a black image. Up to 16383, but for a few bright pixels, they may be of 10 to 14
+    bits, as cameras and X-ray detectors have them.
     """
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if values.dtype.kind == "f":
@@ -274,9 +289,10 @@ def _to_8_bit(values: np.ndarray, path: str | os.PathLike) -> np.ndarray:
                 f"{path}: float values from {low:g} to {high:g}, which may be of 0..1 or of 0..255; save the image with 8 bits"
             )
         full = 1.0 if unit else 255.0
-    elif low >= 0 and 255 < high <= 16383:
+    elif low >= 0 and 255 < high <= 65535 and (bright := np.percentile(values, BRIGHT, method="higher")) <= 16383:
         raise InputError(
-            f"{path}: integer values up to {high:g}: an image of 10 to 14 bits, or a dark one of 16; save it with 8 bits"
+            f"{path}: integer values, nearly all up to {bright:.0f}: an image of 10 to 14 bits, or a dark one of 16; save it "
+            "with 8 bits"
         )
     elif low >= 0 and high <= 65535:
         full = 255.0 if high <= 255 else 65535.0

@@ -79,6 +79,10 @@ def _of_sa1b(content: Any, path: Path, size: tuple[int, int] | None) -> Found:
 
 def _of_list(content: list, path: Path, size: tuple[int, int] | None) -> Found:
     """A list of annotations, as amg.py writes it or segment-anything's generator gives it, or of codes."""
+    if content and isinstance(content[0], dict) and {"box", "confidence"} <= content[0].keys():
+        raise InputError(
+            f"{path}: objects as Ultralytics writes them; save result.masks.data as {path.stem}.npy, an array KxHxW of 0 and 1"
+        )
     annotations = [{"segmentation": item} if "counts" in item else item for item in content]
     first = annotations[0]["segmentation"] if annotations else None
     own = _size_of(first, size)

@@ -10,7 +10,7 @@ from util.runtime.errors import counted
 
 # Classes that may mean that there is nothing to see; MVTec AD calls them "good".
 _NOTHING = re.compile(
-    r"normal|healthy|negative|none|nothing|empty|clean|good|ok|control|(no|non|not|without)[ _-].+|no(finding|defect|tumou?r|disease)s?",
+    r"normal|healthy|negative|none|nothing|empty|clean|good|ok|pass(ed)?|i\.?o\.?|gut(teile)?|control|(no|non|not|without)[ _-].+|no(finding|defect|tumou?r|disease)s?",
     re.I,
 )
 LARGE = 1000  # pixels of the long side; networks see about half of that
@@ -103,6 +103,10 @@ def report_text(report: Report, out: Path) -> str:
     empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
     if empty:
         lines.append(f"no training image shows {', '.join(empty)}")
+    if len(empty) == len(report.classes):
+        lines.append(
+            "so nothing can be learned: move images of every class to the train part of the source, and re-run"
+        )
     nothing = [name for name in report.classes if _NOTHING.fullmatch(name)]
     if nothing:
         lines.append(

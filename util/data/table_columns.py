@@ -178,8 +178,8 @@ def _check_alike(path: str | os.PathLike, head: Row, body: list[Row], columns: l
         others = set().union(*(other for other in values if other is not one))
         if one and others and not one & others:
             raise InputError(
-                f"{path}, line {head.number}: the columns {', '.join(head.cells[k] for k in columns)} hold different things; call "
-                "the column that holds the class label"
+                f"{path}, line {head.number}: the columns {', '.join(head.cells[k] for k in columns)} hold different "
+                "things; rename the one that holds the class to label"
             )
 
 

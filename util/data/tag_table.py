@@ -18,6 +18,8 @@ from util.runtime.errors import InputError
 
 Tags = tuple[int, ...]
 
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_QUOTED_LIST = re.compile(rf"\s*(?:{_QUOTED.pattern})(?:\s*[,;|]?\s*(?:{_QUOTED.pattern}))*\s*")
 _NOTHING = {"nan", "na", "n/a", "none", "null", "-", "?"}  # in the place of a class
 
 
@@ -98,7 +100,7 @@ def _put(table: Table, labels: dict[str, Tags], image: str, tags: Tags, row: Row
     if labels.setdefault(image, tags) != tags:
         raise InputError(
             f"{table.path}, line {row.number}: {image} is there twice, with other classes; write one line per image, or "
-            "one line per label"
+            "one line per label; where these are two images, write their folders before the name (a/1.jpg, b/1.jpg)"
         )
 
 
@@ -139,7 +141,10 @@ def split_cell(cell: str, classes: ClassTable | None) -> list[str]:
     if not cell or (classes is not None and cell in classes.names):
         return [cell] if cell else []
     inner = re.sub(r"^[\[({]|[\])}]$", "", cell)
-    parts = [part.strip(" \"'") for part in re.split(r"[,;|]", inner)]
+    parts = re.split(r"[,;|]", inner)
+    if inner != cell and _QUOTED_LIST.fullmatch(inner):  # Python's, or numpy's, which has no commas
+        parts = [one or other for one, other in _QUOTED.findall(inner)]
+    parts = [part.strip(" \"'") for part in parts]
     if len(parts) == 1 and classes is not None and " " in parts[0] and parts[0] not in classes.names:
         words = parts[0].split()
         parts = words if all(word in classes.names or word.isdecimal() for word in words) else parts

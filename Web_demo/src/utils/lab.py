@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 import merge
-import processor
+from merge.calling import call_strategy
 from pipeline.automatic import rule_of
 from util.data.cams import cam_file
 from util.data.classes import classes_of
@@ -48,6 +48,7 @@ class Scene:
         tags, cam: as a strategy gets them.
         image: uint8 HxWx3; white where no images are given.
         truth: uint8 HxW, or None.
+        num_classes: with the background.
     """
 
     image_id: str
@@ -57,6 +58,7 @@ class Scene:
     cam: dict[int, np.ndarray] | None
     image: np.ndarray
     truth: np.ndarray | None
+    num_classes: int
 
 
 class Lab:
@@ -123,7 +125,7 @@ class Lab:
         else:
             image = np.full((*label.shape, 3), 255, np.uint8)
         cam = inputs.cam(image_id, label.shape)
-        return Scene(image_id, label, masks, inputs.tags(image_id), cam, image, truth)
+        return Scene(image_id, label, masks, inputs.tags(image_id), cam, image, truth, size)
 
     def masks_text(self, scene: Scene) -> str:
         """How many masks an image has, and of what, where that is recorded."""
@@ -217,7 +219,8 @@ def apply(scene: Scene, name: str, strategy: Callable, parameters: dict) -> np.n
     Raises:
         InputError: if the strategy fails.
     """
-    return processor.call_strategy(strategy, name, (scene.label, scene.masks, scene.tags, scene.cam), parameters)
+    arguments = (scene.label, scene.masks, scene.tags, scene.cam)
+    return call_strategy(strategy, name, arguments, parameters, scene.num_classes)
 
 
 # --- scores -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import struct
 import unicodedata
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -171,6 +172,29 @@ def test_suffixes_in_any_case_are_listed_and_found(tmp_path, suffix):
 def test_an_image_that_nobody_can_see_is_refused(tmp_path):
     Image.fromarray(np.dstack([MARKED, np.zeros_like(MARKED[..., :1])])).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="transparent all over.*save it without that channel"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_fourth_band_is_not_transparency(tmp_path):
+    """Near infrared, as tools for satellite images write it behind red, green and blue."""
+    band = np.full((40, 60, 1), 90, np.uint8)
+    band[:, 40:] = 0  # water
+    Image.fromarray(np.dstack([MARKED, band])).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="fourth channel may be a band such as near infrared; save it with three"):
+        read_image(tmp_path / "a.tif")
+    band[:, :30] = 255
+    Image.fromarray(np.dstack([MARKED, band])).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png")[:, 40:] == 255).all(), "white where it is transparent, with soft edges"
+
+
+def test_a_single_bright_pixel_makes_no_image_of_16_bits(tmp_path):
+    values = np.full((40, 60), 900, np.uint16)
+    values[3, 4] = 65535
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="nearly all up to 900: an image of 10 to 14 bits"):
+        read_image(tmp_path / "a.tif")
+    cv2.imwrite(str(tmp_path / "a.png"), np.dstack([values] * 3))
+    with pytest.raises(InputError, match="colours of 16 bits that are nearly all dark"):
         read_image(tmp_path / "a.png")
 
 

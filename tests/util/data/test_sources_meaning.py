@@ -57,7 +57,7 @@ def test_other_names_of_splits(train, test, tmp_path):
 def test_images_without_labels_beside_classes_are_left_out(places, unread, tmp_path):
     classes, source = found(tmp_path, places)
     assert set(classes.values()) == {("cat",), ("dog",)}
-    assert source.notes == [f"not read, as they have no folders of classes: {unread}"]
+    assert source.notes == [f"not read: {unread}; for masks see docs/own-data.md, If you have some ground truth"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,10 @@ def test_a_class_that_every_image_shows_needs_others(tmp_path):
     )
 
 
-@pytest.mark.parametrize("name, is_asked", [("Normal", True), ("no_tumor", True), ("good", True), ("goose", False)])
+@pytest.mark.parametrize(
+    "name, is_asked",
+    [("Normal", True), ("no_tumor", True), ("good", True), ("PASS", True), ("io", True), ("goose", False)],
+)
 def test_a_class_that_may_mean_nothing_is_asked_about(tmp_path, name, is_asked):
     source = found(tmp_path / "s", ("tumor/1.png", f"{name}/2.png"))[1]
     assert (

@@ -211,7 +211,10 @@ def test_images_of_one_name_in_several_folders(tmp_path):
         ("1,polar bear\n2,brown bear\n3,panda\n", [("polar bear",), ("brown bear",), ("panda",)]),
         ("1,cat dog\n2,dog bird\n3,bird\n", "'dog bird' may be one class, or a list of 2"),
         ("1,16 0\n2,16\n3,0\n", [("0", "16"), ("16",), ("0",)]),
-        ("1,500,cat\n2,375,dog\n3,281,dog\n", "the columns width, kind hold different things; call the"),
+        ("1,500,cat\n2,375,dog\n3,281,dog\n", "the columns width, kind hold different things; rename the one"),
+        ("1,crop/water\n2,water/crop\n3,crop\n", "'crop/water' may be a list of 2 classes; write | between them"),
+        ("1,animal/cat\n2,animal/dog\n3,plant\n", [("animal/cat",), ("animal/dog",), ("plant",)]),
+        ("1,\"['a, b', 'c']\"\n2,['c']\n3,\"['a, b' 'c']\"\n", [("a, b", "c"), ("c",), ("a, b", "c")]),
     ],
 )
 def test_classes_with_spaces_and_columns_of_other_things(rows, found, tmp_path):
@@ -272,7 +275,7 @@ def test_a_column_whose_last_word_is_label_has_the_classes(tmp_path):
     tabled(tmp_path, f"Image Index,Finding Labels,Follow-up #,Patient Age\n{rows}", ("1", "2"))
     assert read(tmp_path)[1] == {"1.png": ("Mass", "Nodule"), "2.png": ("Mass",)}
     tabled(tmp_path, "image_id,num_objects,kind\n1.png,3,cat\n2.png,4,dog\n", ("1", "2"))
-    with pytest.raises(InputError, match="num_objects, kind hold different things; call the column"):
+    with pytest.raises(InputError, match="num_objects, kind hold different things; rename the one"):
         read(tmp_path)
 
 
@@ -312,6 +315,21 @@ def test_what_is_beside_a_folder_per_class_is_not_a_table(tmp_path):
     put(tmp_path / "numbers.json", '{"cat/a.png": 0, "dog/b.png": 1}')
     put(tmp_path / "readme.txt", "Größe".encode("cp1252"))
     assert read(tmp_path)[0] == "folders"
+
+
+def test_folders_that_are_images_and_images_in_two_folders(tmp_path):
+    for number in range(12):
+        image(tmp_path / f"patches/p{number}/p{number}.png", number)
+    with pytest.raises(InputError, match="12 folders with 12 images are not classes"):
+        read(tmp_path / "patches")
+    for name, number in (("train/a/1", 1), ("train/a/2", 2), ("train/b/1", 1), ("train/b/3", 3), ("masks/1", 9)):
+        image(tmp_path / f"twice/{name}.png", number)
+    _, found, source = read(tmp_path / "twice")
+    assert found["train/a/1.png"] == ("a", "b")
+    assert any(note.startswith("in the folders of several classes, and taken to show all") for note in source.notes)
+    assert any(note.startswith("not read: masks") for note in source.notes)
+    with pytest.raises(InputError, match="--images .*: the images are in the folders of classes"):
+        read_source(tmp_path / "twice", tmp_path / "twice/masks")
 
 
 # --- tools --------------------------------------------------------------------------------------------------------

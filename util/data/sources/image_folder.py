@@ -26,6 +26,7 @@ _NO_CLASS = re.compile(
     r"(train|training|val|valid|test|raw|rgb|color)[_ -]?(images?|imgs?)|(image|label)_\d+|camera(rgb|seg)|\d{3}[a-z]{5}"
     r"|.*(?<!no)(?<!with)(?<!without)[_ -](masks?|gt|labels?)"
 )
+_MANY = 10  # folders, for images of their own in each to be no classes
 _MASKS = re.compile(r"(.*[_ -])?(masks?|labels?|gt|gtfine|ground_?truths?|annotations?|seg|segmentations?)", re.I)
 _MASK_OF = re.compile(r"(.+?)[_ -](mask|label|labels|gt|seg|segmentation|groundtruth)([_ -]?\d+)?", re.I)
 
@@ -52,11 +53,14 @@ def _odd(names: list[str]) -> list[str]:
 
 
 def read(path: Path, images: Path | None) -> Source:
-    """Read the classes from the names of the folders; ``images`` is not used.
+    """Read the classes from the names of the folders.
 
     Raises:
-        InputError: if the folders are named as those of another layout, or may be classes or hold them.
+        InputError: if the folders are named as those of another layout, or may be classes or hold them, or if ``images`` is
+            given, which they have in them.
     """
+    if images is not None:
+        raise InputError(f"--images {images}: the images are in the folders of classes in {path}; leave the option out")
     parts = _parts(path)
     found = [folder for part in parts for folder in _folders(part)]
     odd = _odd(sorted({folder.name for folder in found}))
@@ -79,7 +83,9 @@ def read(path: Path, images: Path | None) -> Source:
     unread = [place.name for place in sorted(path.iterdir()) if place.is_dir() and place.name not in read_from]
     unread = [name for name in unread if not is_hidden(name) and any(walk(path / name))]
     if unread:
-        source.notes.append(f"not read, as they have no folders of classes: {', '.join(unread)}")
+        source.notes.append(
+            f"not read: {', '.join(unread)}; for masks see docs/own-data.md, If you have some ground truth"
+        )
     masks = sum(1 for folder in found for _ in walk(folder)) - sum(len(_images(folder)) for folder in found)
     if masks:
         source.notes.append(f"{counted(masks, 'file')} left out as masks, by their names")
@@ -110,14 +116,24 @@ def _check_levels(path: Path, found: list[Path]) -> None:
 
 
 def _read_part(root: Path, part: Path) -> Source:
-    source = Source()
-    files = [(file, folder.name) for folder in _folders(part) for file in _images(folder)]
+    source, folders = Source(), _folders(part)
+    files = [(file, folder.name) for folder in folders for file in _images(folder)]
+    if len(folders) >= _MANY and len(files) < 2 * len(folders):
+        raise InputError(
+            f"{part}: {counted(len(folders), 'folder')} with {counted(len(files), 'image')} are not classes; put the images of a "
+            "class into one folder, or give their labels as a table (--source TABLE --images DIR)"
+        )
     classes: dict[str, list[str]] = {}
     copies: dict[tuple[str, str], Path] = {}
     for file, name in Progress(files, desc=f"reading {part.name}", unit="image"):
         digest = file_digest(file)
         classes.setdefault(digest, []).append(name)
         copies.setdefault((file.name, digest), file)
+    shared = [file.relative_to(root).as_posix() for (_, digest), file in copies.items() if len({*classes[digest]}) > 1]
+    if shared:
+        source.notes.append(
+            f"in the folders of several classes, and taken to show all of them: {counted(len(shared), 'image')}, such as {shared[0]}"
+        )
     for (_, digest), file in copies.items():
         shown = distinct(classes[digest])  # nothing in a folder called background
         source.items.append(Item(file.relative_to(root).as_posix(), file, shown, negative=not shown))
@@ -145,6 +161,8 @@ def _parts(path: Path) -> list[Path]:
     tops = {part.relative_to(path).parts[0] for part in parts}
     splits = [folder for folder in _subfolders(path) if is_split_name(folder.name)]
     others = [folder for folder in _subfolders(path) if folder not in splits and not _is_unlabelled(folder.name)]
+    if parts:
+        others = [folder for folder in others if folder.name.lower() not in _NO_CLASSES]
     if len(parts) > 1 or not others:
         return parts
     if parts and all(map(_is_leaf, others)):

@@ -133,8 +133,8 @@ def class_names(path: str | os.PathLike, is_image: Callable[[str], bool] = lambd
         raise InputError(f"{path}: names no class; {FORM}")
     if len(names) > len(table.rows) / 2 >= _MANY:
         raise InputError(
-            f"{path}: {len(names)} classes for {len(table.rows)} lines, such as {min(names)!r}; call the column that holds the class "
-            "label, where that is another one"
+            f"{path}: {len(names)} classes for {len(table.rows)} lines, such as {min(names)!r}; if another column holds the "
+            "class, rename that one to label"
         )
     if all(map(str.isdecimal, names)):
         _check_numbers(table, names)
@@ -142,12 +142,13 @@ def class_names(path: str | os.PathLike, is_image: Callable[[str], bool] = lambd
     numbers = sorted(name for name in names if re.fullmatch(r"-?\d+(\.\d+)?", name))
     if len(numbers) == len(names):
         raise InputError(
-            f"{path}: its classes are numbers such as {numbers[0]}; write the classes' names in their place"
+            f"{path}: its classes are numbers such as {numbers[0]}; write the classes' names in their place, or, in a column per "
+            "class, 1 (present) or 0 (absent)"
         )
     if numbers and table.columns is None:
         raise InputError(
-            f"{path}: behind the images' names are both {numbers[0]!r} and {min(names - set(numbers))!r}; call the column "
-            "that holds the class label, or remove the others"
+            f"{path}: behind the images' names are both {numbers[0]!r} and {min(names - set(numbers))!r}; rename the "
+            "column that holds the class to label, or remove the others"
         )
     return sorted(name for name in names if name.lower() != "background")
 
@@ -163,12 +164,22 @@ def _check_numbers(table: Table, names: set[str]) -> None:
             )
 
 
+def _check_combined(table: Table, names: set[str]) -> None:
+    """Refuse names such as ``crop/water``, where each part is in several of them."""
+    parts = {name: [part.strip() for part in re.split(r"[/+&]", name)] for name in sorted(names)}
+    count = Counter(part for found in parts.values() for part in set(found))
+    for name, found in parts.items():
+        if len(found) > 1 and all(count[part] > 1 for part in found):
+            raise InputError(f"{table.path}: {name!r} may be a list of {len(found)} classes; write | between them")
+
+
 def _single(table: Table, names: set[str]) -> set[str]:
     """The names; taken apart where they are lists with spaces between, whose words are all somewhere alone.
 
     Raises:
         InputError: if they may be lists, or names of several words.
     """
+    _check_combined(table, names)
     words = Counter(word for name in names for word in set(name.split()))
     lists = sorted(name for name in names if " " in name)
     if all(word in names for name in lists for word in name.split()):
