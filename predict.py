@@ -28,6 +28,7 @@ def parse_args() -> Namespace:
     checkpoint = {"help": f"{COMMON['checkpoint'].help}, or what export.py made of it"}
     needed = ("checkpoint", "images", "out")
     parser.add_common(*needed, required=needed, images=images, checkpoint=checkpoint)
+    parser.add_common("list", required=(), list={"help": f"{COMMON['list'].help}: segment only these of --images"})
     encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
     names = {"help": "one class per line, background first; of a checkpoint that does not name its classes"}
@@ -72,6 +73,7 @@ def main() -> int:
         args.images,
         args.out,
         how,
+        ids=args.list,
         device=args.device,
         image_labels=args.image_labels,
         class_names=args.class_names,

@@ -92,6 +92,7 @@ def predict_anything(
     out: Path,
     how: Prediction,
     *,
+    ids: Path | None = None,
     device: str = "auto",
     image_labels: Path | None = None,
     class_names: Path | None = None,
@@ -101,7 +102,7 @@ def predict_anything(
 
     Args:
         checkpoint: see `open_network`.
-        images: see `find_sources`.
+        images, ids: see `find_sources`.
         out, how, overwrite: see `predict_images`.
         device: see `init`.
         image_labels: classes that each image may show, see `read_image_labels`.
@@ -117,7 +118,7 @@ def predict_anything(
     with init(device) as dist:
         network = _open(checkpoint, dist, how, None if class_names is None else load_classes(class_names))
         tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
-        sources = find_sources(images)
+        sources = find_sources(images, ids)
         earlier = (out / LEDGER).is_file()
         entries, failures = predict_images(
             network,
@@ -142,9 +143,8 @@ def predict_anything(
         seen = f"; look at {out / 'overlays'}, colours: {out / 'legend.png'}" if "overlay" in how.formats else ""
         if entries:
             print(classes_text(entries, network.classes))
-        print(
-            f"{out}: {len(entries)} of {len(sources.files) + len(sources.problems)} images segmented{seen if entries else ''}"
-        )
+        every = len(sources.files) + len(sources.problems)
+        print(f"{out}: {len(entries)} of {every} images segmented{seen if entries else ''}")
         return 1 if failures or sources.problems else 0
 
 

@@ -74,6 +74,17 @@ def test_the_colours_of_overlays_have_a_legend(shots, predict):
     assert not (shots / "plain" / "legend.png").exists()
 
 
+def test_only_listed_images_are_segmented_and_missing_ones_are_named(shots, predict):
+    listed = sorted(path.stem for path in (shots / "shots").iterdir() if path.suffix == ".png")[:1]
+    (shots / "list.txt").write_text("".join(f"{image_id}\n" for image_id in (*listed, "nowhere")))
+    done = predict("out", "--list", shots / "list.txt")
+    assert done.returncode == 1 and "list.txt, nowhere: not among the images" in done.stderr
+    assert [path.stem for path in (shots / "out/labels").rglob("*.png")] == listed
+    (shots / "list.txt").write_text("nowhere\n")
+    done = predict("none", "--list", shots / "list.txt")
+    assert done.returncode == 2 and "none of its 1 ids is among the images" in done.stderr
+
+
 def test_what_a_checkpoint_does_not_say_is_asked_or_given(shots, predict):
     """Parameters alone name neither encoder nor classes: VOC's names are a guess, and said to be one."""
     torch.manual_seed(0)

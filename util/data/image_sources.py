@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES
+from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES, read_id_list
 from util.data.images import image_size
 from util.runtime.errors import InputError
 from util.runtime.files import IGNORES_CASE, check_id, is_hidden
@@ -32,14 +32,15 @@ class Sources:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def find_sources(given: Iterable[str | os.PathLike]) -> Sources:
+def find_sources(given: Iterable[str | os.PathLike], only: Path | None = None) -> Sources:
     """Find the images of folders, files and patterns such as ``shots/*/*.jpg``.
 
     Args:
         given: folders are searched with their subfolders. Hidden files and folders are left out, and so are earlier results.
+        only: an id list; other images are left out.
 
     Raises:
-        InputError: if something given does not exist, or there is no image in it.
+        InputError: if something given does not exist, or there is no image in it, or none of the list.
     """
     sources = Sources()
     found: dict[str, Path] = {}
@@ -50,6 +51,16 @@ def find_sources(given: Iterable[str | os.PathLike]) -> Sources:
             raise InputError(f"{name}: no images here ({', '.join(IMAGE_SUFFIXES)}); check the path")
         for image_id, path in pairs:
             _add(image_id, path, found, sources.problems, ids)
+    if only is not None:
+        listed = read_id_list(only)
+        names = {image_id.rpartition("/")[2] for image_id in listed}
+        sources.problems = {path: said for path, said in sources.problems.items() if Path(path).stem in names}
+        sources.problems |= {f"{only}, {i}": "not among the images; check --images" for i in listed if i not in found}
+        found = {image_id: found[image_id] for image_id in listed if image_id in found}
+        if not found:
+            raise InputError(
+                f"{only}: none of its {len(listed)} ids is among the images, the first is {listed[0]}; check it"
+            )
     sources.files = dict(sorted(found.items()))
     return sources
 
