@@ -175,16 +175,15 @@ def _merge(plan: Plan) -> Iterator[Step]:
         asked: list[Argument] = ["--methods", plan.settings.method] if plan.settings.method else []
         yield command("compare", tune, *asked, "--gt-dir", plan.gt, *plan.extra("merge"), out=plan.out / "merge_tune")
         yield Action(f"choose the strategy: {choice.RULE}", partial(choose_strategy, plan))
-    method: list[Argument] = ["--method", plan.shown()]
+    method: list[Argument] = [*_without(plan.extra("merge"), *COMPARING), "--method", plan.shown()]
     if plan.label is None or plan.gt is None:
-        yield command("merge", train, *method, *_without(plan.extra("merge"), *COMPARING))
+        yield command("merge", train, *method)
         yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
         yield command("vis", train, *method, *seed, "--vis-sample", *changes.most_changed(plan))
         return
     labels = usable_list(plan, plan.label, "label")
     drawn: list[Argument] = ["--vis-best", 3, "--vis-worst", 2, "--vis-random", 3]
     if plan.cam_labels is None:  # one strategy, and nothing to compare it with
-        method += _without(plan.extra("merge"), *COMPARING)
         yield command("merge", labels, *method)
         yield command("eval", labels, *method, "--gt-dir", plan.gt)
         drawn = ["--vis-random", 8]
@@ -192,7 +191,7 @@ def _merge(plan: Plan) -> Iterator[Step]:
         yield command("compare", labels, "--gt-dir", plan.gt, *plan.extra("merge"))
     is_trained_on = plan.chosen() != choice.INPUT
     if plan.settings.dry_run or (is_trained_on and train.read_bytes() != labels.read_bytes()):
-        yield command("merge", train, *_without(plan.extra("merge"), *COMPARING), *method)
+        yield command("merge", train, *method)
     yield command("vis", labels, *method, "--gt-dir", plan.gt, *seed, *drawn)
 
 

@@ -213,6 +213,7 @@ def test_soft_cams_of_another_repository_become_labels_and_are_merged(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{cams}: soft CAMs for 7 of 8 images; the others are left out from here on" in done.stdout
+    assert "was made by other code" not in done.stderr, "the figures have the parameters of the merge"
     assert len(list((out / "masks").glob("trainaug_*.json"))) == 7
     assert not (out / "cam").exists() and json.loads((out / "merge/compare.json").read_text())["input"]["miou"] > 0.8
     assert {path.stem for path in (out / "merge/grow").glob("*.png")} == set(ids[:-1])
