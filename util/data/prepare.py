@@ -175,7 +175,9 @@ def _with_ids(items: list[Item], report: Report) -> dict[str, Item]:
     readable = {os.path.splitext(item.name)[0] for item in items if item.name not in heic}
     converted = {name for name in heic if os.path.splitext(name)[0] in readable}
     if converted:
-        report.notes.append(f"{counted(len(converted), 'HEIC image')} left out: each is there in another format")
+        report.notes.append(
+            f"{counted(len(converted), 'HEIC image')} left out: each is there in another format, such as {min(converted)}"
+        )
     for item in (item for item in items if item.name not in converted):
         try:
             # Files whose names differ in case alone are one file on Windows and macOS.
