@@ -75,10 +75,8 @@ class _MergeImage:
             return {"id": image_id, "status": status, "message": str(disk_error(error, path))}
         entry = {"id": image_id, "key": key, "files": {path.name: bytes_digest(data)}}
         changed = not np.array_equal(result, arguments[0])
-        return {
-            **{"id": image_id, "status": "done", "entry": entry},
-            **{"changed": changed, "seconds": time.perf_counter() - start},
-        }
+        seconds = time.perf_counter() - start
+        return {"id": image_id, "status": "done", "entry": entry, "changed": changed, "seconds": seconds}
 
 
 @dataclass(frozen=True)
@@ -163,7 +161,7 @@ def _stage(inputs: Inputs, method: str, parameters: dict, folder: Path, **more: 
     return Stage(folder, options, code=[STRATEGIES[method], Inputs], **more)
 
 
-def are_of_others(inputs: Inputs, method: str, parameters: dict, out: Path) -> bool:
+def is_outdated(inputs: Inputs, method: str, parameters: dict, out: Path) -> bool:
     """Whether the label maps in ``out/<method>`` were made by other code, parameters or classes than these."""
     run = out / method / "run.json"
     if not run.is_file():

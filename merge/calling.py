@@ -1,4 +1,4 @@
-"""How a strategy is called, and what is said of one that makes a mistake."""
+"""How a strategy is called, and what is said of one that is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call_strategy(strategy: Callable, method: str, arguments: tuple, parameters:
         num_classes: with the background.
 
     Raises:
-        StrategyError: if it fails, or gives anything but a label of the same size.
+        StrategyError: if it fails, or gives anything but a label of the same size and of these classes.
     """
     label, masks, tags, cam = arguments
     for values in (cam or {}).values():

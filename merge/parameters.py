@@ -14,7 +14,7 @@ KINDS = (bool, int, float, str)
 
 
 def parameters_of(strategy: Callable) -> dict:
-    """A strategy's parameters and their defaults; one without a default is no parameter, and the call fails for want of it."""
+    """A strategy's parameters and their defaults; an argument without one is left out, and calling the strategy then fails."""
     return {
         name: float(parameter.default) if _is_float(parameter) else parameter.default
         for name, parameter in inspect.signature(strategy).parameters.items()

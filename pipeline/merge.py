@@ -126,7 +126,7 @@ class Job:
         code = max((1 if report.failed else 0 for report in merged), default=0)
         if not self.dist.is_main:
             return code
-        if mode in ("eval", "vis") and processor.are_of_others(
+        if mode in ("eval", "vis") and processor.is_outdated(
             self.inputs, self.method, self.parameters[self.method], self.args.out
         ):
             print(

@@ -73,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
         code |= make_labels(args, dist, ids, folder, classes)
         if dist.is_main:
             check_foreground(args.out / "labels", ids)
-        if dist.is_main:
             print(f"{args.out}: CAM labels are in labels, soft CAMs in cams")
             masks = ("--out", args.out.parent / "sam_masks")
             print_next(
