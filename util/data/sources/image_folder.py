@@ -26,7 +26,7 @@ _NO_CLASS = re.compile(
     r"(train|training|val|valid|test|raw|rgb|color)[_ -]?(images?|imgs?)|(image|label)_\d+|camera(rgb|seg)|\d{3}[a-z]{5}"
     r"|.*(?<!no)(?<!with)(?<!without)[_ -](masks?|gt|labels?)"
 )
-_MANY = 10  # folders, for images of their own in each to be no classes
+_MANY = 10  # folders: where so many have fewer than two images each, they are not classes
 _MASKS = re.compile(r"(.*[_ -])?(masks?|labels?|gt|gtfine|ground_?truths?|annotations?|seg|segmentations?)", re.I)
 _MASK_OF = re.compile(r"(.+?)[_ -](mask|label|labels|gt|seg|segmentation|groundtruth)([_ -]?\d+)?", re.I)
 
