@@ -11,7 +11,7 @@ from merge import STRATEGIES
 from pipeline.plan import Plan
 from pipeline.stages import HELD_OUT_SHOWN, Stage, sam_options
 from util.data.ids import read_id_list
-from util.runtime.cli import default_workers
+from util.runtime.cli import processors
 from util.runtime.commands import first_values
 
 # Seconds of one processor core per image (for the classifier per image and epoch, for DeepLabV3+ per image of a step)
@@ -75,7 +75,7 @@ def masks_note(plan: Plan, stages: Sequence[Stage], kept: Mapping[str, float]) -
     model = sam_options(plan)
     if not to_do or plan.gpus or not plan.train.exists() or "regions" in model or str(model[1]) in SAM_CORE_SECONDS:
         return ""
-    seconds = len(read_id_list(plan.train, plan.images)) * SAM_CORE_SECONDS["vit_b"] / default_workers()
+    seconds = len(read_id_list(plan.train, plan.images)) * SAM_CORE_SECONDS["vit_b"] / processors()
     return f"masks: no time is known for this SAM without a GPU; vit_b would take about {in_words(seconds)}"
 
 
@@ -103,7 +103,7 @@ def rough_seconds(plan: Plan, stage: str) -> float:
         seconds *= len(STRATEGIES)
     if stage in ("deeplab", "score"):
         seconds *= 1 + plan.has_baseline
-    return seconds / default_workers()
+    return seconds / processors()
 
 
 def clock(seconds: float) -> str:

@@ -11,13 +11,14 @@ from models.segmentation.options import Prediction
 from util.data.classes import classes_of, find_classes
 from util.data.ids import read_id_list
 from util.data.voc import ClassTable
+from util.evaluation.bootstrap import bootstrap_miou, interval
 from util.evaluation.boundary import BoundaryIoU, boundary_of_files
 from util.evaluation.evaluate import evaluate_labels, write_evaluation
 from util.evaluation.figures import draw_scores
 from util.evaluation.label_check import check_first, check_foreground
 from util.evaluation.metrics import Evaluation
 from util.evaluation.published import SENTENCE, published_of_images, published_scores
-from util.evaluation.report import score_table
+from util.evaluation.report import interval_text, per_cent, score_table
 from util.figures.style import data_name
 from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, init
@@ -39,10 +40,8 @@ def run(args: argparse.Namespace) -> int:
             check_foreground(args.pred, ids)
             return score(args, args.pred, ids, classes_of(places, args.class_names, args.num_classes, ids))
     with init(args.device) as dist, lock_if(dist.is_main, args.out):
+        check_first(args.gt, ids, None)
         asked = find_classes(places, args.class_names, args.num_classes)
-        if asked is not None:
-            class_indices(args.classes, asked)
-        check_first(args.gt, ids, None if asked is None else len(asked))
         classes, failures = predict(args, ids, dist, asked)
         if not dist.is_main:
             return 0
@@ -56,6 +55,10 @@ def predict(
     """Segment the images; the network's classes, and id -> message for images that failed."""
     from models.segmentation.predict import predict_folder  # needs torch, which labels do not
 
+    def check(found: ClassTable) -> None:
+        class_indices(args.classes, found)
+        check_first(args.gt, ids, len(found))
+
     how = Prediction(
         scales=tuple(args.scales),
         flip=args.flip,
@@ -66,7 +69,7 @@ def predict(
     )
     out = args.out / "predictions"
     segmenter, failures = predict_folder(
-        args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes
+        args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes, check=check
     )
     return segmenter.classes, failures
 
@@ -77,7 +80,12 @@ def score(args: argparse.Namespace, pred: Path, ids: list[str], classes: ClassTa
     baseline = None
     if args.baseline:
         baseline = evaluate_labels(args.baseline, args.gt, ids, classes, workers=args.workers, only=only)
+    same = baseline.scores if baseline and baseline.cells.keys() == result.cells.keys() else None
     more: dict[str, Any] = {}
+    if baseline and same:
+        draws = bootstrap_miou({"before": baseline, "after": result})
+        bounds = interval(draws["after"], draws["before"])
+        more["baseline"] = {"miou": same["miou"], "change": result.scores["miou"] - same["miou"], "interval_95": bounds}
     if args.boundary or args.checkpoint:
         more |= boundary_iou(args, pred, result, classes)
     columns: dict[str, dict[str, tuple[float, float, float]]] = {}
@@ -87,8 +95,12 @@ def score(args: argparse.Namespace, pred: Path, ids: list[str], classes: ClassTa
     write_evaluation(result, args.out / "metrics.json", args.out / "per_image.csv", more, columns)
     sources = {"pred": pred, "checkpoint": args.checkpoint, "gt": args.gt, "list": args.list, "baseline": args.baseline}
     write_run_json(args.out / "run.json", {"classes": args.classes}, source_of(sources))
-    same = baseline.scores if baseline and baseline.cells.keys() == result.cells.keys() else None
     print(score_table(result.scores, same))
+    if absent := [classes.names[k] for k in only or () if classes.names[k] not in result.scores["classes"]]:
+        print(f"not in the ground truth, and so not in the means: {', '.join(absent)}")
+    if "baseline" in more:
+        change, bounds = per_cent(more["baseline"]["change"], sign=True), more["baseline"]["interval_95"]
+        print(f"change of mIoU {change}, 95 % interval over the images {interval_text(bounds)}")
     if baseline and not same:
         print(f"no change is shown: {args.baseline} has label maps of other images than {pred}")
     if "boundary_iou" in more:

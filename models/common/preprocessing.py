@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,6 +95,7 @@ def encoder_normalization(encoder: str, weights: str | None = None) -> Normaliza
             can be; else it is taken from timm, which knows it without a download.
     """
     import segmentation_models_pytorch as smp
+    import timm  # here, as loaders' workers import this module, too
 
     if weights is not None and not encoder.startswith(("tu-", "timm-")):
         found = smp.encoders.get_preprocessing_params(encoder, weights)

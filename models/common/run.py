@@ -23,7 +23,7 @@ from util.figures.style import data_name, described
 from util.runtime import checkpoint
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError, counted
-from util.runtime.files import digest, file_digest, write_json
+from util.runtime.files import delete, digest, file_digest, write_json
 from util.runtime.locking import lock_folder
 from util.runtime.provenance import code_digest, write_run_json
 
@@ -119,6 +119,8 @@ def train_into(
             say(dist, f"{args.out / 'best.pth'}: made again from {last}, which holds the same step")
         torch.manual_seed(args.seed)
         trainer = make_trainer(resumed)
+        if resumed is None and dist.is_main:
+            delete(args.out / "best.pth")  # of an earlier network
         if resumed is not None:
             trainer.load_state(resumed["training"])
             say(dist, f"{last}: {trainer.progress.step} of {counted(trainer.recipe.steps, 'step')} done")

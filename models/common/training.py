@@ -33,7 +33,7 @@ from models.common.sync_norm import with_synchronised_norm
 from models.common.task import Task
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
-from util.runtime.parallel import batches_of, start_worker
+from util.runtime.parallel import LostWorker, batches_of, start_worker
 from util.runtime.progress import Progress as Bar
 
 LOG_STEPS = 10  # between two entries in TensorBoard, two looks at the clock, and on a GPU two looks at the losses
@@ -190,27 +190,44 @@ class Trainer:
         if progress.step and recipe.measures_after(progress.step) and not self._is_measured():
             self._measure(save, log)  # an interrupt after this step came before its measurement
         self.task.train_mode(self.net)
-        saved = self._since = time.monotonic()
         with self.interrupts, _memory_named(recipe), self._bar() as bar:
-            for batch in self._batches():
-                self.step(*batch)
-                progress.step += 1
-                if progress.loss is not None:
-                    bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
-                bar.update()
-                self._log_step(log)
-                if recipe.enters_loss_after(progress.step):
-                    self._read()
-                    self._enter({})
-                if self.interrupts.asked if self.dist.world == 1 else self.interrupts.agreed:
-                    self._save(save)
-                    raise KeyboardInterrupt
-                if recipe.measures_after(progress.step):
-                    self._measure(save, log)
-                    saved = time.monotonic()
-                elif progress.step % LOG_STEPS == 0 and time.monotonic() - saved > save_seconds:
-                    self._save(save)
-                    saved = time.monotonic()
+            try:
+                self._take_steps(bar, save, save_seconds, log)
+            except LostWorker:
+                # Ctrl-C ends a worker that is spawned and not yet set up; of several processes each would save alone.
+                if not self.interrupts.asked or self.dist.world > 1:
+                    raise
+                self._save(save)
+                raise KeyboardInterrupt from None
+
+    def _take_steps(
+        self,
+        bar: Bar,
+        save: Callable[[bool], None],
+        save_seconds: float,
+        log: Callable[[str, float, int], None],
+    ) -> None:
+        progress, recipe = self.progress, self.recipe
+        saved = self._since = time.monotonic()
+        for batch in self._batches():
+            self.step(*batch)
+            progress.step += 1
+            if progress.loss is not None:
+                bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+            bar.update()
+            self._log_step(log)
+            if recipe.enters_loss_after(progress.step):
+                self._read()
+                self._enter({})
+            if self.interrupts.asked if self.dist.world == 1 else self.interrupts.agreed:
+                self._save(save)
+                raise KeyboardInterrupt
+            if recipe.measures_after(progress.step):
+                self._measure(save, log)
+                saved = time.monotonic()
+            elif progress.step % LOG_STEPS == 0 and time.monotonic() - saved > save_seconds:
+                self._save(save)
+                saved = time.monotonic()
 
     def step(self, numbers: Tensor, images: Tensor, *targets: Any) -> Tensor:
         """Take one optimiser step, which is counted by the caller.

@@ -6,24 +6,24 @@ and ``object``) per image id, which are checked in one place. Pixels are counted
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.sam.prompts import Prompt
+from util.data.csv_rows import read_rows
 from util.data.ids import IdBook, id_of
 from util.data.image_labels import read_xml
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
-from util.runtime.files import list_files, read_json, read_text
+from util.runtime.files import list_files, read_json
 
 Rows = dict[str, list[Any]]
 # Headings of a CSV -> keys of a row.
@@ -162,24 +162,23 @@ def _of_voc(path: Path, key: str) -> Rows:
 
 def _of_csv(path: Path, key: str) -> Rows:
     wanted = ("id", *_COORDINATES[key])
-    reader = csv.reader(io.StringIO(read_text(path)))
-    headings = [_HEADINGS.get(name.strip().lower(), "") for name in next(reader, [])]
+    lines = iter(read_rows(path))
+    headings = [_HEADINGS.get(name.lower(), "") for first in islice(lines, 1) for name in first.cells]
     if not set(wanted) <= set(headings):
         raise InputError(f"{path}: its first line should name the columns {', '.join(wanted)}, and perhaps category")
     rows: Rows = defaultdict(list)
     book = IdBook(path)
-    for number, values in enumerate(reader, 2):
-        if not values:
-            continue
-        row = {name: text.strip() for name, text in zip(headings, values) if name and text.strip()}
+    for line in lines:
+        row = {name: text for name, text in zip(headings, line.cells) if name and text}
         try:
-            found: dict[str, Any] = {key: [float(row[name]) for name in wanted[1:]], "label": int(row.get("label", 1))}
+            numbers = [float(row[name].replace(",", ".")) for name in wanted[1:]]  # Excel's of many countries
+            found: dict[str, Any] = {key: numbers, "label": int(row.get("label", 1))}
         except (KeyError, ValueError) as error:
             raise InputError(
-                f"{path}, line {number}: {','.join(values)[:80]} ({error}); write {','.join(wanted)}"
+                f"{path}, line {line.number}: {','.join(line.cells)[:80]} ({error}); write {','.join(wanted)}"
             ) from None
         found |= {name: row[name] for name in ("category", "object") if name in row}
-        rows[book.add(row.get("id", ""), f", line {number}")].append(found)
+        rows[book.add(row.get("id", ""), f", line {line.number}")].append(found)
     return dict(rows)
 
 

@@ -17,12 +17,14 @@ from torch.utils.data import Dataset
 
 from models.common.preprocessing import IMAGENET
 from util.data.images import decode_image, find_image
-from util.data.labels import check_label_size, decode_label, label_path
+from util.data.labels import OtherClasses, check_label_size, decode_label, label_path
 from util.data.voc import VOID
 from util.evaluation.label_check import report_no_foreground
 from util.runtime.errors import InputError
 from util.runtime.files import digest, read_bytes
 from util.runtime.parallel import run_parallel
+
+MOST_OF_OTHER_CLASSES = 0.05  # of the label maps; more are a wrong option, not a damaged file
 
 
 def read_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> tuple[np.ndarray, np.ndarray, str]:
@@ -51,7 +53,7 @@ def check_pairs(
         the ids that are fit for use, in their order; id -> message for the others; and the digest of all files.
 
     Raises:
-        InputError: if none is fit, or all labels are of 0 and 255.
+        InputError: if none is fit, all labels are of 0 and 255, or more than a few have values of no class.
     """
     check: Callable[[str], _Pair] = partial(_check_pair, images, labels, num_classes)
     checked = run_parallel(check, ids, workers=workers, description="checking")
@@ -61,6 +63,11 @@ def check_pairs(
     if not good:
         first, message = next(iter(failures.items()))
         raise InputError(f"none of the {len(ids)} listed images can be used; the first, {first}: {message}")
+    others = [results[image_id].problem for image_id in ids if results[image_id].other_classes]
+    if len(others) > max(1, MOST_OF_OTHER_CLASSES * len(ids)):  # training without them would leave out classes
+        raise InputError(
+            f"{labels}: {len(others)} of {len(ids)} label maps do not fit the classes; the first, {others[0]}"
+        )
     if not any(results[image_id].foreground for image_id in good):
         report_no_foreground(labels, f"{len(good)} label maps", any(results[image_id].void for image_id in good))
     return good, failures, digest(*(part for image_id in good for part in (image_id, results[image_id].digest)))
@@ -72,6 +79,7 @@ class _Pair(NamedTuple):
     foreground: bool = False
     void: bool = False
     problem: str = ""
+    other_classes: bool = False
 
 
 def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> _Pair:
@@ -79,7 +87,7 @@ def _check_pair(images: Path, labels: Path, num_classes: int, image_id: str) -> 
         _, label, found = read_pair(images, labels, num_classes, image_id)
         return _Pair(image_id, found, bool(((label > 0) & (label < VOID)).any()), bool((label == VOID).any()))
     except InputError as error:
-        return _Pair(image_id, problem=str(error))
+        return _Pair(image_id, problem=str(error), other_classes=isinstance(error, OtherClasses))
 
 
 @dataclass(frozen=True)

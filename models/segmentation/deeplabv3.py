@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -30,13 +32,16 @@ from models.segmentation.inference import PixelNetwork, Segmenter
 from util.data.voc import CLASS_NAMES, MAX_CLASSES, ClassTable, load_classes
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
+from util.runtime.files import read_json
 
 KIND = "deeplabv3plus"
 # The paper's rates: 6, 12, 18 at output stride 16, doubled at 8.
 ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 # The rates of segmentation-models-pytorch, which whoever builds the network without a word about them gets.
 LIBRARY_RATES = (12, 24, 36)
+LIBRARY_CONFIG = "config.json"
 HEAD = "segmentation_head.0.weight"
+_HEADS_OF_OTHERS = ("classifier.", "decode_head.")
 
 
 def build(
@@ -151,11 +156,27 @@ def segmenter_of(
     return Segmenter(PixelNetwork(net, net.normalization), table, config, content.get("score"), torch.device(device))
 
 
+def library_settings(source: str | os.PathLike) -> dict[str, Any]:
+    """What segmentation-models-pytorch wrote beside a network's file about how it is built; empty where it did not.
+
+    Raises:
+        InputError: if that is not about a DeepLabV3+.
+    """
+    file = Path(source).with_name(LIBRARY_CONFIG)
+    settings = read_json(file) if file.is_file() else None
+    kind = settings.get("_model_class") if isinstance(settings, dict) else None
+    if kind not in (None, "DeepLabV3Plus"):
+        raise InputError(f"{file}: about a network {kind}, not a DeepLabV3Plus; give another --checkpoint")
+    return settings if kind else {}
+
+
 def _foreign_content(
     content: dict[str, Any], source: str, encoder: str | None, classes: ClassTable | None
 ) -> dict[str, Any]:
     """A checkpoint as ours of the parameters of a DeepLabV3+ that another project built with the library's defaults."""
     state = plain_state(content, source)
+    settings = library_settings(source)
+    encoder = encoder or settings.get("encoder_name")
     starts = {name.partition("encoder.")[0] for name in state if "encoder." in name}
     prefix = min(starts, key=len, default="")  # such as "model." of Lightning's modules
     # What is beside the network, such as a loss with weights, has no part in it.
@@ -169,7 +190,11 @@ def _foreign_content(
     ):
         kind = content.get("kind")
         found = "weights of another network, such as an encoder's" if kind is None else f"one of kind {kind!r}"
-        raise InputError(f"{source}: no checkpoint of DeepLabV3+, but {found}; give one that train_deeplabv3.py wrote")
+        remedy = "give one that train_deeplabv3.py wrote"
+        if any(name.startswith(_HEADS_OF_OTHERS) for name in state):
+            found = "a network of torchvision or MMSegmentation"
+            remedy = "score its label maps with evaluate_enhanced.py --pred, or train one from its --encoder-weights"
+        raise InputError(f"{source}: no checkpoint of DeepLabV3+, but {found}; {remedy}")
     if encoder is None:
         raise InputError(
             f"{source}: parameters of a DeepLabV3+ that do not name its encoder; give it, such as --encoder resnet101"
@@ -178,6 +203,14 @@ def _foreign_content(
         raise InputError(
             f"{source}: it has one output, as networks of one class whose output is a sigmoid; train one with 2 classes, the "
             "background first"
+        )
+    stride = settings.get("encoder_output_stride", 16)
+    rates = settings.get("decoder_atrous_rates", LIBRARY_RATES)
+    if not settings:
+        print(
+            f"{source}: output stride {stride} and atrous rates {', '.join(map(str, rates))} are assumed, the library's defaults; "
+            f"for others, put the {LIBRARY_CONFIG} of its save_pretrained beside the file",
+            file=sys.stderr,
         )
     table = classes or load_classes(num_classes=len(head))
     assumed = classes is None and table.names == CLASS_NAMES
@@ -191,8 +224,8 @@ def _foreign_content(
         "normalization": encoder_normalization(encoder).content,
         "config": {
             "encoder": encoder,
-            "output_stride": 16,
-            "atrous_rates": list(LIBRARY_RATES),
+            "output_stride": stride,
+            "atrous_rates": list(rates),
             "assumed_classes": assumed,
         },
         "model": state,

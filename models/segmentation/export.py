@@ -22,6 +22,7 @@ from models.common.convolution import DilatedDepthwiseConv2d, Float32GradientCon
 from models.segmentation.deeplabv3 import load_checkpoint
 from models.segmentation.inference import STRIDE, PixelNetwork, Segmenter
 from models.segmentation.networks import ABOUT, INPUT, METADATA, ONNX_SUFFIX, OUTPUT, WEIGHTS, OnnxNetwork, onnx_session
+from util.data.voc import load_classes
 from util.runtime.errors import InputError, counted, disk_error
 from util.runtime.files import atomic_write, make_folder, write_json
 
@@ -32,13 +33,20 @@ TIMED_SIZE = (1, 375, 500)
 LARGEST_DIFFERENCE, ROUNDING = 1e-4, 4
 
 
-def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
+def export(
+    checkpoint: str | os.PathLike,
+    kind: str,
+    out: Path,
+    encoder: str | None = None,
+    class_names: Path | None = None,
+) -> None:
     """Export a checkpoint, check the result against it, and print how far they differ.
 
     Args:
-        checkpoint: written by ``train_deeplabv3.py``.
+        checkpoint: see `load_checkpoint`.
         kind: one of `models.segmentation.options.EXPORTS`.
         out: the ``.onnx`` file, or the folder.
+        encoder, class_names: of a checkpoint that does not name them.
 
     Raises:
         InputError: if the checkpoint cannot be used, a package is missing, ``out`` cannot be written, or the result
@@ -48,7 +56,8 @@ def export(checkpoint: str | os.PathLike, kind: str, out: Path) -> None:
         raise InputError(f"{out}: an ONNX file's name ends in {ONNX_SUFFIX}; change --out")
     if kind == "onnx" and out.is_dir():
         raise InputError(f"{out}: a folder is there; change --out")
-    network = load_checkpoint(checkpoint)
+    classes = None if class_names is None else load_classes(class_names)
+    network = load_checkpoint(checkpoint, encoder=encoder, classes=classes)
     print(f"{checkpoint}: exporting, and checking the result against it; this may take a minute", flush=True)
     try:
         {"onnx": export_onnx, "smp": export_smp}[kind](network, out)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.segmentation.deeplabv3 import KIND, load_checkpoint, segmenter_of
+from models.segmentation.deeplabv3 import KIND, LIBRARY_CONFIG, load_checkpoint, segmenter_of
 from models.segmentation.inference import Segmenter
 from util.data.voc import MAX_CLASSES, ClassTable
 from util.runtime import checkpoint
@@ -61,8 +61,10 @@ def open_network(
 
 def network_digest(path: str | os.PathLike) -> str:
     """Digest of all that `open_network` reads of ``path``."""
-    folder = _exported_folder(path)
-    return file_digest(path) if folder is None else digest(*(file_digest(folder / name) for name in (WEIGHTS, ABOUT)))
+    if (folder := _exported_folder(path)) is not None:
+        return digest(*(file_digest(folder / name) for name in (WEIGHTS, ABOUT)))
+    config = Path(path).with_name(LIBRARY_CONFIG)
+    return digest(file_digest(path), file_digest(config)) if config.is_file() else file_digest(path)
 
 
 def _exported_folder(path: str | os.PathLike) -> Path | None:

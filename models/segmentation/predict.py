@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ def predict_folder(
     *,
     overwrite: bool = False,
     classes: ClassTable | None = None,
+    check: Callable[[ClassTable], object] = lambda classes: None,
 ) -> tuple[Segmenter, dict[str, str]]:
     """Segment the listed images of a folder.
 
@@ -61,6 +62,7 @@ def predict_folder(
         ids: of ``images/<id>.jpg`` or similar.
         out, dist, how, overwrite: see `predict_images`.
         classes: what the network must have been trained on; None takes what it says.
+        check: called with the network's classes before the first image is segmented.
 
     Returns:
         the network that was used, and id -> message for images that could not be segmented.
@@ -71,6 +73,7 @@ def predict_folder(
     how.check()
     check_folder(images, "images")
     network = _open(checkpoint, dist, how, classes)
+    check(network.classes)
     found = {}
     for image_id in ids:
         try:

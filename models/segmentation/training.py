@@ -285,5 +285,11 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     if args.val_list is not None:
         val_images = args.val_images or args.images
         held_out = HeldOut(read_id_list(args.val_list, val_images), val_images, args.val_gt)
+        both = set(ids).intersection(held_out.ids) if val_images.resolve() == args.images.resolve() else ()
+        if both:
+            warning = (
+                f"{counted(len(both), 'image')} of {args.val_list} {'is' if len(both) == 1 else 'are'} trained on, too"
+            )
+            say(dist, f"warning: {warning}, so scores on them say little; take them out of one of the lists")
     size = dist.broadcast(dist.is_main and typical_side(args.images, ids))
     return Job(args, dist, classes, recipe, data, data_digest, failures, held_out, size)

@@ -10,6 +10,7 @@ import signal
 import pytest
 from cases import CASES
 from harness import differences, results
+from helpers import run_two
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 # Runs a script and notes which threads there are at its end. Python aborts now and then where torch's are among them.
@@ -37,17 +38,23 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.shared])
 def test_two_processes(place, tmp_path, name):
     expected = place.reference(name).results
-    (tmp_path / "witness.py").write_text(WITNESS)
-    run = place.start(name, tmp_path / "out", launcher=[*TORCHRUN, tmp_path / "witness.py", tmp_path])
-    assert run.wait() == 0, run.text[-3000:]
-    for rank in range(2):
-        threads = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert not [thread for thread in threads if "gloo" in thread or "tcpstore" in thread], threads
+    done = run_two(CASES[name].script, *place.options(name), "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr[-3000:]
     found = results(tmp_path / "out")
     assert found.keys() == expected.keys()
     if not CASES[name].trains:  # two processes train on twice the batch
         # Other images share a batch, so that CAMs are rounded otherwise; the label maps made of them stay.
         assert not [file for file in differences(found, expected) if not file.endswith(".npy")]
+
+
+def test_no_thread_is_left_at_their_end(place, tmp_path):
+    (tmp_path / "witness.py").write_text(WITNESS)
+    launcher = [*TORCHRUN, tmp_path / "witness.py", tmp_path]
+    run = place.start("train_deeplabv3", tmp_path / "out", launcher=launcher)
+    assert run.wait() == 0, run.text[-3000:]
+    for rank in range(2):
+        threads = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert not [thread for thread in threads if "gloo" in thread or "tcpstore" in thread], threads
 
 
 def test_they_end_with_a_launcher_that_was_killed(place, tmp_path):

@@ -91,7 +91,7 @@ def test_of_the_merge_the_scored_images_count(finished, tmp_path):
 
 def test_a_plan_names_what_is_kept_and_estimates_the_rest(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(estimate, "CORE_SECONDS", {"cam": 60, "masks": 600, "deeplab": 6000})
-    monkeypatch.setattr(estimate, "default_workers", lambda: 1)
+    monkeypatch.setattr(estimate, "processors", lambda: 1)
     (tmp_path / "run/masks/train_0001.json").unlink()
     dry = parse(None, ["--voc", "VOC", "--out", "run", "--device", "cpu", "--dry-run"])
     assert runner.run(dry) == 0

@@ -398,7 +398,7 @@ def test_options_with_backslashes(windows, text, parts):
 
 
 def test_long_stages_are_estimated_and_short_ones_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "default_workers", lambda: 2)
+    monkeypatch.setattr(estimate, "processors", lambda: 2)
     (tmp_path / "train.txt").write_text("".join(f"{number:04}\n" for number in range(1000)))
     settings = Settings(voc=tmp_path, baseline=False, extra={"deeplab": ["--steps", "6000", "--batch-size", "16"]})
     plan = Plan(settings, *[tmp_path] * 3, None, tmp_path / "train.txt", None, None, None, {}, *[tmp_path] * 3)

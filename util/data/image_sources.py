@@ -12,7 +12,7 @@ from pathlib import Path
 from util.data.ids import HEIC_SUFFIXES, IMAGE_SUFFIXES, read_id_list
 from util.data.images import image_size
 from util.runtime.errors import InputError
-from util.runtime.files import IGNORES_CASE, check_id, is_hidden
+from util.runtime.files import IGNORES_CASE, check_id, walk_folders
 from util.runtime.ledger import LEDGER
 
 # What `predict.py` writes beside its ledger, as far as it is images.
@@ -118,16 +118,9 @@ def _fixed_parts(path: Path) -> Iterator[str]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:  # a link to a folder around it
-            folders.clear()
-            continue
-        seen.add(real)
+    for place, folders, names in walk_folders(folder):
         own = OUTPUTS if LEDGER in names else ()
-        folders[:] = sorted(name for name in folders if not is_hidden(name) and name not in own)
-        names = [name for name in names if name not in own]
-        for name in sorted(names):
-            path = Path(place, name)
-            if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(name):
+        folders[:] = [name for name in folders if name not in own]
+        for path in (place / name for name in names if name not in own):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
                 yield path.relative_to(folder).with_suffix("").as_posix(), path

@@ -158,13 +158,17 @@ def check_label_size(
     raise InputError(f"{found}make the label at the size of the image")
 
 
+class OtherClasses(InputError):
+    """A label map holds values of no class."""
+
+
 def check_values(label: np.ndarray, num_classes: int, path: str | os.PathLike) -> None:
-    """Raise InputError if a uint8 label holds a value that is neither below ``num_classes`` nor void."""
+    """Raise OtherClasses if a uint8 label holds a value that is neither below ``num_classes`` nor void."""
     # max() is quick and usually decides; the full search is for the error message and void pixels.
     if label.size and label.max() >= num_classes:
         wrong = [v for v in np.flatnonzero(np.bincount(label.ravel(), minlength=256)) if num_classes <= v < VOID]
         if wrong:
-            raise InputError(
+            raise OtherClasses(
                 f"{path}: label values {', '.join(map(str, wrong[:8]))} with {num_classes} classes "
                 f"(0 to {num_classes - 1}, and 255 for void); {OTHER_CLASSES}"
             )

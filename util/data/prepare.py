@@ -32,10 +32,12 @@ from util.data.voc import MAX_CLASSES, VOID, ClassTable, class_table, load_class
 from util.runtime.cli import print_next
 from util.runtime.errors import InputError, counted
 from util.runtime.files import (
+    ON_WINDOWS,
     atomic_write,
     bytes_digest,
     cannot_be_on_windows,
     check_id,
+    delete,
     delete_within,
     read_bytes,
     read_json,
@@ -283,8 +285,9 @@ def _put(source: Path, target: Path, copy: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and os.path.samefile(source, target) and not copy:
         return
-    target.unlink(missing_ok=True)
-    if not copy:
+    delete(target)
+    # A link would share the mark "read-only", for which Windows does not replace a file.
+    if not copy and not (ON_WINDOWS and not os.access(source, os.W_OK)):
         try:
             os.link(source.resolve(), target)
             return
@@ -364,9 +367,10 @@ def run_command(args: Namespace) -> int:
     for image, message in report.problems.items():
         print(message if f"{image}: " in message else f"{image}: {message}", file=sys.stderr)
     print(f"{name}: {report_text(report, args.out)}; contact sheet: {sheet}")
-    print_next("quickstart.py", "--voc", args.out, "--sam-model", "vit_b")
-    print("      without --sam-model no weights of SAM are downloaded, and a colour segmentation makes the masks;")
-    print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
+    if report.teaches:
+        print_next("quickstart.py", "--voc", args.out, "--sam-model", "vit_b")
+        print("      without --sam-model no weights of SAM are downloaded, and a colour segmentation makes the masks;")
+        print("      with --quick for a first result in minutes, with --dry-run for the plan alone")
     if report.lost:
         print(f"warning: {lost_text(report, args.class_names)}", file=sys.stderr)
     if report.problems:

@@ -56,6 +56,15 @@ class Report:
     problems: dict[str, str] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
 
+    def seen(self, name: str) -> int:
+        """How many training images show a class."""
+        return self.classes[name].get("train", 0)
+
+    @property
+    def teaches(self) -> bool:
+        """Whether some class is shown by some training images and not by others."""
+        return any(0 < self.seen(name) < self.lists["train"] for name in self.classes)
+
 
 def classes_left_out(report: Report) -> str:
     return ", ".join(f"{name} ({counted(number, 'image')})" for name, number in report.left_out.items())
@@ -100,7 +109,7 @@ def report_text(report: Report, out: Path) -> str:
             f"{report.large} of {report.images} images have a side above {LARGE} pixels, and about {report.large_cams} MB of CAMs "
             f"each; networks see about half of that side, so --max-side {LARGE} saves time and disk in all that follows"
         )
-    empty = [name for name, per_list in report.classes.items() if not per_list.get("train")]
+    empty = [name for name in report.classes if not report.seen(name)]
     if empty:
         lines.append(f"no training image shows {', '.join(empty)}")
     if len(empty) == len(report.classes):
@@ -113,7 +122,7 @@ def report_text(report: Report, out: Path) -> str:
             f"{', '.join(nothing)}: if such images show none of the other classes, call it background in the source and re-run; as a "
             "class it is painted onto something in each of these images"
         )
-    always = [name for name, per_list in report.classes.items() if per_list.get("train") == report.lists["train"]]
+    always = [name for name in report.classes if report.seen(name) == report.lists["train"] > 0]
     if always:
         lines.append(
             f"every training image shows {', '.join(always)}, which cannot be learned from image-level labels; add images without it, "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from util.runtime.errors import InputError
-from util.runtime.files import make_folder
+from util.runtime.errors import InputError, disk_error
+from util.runtime.files import ON_WINDOWS, make_folder
 
 
 @contextlib.contextmanager
@@ -44,10 +46,20 @@ def _extract(path: Path, folder: Path) -> None:
             archive.extractall(folder)  # which leads out of the folder for no name
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{path}: cannot be unpacked ({error}); download it again, or unpack it yourself") from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise disk_error(error, folder.parent) from None
+        raise InputError(
+            f"{error.filename}: a name in {path} that cannot be here ({error.strerror or error}); choose a shorter --out, or "
+            "unpack it yourself and give the folder"
+        ) from None
 
 
 def _open(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path, metadata_encoding="utf-8")  # macOS writes that, and does not say so
-    except UnicodeDecodeError:
-        return zipfile.ZipFile(path)
+    except UnicodeDecodeError:  # Windows' Explorer writes the letters of its own country, and does not say which
+        archive = zipfile.ZipFile(path, metadata_encoding="oem" if ON_WINDOWS else "cp437")
+    name = next(info.filename for info in archive.infolist() if not info.filename.isascii())
+    print(f"note: {path} has names such as {name}; if they should read otherwise, unpack it yourself", file=sys.stderr)
+    return archive

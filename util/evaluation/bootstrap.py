@@ -26,7 +26,7 @@ def bootstrap_miou(
         void_left_out: leave pixels predicted as void out; they count as wrong otherwise, as in the score itself.
 
     Returns:
-        name -> float64 samples, fractions.
+        name -> float64 samples, fractions; NaN for draws without any of the classes that the mean is taken over.
     """
     first, *others = evaluations.values()
     ids = list(first.cells)
@@ -50,12 +50,13 @@ def _resampled(evaluation: Evaluation, ids: Sequence[str], draws: np.ndarray, vo
     hit, there, predicted = (draws @ values for values in (hit, there, predicted))
     with np.errstate(invalid="ignore", divide="ignore"):
         iou = np.where(there > 0, hit / (there + predicted - hit), np.nan)
-    return np.nanmean(iou if evaluation.only is None else iou[:, evaluation.only], axis=1)
+        iou = iou if evaluation.only is None else iou[:, evaluation.only]
+        return np.nansum(iou, axis=1) / (~np.isnan(iou)).sum(axis=1)
 
 
 def interval(after: np.ndarray, before: np.ndarray) -> tuple[float, float]:
     """95 % interval (low, high) of the difference of two results of one `bootstrap_miou`."""
-    low, high = np.percentile(after - before, [2.5, 97.5])
+    low, high = np.nanpercentile(after - before, [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,13 +95,17 @@ def check_numbering(cells: Mapping[str, Cells], num_classes: int, pred: Path, gt
     for index, number in cells.values():
         counts[index] += number
     matrix = counts.reshape(num_classes, num_classes + 1)[:, :num_classes]
-    for shift in (1, -1) if num_classes > 2 else ():
-        if np.trace(matrix, shift) > np.trace(matrix):
+    if num_classes == 2:
+        return
+    for part, what in ((matrix, "classes"), (matrix[1:, 1:], "classes above 0")):
+        shift = max((0, 1, -1), key=partial(np.trace, part))
+        if shift and len(part) > 2:
             print(
-                f"warning: the classes of {pred} agree better with {gt} when they are {'lowered' if shift > 0 else 'raised'} by "
+                f"warning: the {what} of {pred} agree better with {gt} when they are {'lowered' if shift > 0 else 'raised'} by "
                 "1; check that both count the classes alike",
                 file=sys.stderr,
             )
+            return
 
 
 def check_truth(cells: Mapping[str, Cells], num_classes: int, gt: Path) -> None:

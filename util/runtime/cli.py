@@ -30,10 +30,15 @@ INTERRUPTED = "interrupted; re-run the command to resume"
 _DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EEXIST", "ENOTDIR", "EISDIR")
 
 
-def default_workers() -> int:
+def processors() -> int:
     """How many processors this process may use: its share, where ``torchrun`` started several on this machine."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def default_workers() -> int:
+    """One worker per processor, within reason where each is not forked but imports torch anew, for 0.3 GB of memory."""
+    return min(processors(), 8) if sys.platform in ("win32", "darwin") else processors()
 
 
 def whole(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:
@@ -177,7 +182,7 @@ COMMON = {
     "device": Option(RUNNING, "auto (a GPU if there is one), cpu, cuda or cuda:N", {"default": "auto", "metavar": "D"}),
     "workers": Option(
         RUNNING,
-        "worker processes; 0: none besides this one (default: one per processor)",
+        "worker processes; 0: none besides this one (default: one per processor, on Windows and macOS at most 8)",
         {"type": whole(0), "default": default_workers(), "metavar": "N"},
     ),
     "amp": Option(
@@ -254,6 +259,9 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """As argparse's; where the quickstart asks, the process ends here if the options can be read."""
         words = [self._hyphens(arg) for arg in (sys.argv[1:] if args is None else args)]
+        for word in words:  # "my images\" is handed over like this by Windows, with all that comes after it
+            if sys.platform == "win32" and word.count('"') % 2 and re.search(r'" --?[a-z]', word):
+                self.error(f"{word!r} is one word; leave out the backslash before a closing quotation mark")
         self._check_names(words)
         parsed = super().parse_args(words, namespace)
         if PARSE_ONLY_VARIABLE in os.environ:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import ssl
 import sys
 import time
 import urllib.error
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
+
+import certifi
 
 from util.runtime.errors import InputError
 from util.runtime.files import hash_of, replace
@@ -142,12 +145,20 @@ def _md5(path: Path) -> str:
         return hash_of(file, hashlib.md5())
 
 
+def _certificates() -> ssl.SSLContext:
+    """The system's; Python from python.org has none on macOS before its "Install Certificates" was run."""
+    context = ssl.create_default_context()
+    if sys.platform == "darwin":
+        context.load_verify_locations(certifi.where())
+    return context
+
+
 def _fetch(url: str, partial: Path) -> None:
     """Append what is missing of ``url`` to ``partial``; EOFError when the connection ended early."""
     have = _size(partial)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT, context=_certificates())
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:  # 416: nothing is missing, or the file on the server is shorter
             raise

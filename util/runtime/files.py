@@ -17,9 +17,9 @@ import secrets
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from util.runtime.errors import InputError, meant
 
@@ -34,7 +34,12 @@ ON_WINDOWS = os.name == "nt"
 IGNORES_CASE = sys.platform in ("win32", "darwin")  # whether A.png and a.png are one file
 # What a name on Windows cannot hold, or would have another meaning there.
 _NOT_ON_WINDOWS = re.compile(r"""(?s)(con|nul|aux|prn|com\d|lpt\d)(\..*)?|.*[<>:"|?*\x00-\x1f].*""", re.IGNORECASE)
-_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if ON_WINDOWS else ()  # seconds between attempts to replace a file
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if ON_WINDOWS else ()  # seconds between attempts to replace or delete a file
+# What systems, archives and network storage leave among data.
+_LEFT_BY_SYSTEMS = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found", "__macosx"),
+    *("@eadir", "#recycle", "#snapshot"),
+}
 
 
 def check_id(image_id: str) -> str:
@@ -98,20 +103,29 @@ def _new_file(folder: Path, prefix: str, suffix: str = "") -> Path:
 
 
 def replace(source: Path, target: Path) -> None:
-    """As `os.replace`; on Windows it fails while another program, such as a virus scanner, has one of them open."""
+    """As `os.replace`, patiently."""
+    _patiently(lambda: os.replace(source, target))
+
+
+def delete(path: Path) -> None:
+    """Delete a file, patiently; one that is not there is no error."""
+    _patiently(lambda: path.unlink(missing_ok=True))
+
+
+def _patiently(act: Callable[[], None]) -> None:
+    """Try again where that fails: on Windows another program, such as a virus scanner, may have the file open."""
     for pause in _PAUSES:
         try:
-            os.replace(source, target)
-            return
+            return act()
         except PermissionError:
             time.sleep(pause)
-    os.replace(source, target)
+    act()
 
 
 def delete_within(folder: Path, name: str) -> None:
     """Delete a file that a record in its folder names; a name that leads out of it is ignored, as a record may come from anyone."""
     if Path(name).is_relative_to(".") and ".." not in Path(name).parts:
-        (folder / name).unlink(missing_ok=True)
+        delete(folder / name)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -121,10 +135,11 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
 
 
 def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as CSV, atomically."""
+    """Write rows as CSV, atomically; with a byte-order mark where Excel would take the letters for others."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
-    write_bytes(path, buffer.getvalue().encode())
+    text = buffer.getvalue()
+    write_bytes(path, text.encode("utf-8" if text.isascii() else "utf-8-sig"))
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
@@ -229,7 +244,7 @@ def make_folder(path: str | os.PathLike) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _new_file(path, ".probe").unlink()
+        delete(_new_file(path, ".probe"))
     except OSError as error:
         raise InputError(
             f"{path}: cannot write here ({error.strerror or error}); choose another --out or free its disk"
@@ -246,8 +261,30 @@ def relative_name(path: str | os.PathLike, folder: str | os.PathLike) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that systems leave among data: ``._x.png``, ``.DS_Store``, ``Thumbs.db``, ..."""
-    return name.startswith(".") or name.lower() in ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")
+    """Whether a file or folder is one that systems leave among data: ``._x.png``, ``Thumbs.db``, ``$RECYCLE.BIN``, ..."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
+
+
+def walk_folders(folder: str | os.PathLike) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk`: sorted, through links, without what is hidden.
+
+    Raises:
+        InputError: for a folder that cannot be listed.
+    """
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=_not_listed):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield Path(place), folders, sorted(name for name in files if not is_hidden(name))
+
+
+def _not_listed(error: OSError) -> NoReturn:
+    raise InputError(
+        f"{error.filename}: this folder cannot be listed ({error.strerror or error}); check its permissions, or move it away"
+    ) from None
 
 
 def list_files(folder: str | os.PathLike, suffixes: Iterable[str] | None = None) -> list[Path]:

@@ -25,6 +25,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class LostWorker(InputError):
+    """A loader's worker process is gone."""
+
+
 def run_parallel(
     work: Callable[[Item], Result], items: Sequence[Item], *, workers: int, description: str, chunk: int = 8
 ) -> Iterator[Result]:
@@ -88,7 +92,7 @@ def batches_of(loader: Iterable[Item]) -> Iterator[Item]:
     """The batches of a torch ``DataLoader``, whose workers no signal reaches before they are ready for one.
 
     Raises:
-        InputError: (when a batch is asked for) if a worker ran out of memory, or of the shared memory that batches
+        LostWorker: (when a batch is asked for) if a worker ran out of memory, or of the shared memory that batches
             come through, of which Docker gives 64 MB.
     """
     with signals_held():
@@ -107,7 +111,7 @@ def _without_lost_workers(batches: Iterator[Item]) -> Iterator[Item]:
     # The other workers end with the iterator. It has references to itself, and the error, which is gone here, had one.
     del batches
     gc.collect()
-    raise InputError(
+    raise LostWorker(
         f"a loader's worker process ran out of memory ({text.strip().splitlines()[-1]}); give --workers 0, or more "
         "shared memory (Docker: --shm-size 2g; otherwise a larger /dev/shm), and re-run to resume"
     )

@@ -26,3 +26,11 @@ def test_emulated_precision_is_reported_once(monkeypatch, capsys, name, there):
     reported = capsys.readouterr().err
     assert reported.count(f"--amp {name}: ") == (0 if there or name in ("off", "fp32") else 1)
     assert precision.has_kernels(precision.DTYPES[name], torch.device("cuda"))
+
+
+def test_a_torch_without_mkldnn_has_no_kernels_for_it(monkeypatch):
+    """As on Macs with Apple's processors."""
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert not precision.has_kernels(torch.bfloat16, torch.device("cpu")) and precision.has_kernels(
+        None, torch.device("cpu")
+    )

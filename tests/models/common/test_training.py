@@ -32,7 +32,7 @@ from models.common.recipe import Recipe
 from models.common.training import Trainer, _start_worker
 from util.runtime.distributed import Dist, cleanup
 from util.runtime.errors import InputError
-from util.runtime.parallel import start_worker
+from util.runtime.parallel import LostWorker, start_worker
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
@@ -324,6 +324,23 @@ def test_running_out_of_memory_names_the_option_to_change(monkeypatch, error):
     trainer = Trainer(Constant(), ConstantTask(), Empty(), recipe, Dist(0, 1, 0, CPU), workers=0)
     with pytest.raises(InputError, match="2 images per step.*lower --batch-size"):
         trainer.run(lambda best: None)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_interrupt_that_ends_a_worker_that_is_not_set_up_yet_saves_all_the_same(monkeypatch, asked):
+    saved = []
+    recipe = Recipe(steps=2, batch_size=2, lr=0.1)
+    trainer = Trainer(Constant(), ConstantTask(), Empty(), recipe, Dist(0, 1, 0, CPU), workers=0)
+
+    def lose():
+        trainer.interrupts.asked = asked
+        raise LostWorker("a loader's worker process ran out of memory")
+        yield
+
+    monkeypatch.setattr(trainer, "_batches", lose)
+    with pytest.raises(KeyboardInterrupt if asked else LostWorker):
+        trainer.run(saved.append)
+    assert saved == ([False] if asked else [])
 
 
 def test_other_errors_of_a_step_stay_what_they_are(monkeypatch):

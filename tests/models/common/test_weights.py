@@ -14,6 +14,7 @@ from models.cam.plain_cam import PlainCAM
 from models.common.hub import retries_in_one_line
 from models.common.weights import load_encoder, names_file, plain_state
 from models.segmentation import deeplabv3
+from models.segmentation.networks import network_digest
 from util.data.voc import CLASS_NAMES, class_table
 from util.runtime import checkpoint
 from util.runtime.errors import InputError
@@ -152,6 +153,32 @@ def test_the_ancestor_projects_checkpoint_opens_with_its_encoder(tmp_path):
         deeplabv3.load_checkpoint(tmp_path / "deeplab.pth", encoder="resnet18")
     with pytest.raises(InputError, match="it has 21 classes, the command names 2"):
         deeplabv3.load_checkpoint(tmp_path / "deeplab.pth", encoder="resnet101", classes=class_table(["a", "b"]))
+
+
+def test_a_network_is_built_as_the_librarys_file_beside_it_says(tmp_path, capsys):
+    torch.manual_seed(0)
+    net = smp.DeepLabV3Plus("resnet18", encoder_weights=None, encoder_output_stride=8, classes=21).eval()
+    net.save_pretrained(tmp_path)
+    segmenter = deeplabv3.load_checkpoint(tmp_path / "model.safetensors")
+    image = torch.randint(0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(0)).float()
+    with torch.inference_mode():
+        torch.testing.assert_close(segmenter.net(image), net(segmenter.net.normalization(image)), atol=1e-4, rtol=1e-4)
+    assert "assumed" not in capsys.readouterr().err
+    with_it = network_digest(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").unlink()
+    assert network_digest(tmp_path / "model.safetensors") != with_it
+    deeplabv3.load_checkpoint(tmp_path / "model.safetensors", encoder="resnet18")
+    assert "output stride 16 and atrous rates 12, 24, 36 are assumed" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text('{"_model_class": "Unet"}')
+    with pytest.raises(InputError, match="config.json: about a network Unet"):
+        deeplabv3.load_checkpoint(tmp_path / "model.safetensors", encoder="resnet18")
+
+
+def test_networks_of_other_projects_are_named(tmp_path):
+    for name in ("classifier.0.weight", "decode_head.conv_seg.weight"):
+        checkpoint.save(tmp_path / "x.pth", {"state_dict": {name: torch.zeros(21, 8, 1, 1)}})
+        with pytest.raises(InputError, match="torchvision or MMSegmentation; score its label maps with"):
+            deeplabv3.load_checkpoint(tmp_path / "x.pth", encoder="resnet18")
 
 
 def test_a_network_of_one_output_is_refused(tmp_path):

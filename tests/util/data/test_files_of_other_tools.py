@@ -287,6 +287,15 @@ def test_scores_of_another_numbering_are_warned_about(tmp_path, capsys, shift, s
     assert said in (err := capsys.readouterr().err) and bool(said) == ("agree better" in err)
 
 
+def test_the_numbering_of_the_foreground_is_warned_about_whatever_the_background_is(tmp_path, capsys):
+    for folder, value in (("gt", 0), ("pred", 1)):
+        (tmp_path / folder).mkdir()
+        for image_id, label in (("a", (3 + value) * MASK), ("b", (7 + value) * OTHER)):
+            Image.fromarray(label.astype(np.uint8)).save(tmp_path / folder / f"{image_id}.png")
+    evaluate_labels(tmp_path / "pred", tmp_path / "gt", ["a", "b"], CLASSES, workers=0)
+    assert capsys.readouterr().err.count("the classes above 0 of") == 1
+
+
 # --- images -------------------------------------------------------------------------------------------------------
 
 

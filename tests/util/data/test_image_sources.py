@@ -1,5 +1,7 @@
 """Folders, files and patterns to ids; what has no place of its own is named."""
 
+import errno
+import os
 import unicodedata
 from pathlib import Path
 
@@ -45,6 +47,19 @@ def test_earlier_results_inside_the_folder_are_left_out(shots, out):
     assert [Path(image_id).name for image_id in find_sources([shots]).files] == (
         ["a", "b", "two", "one", "c"] if out == "." else ["a", "b", "two", "c", "one"]
     )
+
+
+def test_a_folder_that_cannot_be_listed_is_not_left_out_in_silence(shots, monkeypatch):
+    listed = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match="deep: this folder cannot be listed .Permission denied"):
+        find_sources(["shots"])
 
 
 def test_links_to_folders_are_followed_once(shots):

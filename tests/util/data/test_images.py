@@ -279,7 +279,7 @@ def test_a_name_that_is_not_utf8_is_one_image_that_fails(tmp_path):
 
 
 def test_hidden_files_are_passed_over(tmp_path):
-    names = ["._a.jpg", ".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", ".hidden.jpg"]
+    names = ["._a.jpg", ".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", ".hidden.jpg", "$RECYCLE.BIN", "@eaDir"]
     assert all(map(is_hidden, names)) and not is_hidden("a.jpg")
     for name in [*names, "a.jpg", "b.JPG", "c.txt"]:
         (tmp_path / name).write_bytes(b"")

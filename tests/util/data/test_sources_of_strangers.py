@@ -19,6 +19,7 @@ from util.data.labels import read_label
 from util.data.mask_formats import pasted
 from util.data.prepare import prepare
 from util.data.sources import read_source
+from util.data.unpack import unpacked
 from util.runtime.errors import InputError
 
 
@@ -174,6 +175,26 @@ def test_zip_files_are_read_as_the_folders_in_them(tmp_path):
     source.write_bytes(content[: len(content) // 2])
     done = run_script("prepare_folder.py", "--out", tmp_path / "cut", "--source", source)
     assert done.returncode == 2 and "cannot be unpacked" in done.stderr and not (tmp_path / "cut/.source").exists()
+
+
+def test_a_zip_file_of_windows_explorer_says_how_its_names_were_read(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("ma_/1.txt", "")
+    data = (tmp_path / "a.zip").read_bytes().replace(b"ma_/", b"ma\x87/")  # as in code page 850, of Western Europe
+    (tmp_path / "a.zip").write_bytes(data)
+    with unpacked(tmp_path / "a.zip", tmp_path / "out") as folder:
+        assert (folder / "maç/1.txt").is_file()
+    assert "names such as maç/1.txt; if they should read otherwise" in capsys.readouterr().err
+
+
+def test_names_in_a_zip_file_that_cannot_be_here(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a" * 300, "")
+    with (
+        pytest.raises(InputError, match=r"a.zip that cannot be here .*choose a shorter --out"),
+        unpacked(tmp_path / "a.zip", tmp_path / "out"),
+    ):
+        pass
 
 
 def test_a_table_and_a_zip_file_of_its_images(tmp_path):

@@ -55,6 +55,16 @@ def test_the_interval_holds_the_difference_and_excludes_zero_only_for_a_real_one
     assert low < 0 < high
 
 
+@pytest.mark.filterwarnings("error")
+def test_draws_without_the_chosen_class_are_left_out():
+    one = {f"i{n}": {(0, 0): 1000} for n in range(5)} | {"cat": {(0, 0): 500, (8, 8): 400, (8, 0): 100}}
+    other = one | {"cat": {(0, 0): 500, (8, 8): 300, (8, 0): 200}}
+    sides = {name: Evaluation(CLASSES, evaluation(cells).cells, {}, [8]) for name, cells in (("a", one), ("b", other))}
+    drawn = bootstrap.bootstrap_miou(sides)
+    assert np.isnan(drawn["a"]).any()
+    assert bootstrap.interval(drawn["a"], drawn["b"]) == pytest.approx((0.2, 0.2))
+
+
 def test_a_paired_bootstrap_refuses_other_images():
     with pytest.raises(ValueError, match="same images"):
         bootstrap.bootstrap_miou({"a": population(0.8, 0), "b": population(0.8, 0, count=10)})

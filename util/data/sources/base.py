@@ -18,7 +18,7 @@ from util.data.class_files import Color, is_background
 from util.data.ids import IMAGE_SUFFIXES, id_of
 from util.data.mask_formats import polygon_runs
 from util.runtime.errors import InputError
-from util.runtime.files import is_hidden, read_text
+from util.runtime.files import is_hidden, read_text, walk_folders
 
 Shape = tuple[int, int]
 _NOT_IMAGES = {"masks", "labels", "annotations", "segmentationclass", "segmentationobject"}  # folders beside the images
@@ -176,17 +176,8 @@ def walk(folder: Path) -> Iterator[Path]:
 
 def files_below(folder: Path) -> Iterator[Path]:
     """The files below a folder, sorted; links are followed, hidden files and folders are left out."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:  # a link to a folder that is above it
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        for name in sorted(files):
-            if not is_hidden(name):
-                yield Path(place) / name
+    for place, _, files in walk_folders(folder):
+        yield from (place / name for name in files)
 
 
 def files_of(path: Path, *patterns: str) -> list[Path]:
