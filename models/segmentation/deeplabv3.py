@@ -163,11 +163,12 @@ def library_settings(source: str | os.PathLike) -> dict[str, Any]:
         InputError: if that is not about a DeepLabV3+.
     """
     file = Path(source).with_name(LIBRARY_CONFIG)
-    settings = read_json(file) if file.is_file() else None
-    kind = settings.get("_model_class") if isinstance(settings, dict) else None
-    if kind not in (None, "DeepLabV3Plus"):
+    settings = read_json(file) if file.is_file() else {}
+    if not isinstance(settings, dict) or "_model_class" not in settings:
+        return {}
+    if (kind := settings["_model_class"]) != "DeepLabV3Plus":
         raise InputError(f"{file}: about a network {kind}, not a DeepLabV3Plus; give another --checkpoint")
-    return settings if kind else {}
+    return settings
 
 
 def _foreign_content(

@@ -120,17 +120,40 @@ def test_network_goes_on_after_a_image_that_cannot_be_read(network, monkeypatch,
 
 @pytest.mark.parametrize(
     "swapped, message",
-    [(["--gt", "images", "--images", "gt"], "fit the list"), (["--class-names", "few.txt"], "with 2 classes")],
+    [
+        (["--gt", "images", "--images", "gt"], "fit the list"),
+        (["--class-names", "few.txt"], "the command asks for background, thing"),
+        (["--gt", "other"], "label values 9 with 6 classes"),
+        (["--classes", "cat"], "cat"),
+    ],
 )
 def test_ground_truth_that_does_not_fit_is_refused_before_the_network_runs(network, monkeypatch, swapped, message):
     for path in (network / "images").iterdir():
         path.rename(path.with_suffix(".jpg"))
     (network / "few.txt").write_text("background\nthing\n")
-    more = [word if word.startswith("--") else network / word for word in swapped]
+    for image_id in (network / "list.txt").read_text().split():
+        write_label(network / "other" / f"{image_id}.png", np.full((40, 52), 9, np.uint8))
+    more = [network / word if (network / word).exists() else word for word in swapped]
     monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, "out", *more)])))
     with pytest.raises(InputError, match=message):
         evaluate_enhanced.main()
     assert not (network / "out/predictions").exists()
+
+
+def test_the_change_from_a_baseline_has_an_interval_and_absent_classes_are_named(tmp_path, monkeypatch, capsys):
+    write_set(tmp_path)
+    (tmp_path / "names.txt").write_text("background\na\nb\nc\nd\ne\nf\n")
+    labels = ["--pred", tmp_path / "gt", "--baseline", tmp_path / "labels", "--gt", tmp_path / "gt"]
+    more = ["--list", tmp_path / "list.txt", "--class-names", tmp_path / "names.txt", "--classes", "a,b,f"]
+    command = [*labels, *more, "--workers", 0, "--out", tmp_path / "out"]
+    monkeypatch.setattr(sys, "argv", list(map(str, ["", *command])))
+    assert evaluate_enhanced.main() == 0
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "out/metrics.json").read_text())["baseline"]
+    low, high = found["interval_95"]
+    assert 0 < low <= found["change"] <= high and found["miou"] + found["change"] == 1
+    assert f"change of mIoU {100 * found['change']:+.2f}, 95 % interval over the images {100 * low:+.2f} .. " in said
+    assert "not in the ground truth, and so not in the means: f\n" in said
 
 
 def test_check_distinguishes_errors_from_warnings(tmp_path):

@@ -265,7 +265,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
 
 
-def walk_folders(folder: str | os.PathLike) -> Iterator[tuple[Path, list[str], list[str]]]:
+def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """As `os.walk`: sorted, through links, without what is hidden.
 
     Raises:
