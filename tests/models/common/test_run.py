@@ -64,7 +64,7 @@ class Task:
         pass
 
 
-def train(out, scores, monkeypatch, save_seconds=3600.0, **changes):
+def train(out, scores, monkeypatch, save_seconds=3600.0, overwrite=False, **changes):
     """The trainer of two epochs of 15 steps, and at which steps it waited for the disk."""
     waited, trainers = [], []
 
@@ -77,7 +77,7 @@ def train(out, scores, monkeypatch, save_seconds=3600.0, **changes):
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", lambda file: (fsync(file), waited.extend(t.progress.step for t in trainers)))
         patch.setattr(run, "_draw_history", lambda args, trainer: None)
-        args = Namespace(out=out, overwrite=False, retrain=False, seed=0, list=None, val_list=None)
+        args = Namespace(out=out, overwrite=overwrite, retrain=False, seed=0, list=None, val_list=None)
         run.train_into(args, ALONE, OPTIONS, make_trainer, save_seconds)
     return trainers[0], waited
 
@@ -93,6 +93,12 @@ def test_an_epoch_waits_for_the_disk_once_also_if_it_was_the_best(tmp_path, monk
     assert score_of(tmp_path / "last.pth") == scores[-1] and score_of(tmp_path / "best.pth") == best
     assert "training" not in checkpoint.load(tmp_path / "best.pth")
     assert not (tmp_path / "best.pth").samefile(tmp_path / "last.pth")
+
+
+def test_the_best_checkpoint_of_an_earlier_network_does_not_outlive_it(tmp_path, monkeypatch):
+    train(tmp_path, [0.2, 0.1], monkeypatch)
+    train(tmp_path, [None], monkeypatch, overwrite=True, measure_every=0, steps=1)
+    assert (tmp_path / "last.pth").exists() and not (tmp_path / "best.pth").exists()
 
 
 def test_no_step_is_saved_twice(tmp_path, monkeypatch):

@@ -69,6 +69,7 @@ VOC = """<annotation><filename>a.jpg</filename><object><name>dog</name>
 FILES = {
     "boxes.json": json.dumps({"a": [{"box": [10, 20, 40, 25], "category": "dog"}]}),
     "boxes.csv": "image,xmin,ymin,xmax,ymax,class\na.jpg,10,20,40,25,dog\n",
+    "excel.csv": "\ufeffsep=;\nimage;xmin;ymin;xmax;ymax;class\na.jpg;10,0;20;40;25;dog\n",
     "coco.json": json.dumps(COCO),
     "a.json": json.dumps(LABELME),
     "a.xml": VOC,

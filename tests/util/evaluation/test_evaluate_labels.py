@@ -39,6 +39,17 @@ def test_ground_truth_of_0_and_255_is_refused_unless_one_image_shows_a_class(dat
     assert check_pairs(["a", "b"], data / "images", data / "gt", 3, workers=1)[0] == ["a", "b"]
 
 
+def test_label_maps_of_other_classes_are_refused_unless_it_is_one(data):
+    write_label(data / "gt" / "a.png", np.eye(20, 30, dtype=np.uint8))
+    for image_id in "cd":
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(data / "images" / f"{image_id}.png")
+        write_label(data / "gt" / f"{image_id}.png", np.full((20, 30), 3, np.uint8))
+    ids = ["a", "c", "d"]
+    assert check_pairs(ids[:2], data / "images", data / "gt", 3, workers=1)[0] == ["a"]
+    with pytest.raises(InputError, match="2 of 3 label maps do not fit the classes; the first, .*c.png: label values 3"):
+        check_pairs(ids, data / "images", data / "gt", 3, workers=1)
+
+
 def test_black_ground_truth_is_warned_about(data, capsys):
     for image_id in "ab":
         write_label(data / "gt" / f"{image_id}.png", np.zeros((20, 30), np.uint8))
