@@ -5,8 +5,8 @@
     torchrun --nproc-per-node=4 predict.py --checkpoint ...        shared out over processes
 
 Writes OUT/labels/<id>.png (label maps), OUT/overlays/<id>.jpg with OUT/legend.png, OUT/summary.csv (share and mean confidence of every class in
-every image) and, if wanted, OUT/confidence/<id>.png, OUT/labelme/<id>.json and OUT/annotations.json (COCO). Subfolders are
-kept. Images are seen at the size that the network was trained at; those beyond memory are cut into tiles.
+every image) and, if wanted, OUT/confidence/<id>.png, OUT/probabilities/<id>.npy, OUT/labelme/<id>.json and OUT/annotations.json
+(COCO). Subfolders are kept. Images are seen at the size that the network was trained at; those beyond memory are cut into tiles.
 Re-run the command to resume; up-to-date results are reused.
 """
 
@@ -44,6 +44,8 @@ def parse_args() -> Namespace:
         help="what to write besides the label maps, which are always written: overlay, coco-json, labelme; label-map for nothing else",
     )
     output.add_argument("--confidence", action="store_true", help="write confidence maps, 8-bit grey, 255 = 1")
+    soft = "write the probability of each class but the background as soft CAMs, .npy, which main.py --cam-path takes"
+    output.add_argument("--probabilities", action="store_true", help=soft)
     output.add_argument(
         "--min-confidence",
         type=real(0, 1),
@@ -64,6 +66,7 @@ def main() -> int:
         long_side=args.long_side,
         formats=tuple(args.format),
         confidence=args.confidence,
+        probabilities=args.probabilities,
         min_confidence=args.min_confidence,
         amp=args.amp,
         encoder=args.encoder,

@@ -40,10 +40,12 @@ class Segmentation:
     Attributes:
         label: uint8 HxW, below the number of classes.
         confidence: uint8 HxW, the probability of the chosen class; 255 stands for 1.
+        probabilities: label value -> float32 HxW, of the classes but the background; None where they were not asked for.
     """
 
     label: np.ndarray
     confidence: np.ndarray
+    probabilities: dict[int, np.ndarray] | None = None
 
 
 class PixelNetwork(nn.Module):

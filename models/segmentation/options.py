@@ -22,6 +22,7 @@ class Prediction:
         refinement: ``none``, or ``pixel-adaptive`` for `models.common.refine`.
         formats: of ``FORMATS``; label maps are always written.
         confidence: whether to write ``confidence/<id>.png``, 8-bit grey, 255 = 1.
+        probabilities: whether to write ``probabilities/<id>.npy``, soft CAMs of the classes (see `util.data.cams`).
         min_confidence: pixels with a lower probability become void.
         amp: precision of the network, a key of `models.common.precision.DTYPES` or ``auto``.
         encoder: of a checkpoint that does not name it, see `models.segmentation.deeplabv3.load_checkpoint`.
@@ -33,6 +34,7 @@ class Prediction:
     refinement: str = "none"
     formats: tuple[str, ...] = ("label-map", "overlay")
     confidence: bool = False
+    probabilities: bool = False
     min_confidence: float = 0.0
     amp: str = "off"
     encoder: str | None = None

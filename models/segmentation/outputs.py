@@ -1,4 +1,4 @@
-"""What is written of a segmented image: label map, overlay, confidence map, labelme; and of all: a table and a COCO file."""
+"""What is written of a segmented image: label map, overlay, confidence, probabilities, labelme; of all: a table and a COCO file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from models.segmentation.inference import Segmentation
 from models.segmentation.options import Prediction
 from util.data.annotations import coco_annotations, coco_categories, labelme_content
 from util.data.labels import read_label, write_label
+from util.data.npy import save_npy_dict
 from util.data.voc import VOID, ClassTable
 from util.figures.panels import class_legend, draw_legend
 from util.runtime.files import atomic_write, relative_name, write_bytes, write_csv
@@ -61,6 +62,9 @@ def write_outputs(
         files.append(out / "confidence" / f"{image_id}.png")
         with atomic_write(files[-1]) as temporary:
             Image.fromarray(found.confidence).save(temporary, compress_level=1)
+    if found.probabilities is not None:
+        files.append(out / "probabilities" / f"{image_id}.npy")
+        save_npy_dict(files[-1], {value - 1: map.astype(np.float16) for value, map in found.probabilities.items()})
     return files
 
 

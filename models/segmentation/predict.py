@@ -181,7 +181,8 @@ def predict_images(
 ) -> tuple[dict[str, dict], dict[str, str]]:
     """Segment images into ``out``; what is there already, from the same network, image, options and code, is kept.
 
-    Writes ``labels/<id>.png`` and, by ``how``, overlays with ``legend.png``, ``labelme/<id>.json`` and ``confidence/<id>.png``.
+    Writes ``labels/<id>.png`` and, by ``how``, overlays with ``legend.png``, ``labelme/<id>.json``, ``confidence/<id>.png`` and
+    ``probabilities/<id>.npy``.
 
     Args:
         network, digest: the network, and the digest of its file.
@@ -310,13 +311,26 @@ def segment(
     Returns:
         label values below the number of classes, or void where ``min_confidence`` is not reached.
     """
-    if how.refinement == "none":
+    if how.probabilities:
+        found = _with_probabilities(network.predict(image, how.scales, how.flip), allowed)
+    elif how.refinement == "none":
         found = network.segment(image, how.scales, how.flip, allowed)
     else:
         found = _refined(network, image, network.predict(image, how.scales, how.flip), allowed)
     if how.min_confidence:
         found.label[found.confidence < 255 * how.min_confidence] = VOID
     return found
+
+
+def _with_probabilities(maps: np.ndarray, allowed: Sequence[int] | None) -> Segmentation:
+    """The label map of probabilities (float32 CxHxW), and those of the foreground, of classes that occur anywhere or are ``allowed``."""
+    values = np.flatnonzero(maps.max(axis=(1, 2)) > _SMALLEST_PROBABILITY) if allowed is None else np.array(allowed)
+    if allowed is not None:
+        maps = maps / maps[values].sum(axis=0).clip(min=np.finfo(np.float32).tiny)
+    chosen = maps[values]
+    label = values.astype(np.uint8)[chosen.argmax(axis=0)]
+    confidence = np.rint(255 * np.nan_to_num(chosen.max(axis=0))).astype(np.uint8)
+    return Segmentation(label, confidence, {int(value): maps[value] for value in values if value})
 
 
 def _refined(

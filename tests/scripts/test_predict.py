@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from segmentation_models_pytorch import DeepLabV3Plus
 
 import evaluate_enhanced
 import predict as predict_script
+from util.data.cams import read_cam
 from util.data.labels import read_label
 from util.data.voc import VOID, palette
 from util.runtime.files import file_digest
@@ -54,6 +56,24 @@ def digests(folder):
     """Name -> digest of every result; records of the run left out."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     return {str(path.relative_to(folder)): file_digest(path) for path in files if path.name != "run.json"}
+
+
+def test_probabilities_are_soft_cams_of_the_same_label_maps(shots, predict):
+    shown = {"s0": ["cat"], "s1": ["dog"], "s2": ["cat", "dog"], "day/s3": ["cat"], "day/s4": ["dog"]}
+    (shots / "tags.csv").write_text("".join(f"{image_id},{','.join(names)}\n" for image_id, names in shown.items()))
+    tags = ["--image-labels", shots / "tags.csv"]
+    for out, more in (("all", []), ("tagged", tags)):
+        assert predict(f"plain_{out}", "--confidence", *more).returncode == 0
+        assert predict(out, "--confidence", "--probabilities", *more).returncode == 0
+        for image_id, names in shown.items():
+            label = read_label(shots / out / f"labels/{image_id}.png")
+            assert (label != read_label(shots / f"plain_{out}/labels/{image_id}.png")).mean() < 0.01  # ties by rounding
+            maps = read_cam(shots / out / "probabilities" / Path(image_id).parent, Path(image_id).name)
+            assert maps and all(map.shape == label.shape for map in maps.values())
+            confidence = np.asarray(Image.open(shots / out / f"confidence/{image_id}.png")) / 255
+            for value, map in maps.items():
+                assert map[label == value] == pytest.approx(confidence[label == value], abs=0.004)
+            assert out == "all" or set(maps) == {NAMES.index(name) for name in names}
 
 
 def colors_of(path):

@@ -46,7 +46,9 @@ def test_label_maps_of_other_classes_are_refused_unless_it_is_one(data):
         write_label(data / "gt" / f"{image_id}.png", np.full((20, 30), 3, np.uint8))
     ids = ["a", "c", "d"]
     assert check_pairs(ids[:2], data / "images", data / "gt", 3, workers=1)[0] == ["a"]
-    with pytest.raises(InputError, match="2 of 3 label maps do not fit the classes; the first, .*c.png: label values 3"):
+    with pytest.raises(
+        InputError, match="2 of 3 label maps do not fit the classes; the first, .*c.png: label values 3"
+    ):
         check_pairs(ids, data / "images", data / "gt", 3, workers=1)
 
 
