@@ -296,16 +296,6 @@ class Masks:
                 result.append(self._shape(counts & np.int32(((1 << bits) - 1) << (bits * place)) != 0))
         return result
 
-    def votes(self, weights: np.ndarray) -> np.ndarray:
-        """float64 HxW: for each pixel the sum of the weights (float K) of the masks that cover it."""
-        weights = np.repeat(np.asarray(weights, np.float64), np.diff(self.offsets))
-        positions = np.concatenate([self.starts, self.ends, [0, self.height * self.width]])
-        changes = np.concatenate([weights, -weights, [0.0, 0.0]])
-        order = np.argsort(positions, kind="stable")
-        positions = positions[order]
-        level = np.cumsum(changes[order])
-        return self._shape(np.repeat(level[:-1], np.diff(positions)))
-
     @cached_property
     def atoms(self) -> Atoms:
         """The image cut along every mask border: pixels in the same masks share an atom."""

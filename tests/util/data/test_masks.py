@@ -17,7 +17,6 @@ def test_agrees_with_dense_arithmetic_and_with_coco(dense, seed):
     rng = np.random.default_rng(seed)
     masks = Masks.from_dense(dense)
     label = rng.integers(0, 3, dense.shape[1:]).astype(np.uint8)
-    weights = rng.random(len(dense))
     assert len(masks) == len(dense)
     assert [masks.dense(k).tolist() for k in range(len(masks))] == dense.tolist()
     assert masks.areas.tolist() == dense.sum(axis=(1, 2)).tolist()
@@ -25,7 +24,6 @@ def test_agrees_with_dense_arithmetic_and_with_coco(dense, seed):
     assert np.allclose(masks.sums(label * 0.5), (dense * (label * 0.5)).sum(axis=(1, 2)))
     assert np.array_equal(masks.union(), dense.any(axis=0))
     assert np.array_equal(masks.union(np.arange(len(dense)) % 2 == 0), dense[::2].any(axis=0))
-    assert np.allclose(masks.votes(weights), np.tensordot(weights, dense, 1))
     atoms = masks.atoms
     assert np.array_equal(atoms.membership[atoms.index], np.moveaxis(dense, 0, -1))
     assert len(np.unique(atoms.membership, axis=0)) == len(atoms.membership)
