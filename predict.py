@@ -44,7 +44,7 @@ def parse_args() -> Namespace:
         help="what to write besides the label maps, which are always written: overlay, coco-json, labelme; label-map for nothing else",
     )
     output.add_argument("--confidence", action="store_true", help="write confidence maps, 8-bit grey, 255 = 1")
-    soft = "write the probability of each class but the background as soft CAMs, .npy, which main.py --cam-path takes"
+    soft = "write the probability of each class but the background as soft CAMs, .npy, which main.py --cam-path takes; no tiles"
     output.add_argument("--probabilities", action="store_true", help=soft)
     output.add_argument(
         "--min-confidence",

@@ -87,6 +87,8 @@ class Keeper:
         checkpoint.save(self.out / "last.pth", {**content, "training": {**trainer.state(), "is_best": best}})
         if best:
             checkpoint.save(self.out / "best.pth", content, durable=False)
+        elif progress.best is None:
+            delete(self.out / "best.pth")  # of an earlier network
         if history and progress.measured == progress.step:
             self.task.show(trainer.model, history[-1], self.writer)
 
@@ -119,8 +121,6 @@ def train_into(
             say(dist, f"{args.out / 'best.pth'}: made again from {last}, which holds the same step")
         torch.manual_seed(args.seed)
         trainer = make_trainer(resumed)
-        if resumed is None and dist.is_main:
-            delete(args.out / "best.pth")  # of an earlier network
         if resumed is not None:
             trainer.load_state(resumed["training"])
             say(dist, f"{last}: {trainer.progress.step} of {counted(trainer.recipe.steps, 'step')} done")

@@ -41,7 +41,6 @@ ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 LIBRARY_RATES = (12, 24, 36)
 LIBRARY_CONFIG = "config.json"
 HEAD = "segmentation_head.0.weight"
-_HEADS_OF_OTHERS = ("classifier.", "decode_head.")
 
 
 def build(
@@ -160,14 +159,19 @@ def library_settings(source: str | os.PathLike) -> dict[str, Any]:
     """What segmentation-models-pytorch wrote beside a network's file about how it is built; empty where it did not.
 
     Raises:
-        InputError: if that is not about a DeepLabV3+.
+        InputError: if that is not about a DeepLabV3+, or one that is not read here.
     """
     file = Path(source).with_name(LIBRARY_CONFIG)
-    settings = read_json(file) if file.is_file() else {}
+    try:
+        settings = read_json(file) if file.is_file() else {}
+    except InputError:  # another tool's
+        return {}
     if not isinstance(settings, dict) or "_model_class" not in settings:
         return {}
     if (kind := settings["_model_class"]) != "DeepLabV3Plus":
         raise InputError(f"{file}: about a network {kind}, not a DeepLabV3Plus; give another --checkpoint")
+    if (factor := settings.get("upsampling", 4)) != 4:
+        raise InputError(f"{file}: its answers are enlarged {factor} times, those read here 4 times; train again")
     return settings
 
 
@@ -192,7 +196,8 @@ def _foreign_content(
         kind = content.get("kind")
         found = "weights of another network, such as an encoder's" if kind is None else f"one of kind {kind!r}"
         remedy = "give one that train_deeplabv3.py wrote"
-        if any(name.startswith(_HEADS_OF_OTHERS) for name in state):
+        parts = {name.partition(".")[0] for name in state}
+        if kind is None and ("decode_head" in parts or {"classifier", "backbone"} <= parts):
             found = "a network of torchvision or MMSegmentation"
             remedy = "score its label maps with evaluate_enhanced.py --pred, or train one from its --encoder-weights"
         raise InputError(f"{source}: no checkpoint of DeepLabV3+, but {found}; {remedy}")
@@ -206,13 +211,14 @@ def _foreign_content(
             "background first"
         )
     stride = settings.get("encoder_output_stride", 16)
-    rates = settings.get("decoder_atrous_rates", LIBRARY_RATES)
-    if not settings:
+    rates = settings.get("decoder_atrous_rates") or list(LIBRARY_RATES)
+    if not settings and os.environ.get("RANK", "0") == "0":
         print(
             f"{source}: output stride {stride} and atrous rates {', '.join(map(str, rates))} are assumed, the library's defaults; "
             f"for others, put the {LIBRARY_CONFIG} of its save_pretrained beside the file",
             file=sys.stderr,
         )
+    weights = settings.get("encoder_weights")
     table = classes or load_classes(num_classes=len(head))
     assumed = classes is None and table.names == CLASS_NAMES
     if len(table) != len(head):
@@ -222,11 +228,11 @@ def _foreign_content(
     return {
         "classes": list(table.names),
         "palette": [list(color) for color in table.colors],
-        "normalization": encoder_normalization(encoder).content,
+        "normalization": encoder_normalization(encoder, weights if weights == "advprop" else None).content,
         "config": {
             "encoder": encoder,
             "output_stride": stride,
-            "atrous_rates": list(rates),
+            "atrous_rates": rates,
             "assumed_classes": assumed,
         },
         "model": state,

@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from models.common.convolution import DilatedDepthwiseConv2d, Float32GradientConv2d
 from models.segmentation.deeplabv3 import load_checkpoint
 from models.segmentation.inference import STRIDE, PixelNetwork, Segmenter
-from models.segmentation.networks import ABOUT, INPUT, METADATA, ONNX_SUFFIX, OUTPUT, WEIGHTS, OnnxNetwork, onnx_session
+from models.segmentation.networks import (
+    ABOUT,
+    INPUT,
+    METADATA,
+    ONNX_SUFFIX,
+    OUTPUT,
+    WEIGHTS,
+    OnnxNetwork,
+    check_meant,
+    onnx_session,
+)
 from util.data.voc import load_classes
 from util.runtime.errors import InputError, counted, disk_error
 from util.runtime.files import atomic_write, make_folder, write_json
@@ -58,6 +68,7 @@ def export(
         raise InputError(f"{out}: a folder is there; change --out")
     classes = None if class_names is None else load_classes(class_names)
     network = load_checkpoint(checkpoint, encoder=encoder, classes=classes)
+    check_meant(network, checkpoint, encoder, classes)
     print(f"{checkpoint}: exporting, and checking the result against it; this may take a minute", flush=True)
     try:
         {"onnx": export_onnx, "smp": export_smp}[kind](network, out)

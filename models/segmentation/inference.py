@@ -95,13 +95,20 @@ class Segmenter:
         self.amp: torch.dtype | None = None
 
     @torch.inference_mode()
-    def predict(self, image: np.ndarray, scales: Sequence[float] = (1.0,), flip: bool = False) -> np.ndarray:
+    def predict(
+        self,
+        image: np.ndarray,
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+        allowed: Collection[int] | None = None,
+    ) -> np.ndarray:
         """Class probabilities of an image, averaged over sizes and mirror images.
 
         Args:
             image: uint8 HxWx3 RGB, any size that goes through the network as one piece.
             scales: factors of the working size (`long_side`).
             flip: whether to add the mirrored image.
+            allowed: label values to choose from; the others have a probability of 0. None allows all.
 
         Returns:
             float32 CxHxW, summing to 1 over the classes.
@@ -109,6 +116,8 @@ class Segmenter:
         height, width = image.shape[:2]
         result = np.empty((len(self.classes), height, width), np.float32)
         views = self._views(image, self._factors(image, scales), flip, self._detail(image))
+        if allowed is not None:
+            _forbid(views, allowed)
         for rows in self._strips(height, width):
             (result[:, rows],) = to_host(_probabilities(views, rows, (height, width)).permute(2, 0, 1))
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,38 @@ def open_network(
     if (folder := _exported_folder(path)) is not None:
         return _open_folder(folder, device)
     return load_checkpoint(path, device, encoder, classes)
+
+
+def check_meant(
+    network: Segmenter,
+    path: str | os.PathLike,
+    encoder: str | None,
+    classes: ClassTable | None,
+    *,
+    warn: bool = True,
+) -> None:
+    """Check that a network is as the command says, and take its class names where the file ``path`` has none.
+
+    Args:
+        encoder, classes: what the command says; None: nothing.
+        warn: say so where the names are a guess.
+
+    Raises:
+        InputError: if the network has another encoder, or other classes.
+    """
+    if network.config.get("assumed_classes") and classes is not None and len(classes) == len(network.classes):
+        network.classes, network.palette = classes, classes.palette
+        network.config = {**network.config, "assumed_classes": False}
+    if classes is not None and classes.names != network.classes.names:
+        raise InputError(
+            f"{path}: trained on {', '.join(network.classes.names)}; the command asks for "
+            f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
+        )
+    if encoder not in (None, own := network.config.get("encoder", encoder)):
+        raise InputError(f"{path}: its encoder is {own}, the command says {encoder}; leave --encoder out")
+    if network.config.get("assumed_classes") and warn:
+        message = f"warning: {path} names no classes; the names are VOC's"
+        print(f"{message}: if it was trained on others, give --class-names FILE", file=sys.stderr)
 
 
 def network_digest(path: str | os.PathLike) -> str:

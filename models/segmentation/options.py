@@ -45,6 +45,8 @@ class Prediction:
             raise InputError(f"refinement {self.refinement!r}: choose one of {', '.join(REFINEMENTS)}")
         if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
             raise InputError(f"scales {list(self.scales)}: give factors above 0, such as 0.75 1 1.25")
+        if self.probabilities and self.refinement != "none":
+            raise InputError("probabilities are those of the network, without a refinement; choose one of them")
         unknown = set(self.formats) - set(FORMATS)
         if unknown:
             raise InputError(f"format {', '.join(sorted(unknown))}: choose of {', '.join(FORMATS)}")

@@ -18,7 +18,7 @@ from models.common.precision import DTYPES, choose_precision
 from models.common.refine import pixel_adaptive_refinement
 from models.common.transfer import to_device, to_host
 from models.segmentation.inference import Segmentation, Segmenter
-from models.segmentation.networks import network_digest, open_network
+from models.segmentation.networks import check_meant, network_digest, open_network
 from models.segmentation.options import Prediction
 from models.segmentation.outputs import (
     class_shares,
@@ -154,16 +154,7 @@ def predict_anything(
 def _open(checkpoint: str | os.PathLike, dist: Dist, how: Prediction, classes: ClassTable | None) -> Segmenter:
     """The network of a checkpoint; what the command says of it must be so."""
     network = open_network(checkpoint, dist.device, how.encoder, classes)
-    if classes is not None and classes.names != network.classes.names:
-        raise InputError(
-            f"{checkpoint}: trained on {', '.join(network.classes.names)}; the command asks for "
-            f"{', '.join(classes.names)}. Give the class names that it was trained with, or leave them out"
-        )
-    if how.encoder not in (None, encoder := network.config.get("encoder", how.encoder)):
-        raise InputError(f"{checkpoint}: its encoder is {encoder}, the command says {how.encoder}; leave --encoder out")
-    if network.config.get("assumed_classes") and dist.is_main:
-        message = f"warning: {checkpoint} names no classes; the names are VOC's"
-        print(f"{message}: if it was trained on others, give --class-names FILE", file=sys.stderr)
+    check_meant(network, checkpoint, how.encoder, classes, warn=dist.is_main)
     return network
 
 
@@ -312,7 +303,7 @@ def segment(
         label values below the number of classes, or void where ``min_confidence`` is not reached.
     """
     if how.probabilities:
-        found = _with_probabilities(network.predict(image, how.scales, how.flip), allowed)
+        found = _with_probabilities(network.predict(image, how.scales, how.flip, allowed), allowed)
     elif how.refinement == "none":
         found = network.segment(image, how.scales, how.flip, allowed)
     else:
@@ -323,14 +314,12 @@ def segment(
 
 
 def _with_probabilities(maps: np.ndarray, allowed: Sequence[int] | None) -> Segmentation:
-    """The label map of probabilities (float32 CxHxW), and those of the foreground, of classes that occur anywhere or are ``allowed``."""
-    values = np.flatnonzero(maps.max(axis=(1, 2)) > _SMALLEST_PROBABILITY) if allowed is None else np.array(allowed)
-    if allowed is not None:
-        maps = maps / maps[values].sum(axis=0).clip(min=np.finfo(np.float32).tiny)
-    chosen = maps[values]
-    label = values.astype(np.uint8)[chosen.argmax(axis=0)]
-    confidence = np.rint(255 * np.nan_to_num(chosen.max(axis=0))).astype(np.uint8)
-    return Segmentation(label, confidence, {int(value): maps[value] for value in values if value})
+    """The label map of probabilities (float32 CxHxW), with those of foreground classes that are ``allowed``, or not improbable everywhere."""
+    maps = np.nan_to_num(maps)  # a damaged network may answer with NaN
+    confidence = np.rint(255 * maps.max(axis=0)).astype(np.uint8)
+    kept = np.flatnonzero(maps.max(axis=(1, 2)) > _SMALLEST_PROBABILITY) if allowed is None else allowed
+    probabilities = {int(value): maps[value] for value in kept if value}
+    return Segmentation(maps.argmax(axis=0).astype(np.uint8), confidence, probabilities)
 
 
 def _refined(

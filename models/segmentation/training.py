@@ -287,9 +287,7 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
         held_out = HeldOut(read_id_list(args.val_list, val_images), val_images, args.val_gt)
         both = set(ids).intersection(held_out.ids) if val_images.resolve() == args.images.resolve() else ()
         if both:
-            warning = (
-                f"{counted(len(both), 'image')} of {args.val_list} {'is' if len(both) == 1 else 'are'} trained on, too"
-            )
-            say(dist, f"warning: {warning}, so scores on them say little; take them out of one of the lists")
+            shared = f"{counted(len(both), 'image')} of {args.val_list} in --list, too"
+            say(dist, f"warning: {shared}, so held-out scores are too high; take them out of one of the lists")
     size = dist.broadcast(dist.is_main and typical_side(args.images, ids))
     return Job(args, dist, classes, recipe, data, data_digest, failures, held_out, size)

@@ -62,7 +62,7 @@ def test_probabilities_are_soft_cams_of_the_same_label_maps(shots, predict):
     shown = {"s0": ["cat"], "s1": ["dog"], "s2": ["cat", "dog"], "day/s3": ["cat"], "day/s4": ["dog"]}
     (shots / "tags.csv").write_text("".join(f"{image_id},{','.join(names)}\n" for image_id, names in shown.items()))
     tags = ["--image-labels", shots / "tags.csv"]
-    for out, more in (("all", []), ("tagged", tags)):
+    for out, more in (("all", []), ("tagged", [*tags, "--flip"])):
         assert predict(f"plain_{out}", "--confidence", *more).returncode == 0
         assert predict(out, "--confidence", "--probabilities", *more).returncode == 0
         for image_id, names in shown.items():

@@ -14,6 +14,9 @@ from pathlib import Path
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import ON_WINDOWS, make_folder
 
+# What a system answers to a name that it cannot have; ENOENT is Windows' answer to a path that is too long.
+_NAMES = (errno.ENAMETOOLONG, errno.EINVAL, errno.ENOENT, errno.EILSEQ)
+
 
 @contextlib.contextmanager
 def unpacked(path: Path | None, folder: Path) -> Iterator[Path | None]:
@@ -47,19 +50,22 @@ def _extract(path: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{path}: cannot be unpacked ({error}); download it again, or unpack it yourself") from None
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno not in _NAMES or error.filename is None:
             raise disk_error(error, folder.parent) from None
         raise InputError(
-            f"{error.filename}: a name in {path} that cannot be here ({error.strerror or error}); choose a shorter --out, or "
-            "unpack it yourself and give the folder"
+            f"{path}: this system has no files of the name {error.filename} ({error.strerror or error}); choose a shorter --out, "
+            "or unpack it yourself and give the folder"
         ) from None
 
 
 def _open(path: Path) -> zipfile.ZipFile:
-    try:
+    with contextlib.suppress(UnicodeDecodeError):
         return zipfile.ZipFile(path, metadata_encoding="utf-8")  # macOS writes that, and does not say so
-    except UnicodeDecodeError:  # Windows' Explorer writes the letters of its own country, and does not say which
-        archive = zipfile.ZipFile(path, metadata_encoding="oem" if ON_WINDOWS else "cp437")
-    name = next(info.filename for info in archive.infolist() if not info.filename.isascii())
+    # Windows' Explorer writes the letters of its own country, and does not say which.
+    archive = zipfile.ZipFile(path)
+    if ON_WINDOWS:
+        with contextlib.suppress(UnicodeDecodeError):
+            archive = zipfile.ZipFile(path, metadata_encoding="oem")
+    name = next((info.filename for info in archive.infolist() if not info.filename.isascii()), "")
     print(f"note: {path} has names such as {name}; if they should read otherwise, unpack it yourself", file=sys.stderr)
     return archive

@@ -97,9 +97,11 @@ def check_numbering(cells: Mapping[str, Cells], num_classes: int, pred: Path, gt
     matrix = counts.reshape(num_classes, num_classes + 1)[:, :num_classes]
     if num_classes == 2:
         return
-    for part, what in ((matrix, "classes"), (matrix[1:, 1:], "classes above 0")):
+    for part, what, clearly in ((matrix, "classes", 1), (matrix[1:, 1:], "classes above 0", 2)):
         shift = max((0, 1, -1), key=partial(np.trace, part))
-        if shift and len(part) > 2:
+        # Of the foreground one class alone that is taken for its neighbour is no shift of the numbers.
+        some = np.count_nonzero(np.diagonal(part, shift)) >= clearly
+        if shift and some and np.trace(part, shift) > clearly * np.trace(part):
             print(
                 f"warning: the {what} of {pred} agree better with {gt} when they are {'lowered' if shift > 0 else 'raised'} by "
                 "1; check that both count the classes alike",

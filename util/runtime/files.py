@@ -14,12 +14,13 @@ import json
 import os
 import re
 import secrets
+import stat
 import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from util.runtime.errors import InputError, meant
 
@@ -281,10 +282,13 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         yield Path(place), folders, sorted(name for name in files if not is_hidden(name))
 
 
-def _not_listed(error: OSError) -> NoReturn:
-    raise InputError(
-        f"{error.filename}: this folder cannot be listed ({error.strerror or error}); check its permissions, or move it away"
-    ) from None
+def _not_listed(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise InputError(f"{error.filename}: no such folder; check the path") from None
+    junction = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
+    if junction is None or getattr(os.lstat(error.filename), "st_reparse_tag", None) != junction:  # as "My Music"
+        reason = error.strerror or error
+        raise InputError(f"{error.filename}: this folder cannot be listed ({reason}); check its permissions") from None
 
 
 def list_files(folder: str | os.PathLike, suffixes: Iterable[str] | None = None) -> list[Path]:

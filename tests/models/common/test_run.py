@@ -97,6 +97,11 @@ def test_an_epoch_waits_for_the_disk_once_also_if_it_was_the_best(tmp_path, monk
 
 def test_the_best_checkpoint_of_an_earlier_network_does_not_outlive_it(tmp_path, monkeypatch):
     train(tmp_path, [0.2, 0.1], monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "loss", lambda task, output: (output.sum() * float("nan"), torch.tensor(1.0)))
+        with pytest.raises(InputError, match="not a number at step 1"):
+            train(tmp_path, [], monkeypatch, overwrite=True)
+    assert score_of(tmp_path / "best.pth") == 0.2, "nothing was saved, and both checkpoints stay"
     train(tmp_path, [None], monkeypatch, overwrite=True, measure_every=0, steps=1)
     assert (tmp_path / "last.pth").exists() and not (tmp_path / "best.pth").exists()
 

@@ -176,9 +176,14 @@ def test_a_network_is_built_as_the_librarys_file_beside_it_says(tmp_path, capsys
 
 
 def test_networks_of_other_projects_are_named(tmp_path):
-    for name in ("classifier.0.weight", "decode_head.conv_seg.weight"):
-        checkpoint.save(tmp_path / "x.pth", {"state_dict": {name: torch.zeros(21, 8, 1, 1)}})
-        with pytest.raises(InputError, match="torchvision or MMSegmentation; score its label maps with"):
+    whole = "torchvision or MMSegmentation; score its label maps with"
+    for names, said in (
+        (("classifier.4.weight", "backbone.conv1.weight"), whole),
+        (("decode_head.conv_seg.weight", "backbone.conv1.weight"), whole),
+        (("classifier.1.weight", "features.0.weight"), "such as an encoder's"),
+    ):
+        checkpoint.save(tmp_path / "x.pth", {"state_dict": {name: torch.zeros(21, 8, 1, 1) for name in names}})
+        with pytest.raises(InputError, match=said):
             deeplabv3.load_checkpoint(tmp_path / "x.pth", encoder="resnet18")
 
 
