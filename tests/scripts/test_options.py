@@ -18,6 +18,7 @@ OTHER_DEFAULTS = {
     ("batch-size", "generate_cams"): "whole images at several sizes, where training has crops",
     ("encoder", "predict"): "the checkpoint names it",
     ("encoder", "evaluate_enhanced"): "the checkpoint names it",
+    ("encoder", "export"): "the checkpoint names it",
     ("encoder", "quickstart"): "the generated data has a smaller one",
     ("encoder-weights", "quickstart"): "on the generated data there are none",
     ("long-side", "train_deeplabv3"): "of the training images",
