@@ -193,14 +193,7 @@ def _foreign_content(
         or head.ndim != 4
         or not any(name.startswith("decoder.aspp.") for name in state)
     ):
-        kind = content.get("kind")
-        found = "weights of another network, such as an encoder's" if kind is None else f"one of kind {kind!r}"
-        remedy = "give one that train_deeplabv3.py wrote"
-        parts = {name.partition(".")[0] for name in state}
-        if kind is None and ("decode_head" in parts or {"classifier", "backbone"} <= parts):
-            found = "a network of torchvision or MMSegmentation"
-            remedy = "score its label maps with evaluate_enhanced.py --pred, or train one from its --encoder-weights"
-        raise InputError(f"{source}: no checkpoint of DeepLabV3+, but {found}; {remedy}")
+        raise InputError(f"{source}: no checkpoint of DeepLabV3+, but {_kind_of(content, state)}")
     if encoder is None:
         raise InputError(
             f"{source}: parameters of a DeepLabV3+ that do not name its encoder; give it, such as --encoder resnet101"
@@ -237,6 +230,16 @@ def _foreign_content(
         },
         "model": state,
     }
+
+
+def _kind_of(content: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """For messages: what a checkpoint that is not of a DeepLabV3+ seems to be, and what to do."""
+    kind, parts = content.get("kind"), {name.partition(".")[0] for name in state}
+    if kind is None and ("decode_head" in parts or {"classifier", "backbone"} <= parts):
+        remedy = "score its label maps with evaluate_enhanced.py --pred, or train one from its --encoder-weights"
+        return f"a network of torchvision or MMSegmentation; {remedy}"
+    found = "weights of another network, such as an encoder's" if kind is None else f"one of kind {kind!r}"
+    return f"{found}; give one that train_deeplabv3.py wrote"
 
 
 def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mapping[str, Tensor]]:
