@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
 from helpers import ROOT, call_script, run_script, tiny_network
 from PIL import Image
 
@@ -103,8 +104,6 @@ def test_predict_and_the_example_of_the_documentation_open_the_onnx_file(tmp_pat
 
 @pytest.mark.slow
 def test_smp_loads_the_folder(tmp_path, call, small_images):
-    import segmentation_models_pytorch as smp
-
     tiny_network(tmp_path / "net.pth", NAMES, working_size=64)
     done = call("smp", "net")
     assert done.returncode == 0, done.stderr
@@ -127,6 +126,20 @@ def test_smp_loads_the_folder(tmp_path, call, small_images):
     (tmp_path / "net/classes.json").write_text("[]")
     with pytest.raises(InputError, match=r"classes\.json: not that of a network"):
         networks.open_network(tmp_path / "net")
+
+
+def test_a_network_of_another_training_is_exported_with_the_names_that_are_given(tmp_path, call, small_images, capsys):
+    torch.manual_seed(0)
+    torch.save(smp.DeepLabV3Plus("mobilenet_v2", encoder_weights=None, classes=21).state_dict(), tmp_path / "net.pth")
+    names = ["background", *(f"thing {number}" for number in range(1, 21))]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    exporting.export(tmp_path / "net.pth", "smp", tmp_path / "guessed", "mobilenet_v2")
+    assert "net.pth names no classes; the names are VOC's" in capsys.readouterr().err
+    exporting.export(tmp_path / "net.pth", "smp", tmp_path / "named", "mobilenet_v2", tmp_path / "names.txt")
+    assert json.loads((tmp_path / "named/classes.json").read_text())["classes"] == names
+    tiny_network(tmp_path / "own.pth", NAMES)
+    with pytest.raises(InputError, match="its encoder is mobilenet_v2, the command says resnet18"):
+        exporting.export(tmp_path / "own.pth", "smp", tmp_path / "own", "resnet18")
 
 
 def test_what_cannot_be_exported_is_named(tmp_path, call, monkeypatch):
