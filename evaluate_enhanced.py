@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from models.segmentation.options import OF_CHECKPOINT
 from util.runtime.cli import COMMON, Parser, run
 
 
@@ -39,9 +40,10 @@ def parse_args() -> argparse.Namespace:
     scores.add_argument("--baseline", type=Path, metavar="DIR", help="second folder of label maps: print the change")
     scores.add_argument("--boundary", action="store_true", help="boundary IoU as well (always with --checkpoint)")
     scores.add_argument("--as-published", action="store_true", help="SAM_WSSS's own score beside ours; it is not mIoU")
-    encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     amp = {"default": "off"}
-    parser.add_common("scales", "flip", "long-side", "full-size", "encoder", "amp", encoder=encoder, amp=amp)
+    parser.add_common(
+        "scales", "flip", "long-side", "full-size", "encoder", "amp", encoder=OF_CHECKPOINT["encoder"], amp=amp
+    )
     parser.group("network").add_argument(
         "--postprocess",
         choices=["none", "pixel-adaptive"],

@@ -11,17 +11,15 @@ Either is checked against the checkpoint at once: the largest difference and bot
 
 from argparse import Namespace
 
-from models.segmentation.options import EXPORTS
-from util.runtime.cli import COMMON, Parser, print_next, run
+from models.segmentation.options import EXPORTS, OF_CHECKPOINT
+from util.runtime.cli import Parser, print_next, run
 
 
 def parse_args() -> Namespace:
     parser = Parser(__doc__)
-    encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
-    names = {"help": "one class per line, background first; of a checkpoint that does not name its classes"}
     out = {"metavar": "PATH", "help": "folder for the results; for onnx, a file"}
     parser.add_common("checkpoint", "out", required=("checkpoint", "out"), out=out)
-    parser.add_common("encoder", "class-names", encoder=encoder, class_names=names)
+    parser.add_common("encoder", "class-names", **OF_CHECKPOINT)
     parser.group("output").add_argument("--format", choices=EXPORTS, default="onnx", help="what to write")
     return parser.parse_args()
 

@@ -12,7 +12,7 @@ Re-run the command to resume; up-to-date results are reused.
 
 from argparse import Namespace
 
-from models.segmentation.options import FORMATS, Prediction
+from models.segmentation.options import FORMATS, OF_CHECKPOINT, Prediction
 from util.runtime.cli import COMMON, Parser, real, run
 
 
@@ -29,10 +29,8 @@ def parse_args() -> Namespace:
     needed = ("checkpoint", "images", "out")
     parser.add_common(*needed, required=needed, images=images, checkpoint=checkpoint)
     parser.add_common("list", required=(), list={"help": f"{COMMON['list'].help}: segment only these of --images"})
-    encoder = {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"}
     parser.add_common("image-labels", "scales", "flip", "long-side", "full-size", image_labels=labels)
-    names = {"help": "one class per line, background first; of a checkpoint that does not name its classes"}
-    parser.add_common("encoder", "class-names", encoder=encoder, class_names=names)
+    parser.add_common("encoder", "class-names", **OF_CHECKPOINT)
     parser.add_common("overwrite", "device", "amp", amp={"default": Prediction.amp})
     output = parser.group("output")
     output.add_argument(

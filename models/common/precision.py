@@ -42,8 +42,8 @@ def use_tf32(name: str, dist: Dist) -> None:
 
 def has_kernels(dtype: torch.dtype | None, device: torch.device) -> bool:
     """Whether the device computes in this dtype. Processors without such kernels emulate it, and are slower by it."""
-    if device.type != "cpu":
-        return True
     known = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
-    asks = getattr(torch.ops.mkldnn, known[dtype], None) if dtype in known else None  # Apple's torch has no mkldnn
-    return dtype not in known or (asks is not None and asks())
+    if device.type != "cpu" or dtype not in known:
+        return True
+    is_supported = getattr(torch.ops.mkldnn, known[dtype], None)  # None in torch for Apple's processors
+    return is_supported is not None and is_supported()

@@ -11,7 +11,6 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -162,13 +161,13 @@ def _of_voc(path: Path, key: str) -> Rows:
 
 def _of_csv(path: Path, key: str) -> Rows:
     wanted = ("id", *_COORDINATES[key])
-    lines = iter(read_rows(path))
-    headings = [_HEADINGS.get(name.lower(), "") for first in islice(lines, 1) for name in first.cells]
+    lines = read_rows(path)
+    headings = [_HEADINGS.get(name.lower(), "") for name in (lines[0].cells if lines else ())]
     if not set(wanted) <= set(headings):
         raise InputError(f"{path}: its first line should name the columns {', '.join(wanted)}, and perhaps category")
     rows: Rows = defaultdict(list)
     book = IdBook(path)
-    for line in lines:
+    for line in lines[1:]:
         row = {name: text for name, text in zip(headings, line.cells) if name and text}
         try:
             numbers = [float(row[name].replace(",", ".")) for name in wanted[1:]]  # Excel's of many countries

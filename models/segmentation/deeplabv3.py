@@ -178,7 +178,7 @@ def library_settings(source: str | os.PathLike) -> dict[str, Any]:
 def _foreign_content(
     content: dict[str, Any], source: str, encoder: str | None, classes: ClassTable | None
 ) -> dict[str, Any]:
-    """A checkpoint as ours of the parameters of a DeepLabV3+ that another project built with the library's defaults."""
+    """A checkpoint as ours of the parameters of another project's DeepLabV3+, built as `library_settings` say, or by default."""
     state = plain_state(content, source)
     settings = library_settings(source)
     encoder = encoder or settings.get("encoder_name")
@@ -211,7 +211,7 @@ def _foreign_content(
             f"for others, put the {LIBRARY_CONFIG} of its save_pretrained beside the file",
             file=sys.stderr,
         )
-    weights = settings.get("encoder_weights")
+    advprop = "advprop" if settings.get("encoder_weights") == "advprop" else None  # whose normalisation is another
     table = classes or load_classes(num_classes=len(head))
     assumed = classes is None and table.names == CLASS_NAMES
     if len(table) != len(head):
@@ -221,7 +221,7 @@ def _foreign_content(
     return {
         "classes": list(table.names),
         "palette": [list(color) for color in table.colors],
-        "normalization": encoder_normalization(encoder, weights if weights == "advprop" else None).content,
+        "normalization": encoder_normalization(encoder, advprop).content,
         "config": {
             "encoder": encoder,
             "output_stride": stride,

@@ -29,7 +29,7 @@ from models.segmentation.networks import (
     OUTPUT,
     WEIGHTS,
     OnnxNetwork,
-    check_meant,
+    check_asked,
     onnx_session,
 )
 from util.data.voc import load_classes
@@ -68,7 +68,7 @@ def export(
         raise InputError(f"{out}: a folder is there; change --out")
     classes = None if class_names is None else load_classes(class_names)
     network = load_checkpoint(checkpoint, encoder=encoder, classes=classes)
-    check_meant(network, checkpoint, encoder, classes)
+    check_asked(network, checkpoint, encoder, classes)
     print(f"{checkpoint}: exporting, and checking the result against it; this may take a minute", flush=True)
     try:
         {"onnx": export_onnx, "smp": export_smp}[kind](network, out)

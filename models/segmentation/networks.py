@@ -60,7 +60,7 @@ def open_network(
     return load_checkpoint(path, device, encoder, classes)
 
 
-def check_meant(
+def check_asked(
     network: Segmenter,
     path: str | os.PathLike,
     encoder: str | None,

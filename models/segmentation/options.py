@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from util.runtime.cli import COMMON
 from util.runtime.errors import InputError
 
 EXPORTS = ("onnx", "smp")
 FORMATS = ("label-map", "overlay", "coco-json", "labelme")
 REFINEMENTS = ("none", "pixel-adaptive")
+# Changes of these common options where the checkpoint is to say what they do.
+OF_CHECKPOINT = {
+    "encoder": {"default": None, "help": f"{COMMON['encoder'].help}; of a checkpoint that does not name it"},
+    "class_names": {"help": "one class per line, background first; of a checkpoint that does not name its classes"},
+}
 
 
 @dataclass(frozen=True)

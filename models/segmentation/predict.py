@@ -18,7 +18,7 @@ from models.common.precision import DTYPES, choose_precision
 from models.common.refine import pixel_adaptive_refinement
 from models.common.transfer import to_device, to_host
 from models.segmentation.inference import Segmentation, Segmenter
-from models.segmentation.networks import check_meant, network_digest, open_network
+from models.segmentation.networks import check_asked, network_digest, open_network
 from models.segmentation.options import Prediction
 from models.segmentation.outputs import (
     class_shares,
@@ -154,7 +154,7 @@ def predict_anything(
 def _open(checkpoint: str | os.PathLike, dist: Dist, how: Prediction, classes: ClassTable | None) -> Segmenter:
     """The network of a checkpoint; what the command says of it must be so."""
     network = open_network(checkpoint, dist.device, how.encoder, classes)
-    check_meant(network, checkpoint, how.encoder, classes, warn=dist.is_main)
+    check_asked(network, checkpoint, how.encoder, classes, warn=dist.is_main)
     return network
 
 

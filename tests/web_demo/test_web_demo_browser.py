@@ -453,6 +453,10 @@ PAGES = ("Strategy lab", "Results", "Segment")
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390)])
 def test_every_page_fits_the_screen_in_its_theme(page, site, scheme, width):
     page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.get_by_test_id("stExpandSidebarButton").wait_for()  # on a narrow screen the menu is closed
+    page.set_viewport_size({"width": 1280, "height": 844})
     page.reload()
     settle(page)
     checkpoint = page.locator("[data-testid=stSidebar] [data-testid=stSelectbox] input")

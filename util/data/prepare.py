@@ -286,8 +286,9 @@ def _put(source: Path, target: Path, copy: bool) -> None:
     if target.exists() and os.path.samefile(source, target) and not copy:
         return
     delete(target)
-    # A link would share the mark "read-only", for which Windows does not replace a file.
-    if not copy and not (ON_WINDOWS and not os.access(source, os.W_OK)):
+    # Windows does not replace a file that is read-only, and a link shares that with its source.
+    can_link = not ON_WINDOWS or os.access(source, os.W_OK)
+    if can_link and not copy:
         try:
             os.link(source.resolve(), target)
             return

@@ -62,10 +62,10 @@ def _open(path: Path) -> zipfile.ZipFile:
     with contextlib.suppress(UnicodeDecodeError):
         return zipfile.ZipFile(path, metadata_encoding="utf-8")  # macOS writes that, and does not say so
     # Windows' Explorer writes the letters of its own country, and does not say which.
-    archive = zipfile.ZipFile(path)
-    if ON_WINDOWS:
+    for encoding in ("oem", "cp437") if ON_WINDOWS else ("cp437",):
         with contextlib.suppress(UnicodeDecodeError):
-            archive = zipfile.ZipFile(path, metadata_encoding="oem")
+            archive = zipfile.ZipFile(path, metadata_encoding=encoding)
+            break
     name = next((info.filename for info in archive.infolist() if not info.filename.isascii()), "")
     print(f"note: {path} has names such as {name}; if they should read otherwise, unpack it yourself", file=sys.stderr)
     return archive

@@ -95,13 +95,12 @@ def check_numbering(cells: Mapping[str, Cells], num_classes: int, pred: Path, gt
     for index, number in cells.values():
         counts[index] += number
     matrix = counts.reshape(num_classes, num_classes + 1)[:, :num_classes]
-    if num_classes == 2:
-        return
-    for part, what, clearly in ((matrix, "classes", 1), (matrix[1:, 1:], "classes above 0", 2)):
+    # One class of the foreground that is taken for its neighbour is not a shift: two have to be, and clearly.
+    parts = ((matrix, "classes", 1), (matrix[1:, 1:], "classes above 0", 2))
+    for part, what, least in parts if num_classes > 2 else ():
         shift = max((0, 1, -1), key=partial(np.trace, part))
-        # Of the foreground one class alone that is taken for its neighbour is no shift of the numbers.
-        some = np.count_nonzero(np.diagonal(part, shift)) >= clearly
-        if shift and some and np.trace(part, shift) > clearly * np.trace(part):
+        shifted = np.diagonal(part, shift)
+        if shift and np.count_nonzero(shifted) >= least and shifted.sum() > least * np.trace(part):
             print(
                 f"warning: the {what} of {pred} agree better with {gt} when they are {'lowered' if shift > 0 else 'raised'} by "
                 "1; check that both count the classes alike",

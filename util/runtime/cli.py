@@ -37,7 +37,7 @@ def processors() -> int:
 
 
 def default_workers() -> int:
-    """One worker per processor, within reason where each is not forked but imports torch anew, for 0.3 GB of memory."""
+    """One worker per processor; at most 8 where workers are spawned, as each imports torch again and takes 0.3 GB."""
     return min(processors(), 8) if sys.platform in ("win32", "darwin") else processors()
 
 

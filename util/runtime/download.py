@@ -145,11 +145,12 @@ def _md5(path: Path) -> str:
         return hash_of(file, hashlib.md5())
 
 
-def _certificates() -> ssl.SSLContext:
-    """The system's; Python from python.org has none on macOS before its "Install Certificates" was run."""
+def _certificates() -> ssl.SSLContext | None:
+    """Certifi's beside the system's on macOS, where python.org's Python has none until "Install Certificates" was run."""
+    if sys.platform != "darwin":
+        return None
     context = ssl.create_default_context()
-    if sys.platform == "darwin":
-        context.load_verify_locations(certifi.where())
+    context.load_verify_locations(certifi.where())
     return context
 
 

@@ -109,7 +109,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a file, patiently; one that is not there is no error."""
+    """Delete a file if it is there, patiently."""
     _patiently(lambda: path.unlink(missing_ok=True))
 
 
