@@ -11,8 +11,8 @@ from merge import STRATEGIES
 from pipeline.plan import Plan
 from pipeline.stages import HELD_OUT_SHOWN, Stage, sam_options
 from util.data.ids import read_id_list
-from util.runtime.cli import processors
 from util.runtime.commands import first_values
+from util.runtime.processors import processors
 
 # Seconds of one processor core per image (for the classifier per image and epoch, for DeepLabV3+ per image of a step)
 # with the scripts' defaults: measured on VOC's images with MobileNetV2, times what the default encoder takes of its time

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from merge import RECOMMENDED
 from models.sam.options import PACKAGE_MODELS, names_file, read_prompt
-from util.runtime.cli import COMMON, Parser, default_workers, real, whole
+from util.runtime.cli import COMMON, Parser, real, whole
+from util.runtime.processors import default_workers
 
 Argument = str | int | float | Path
 STAGES = ("data", "cam", "labels", "masks", "merge", "check", "deeplab", "score")

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from util.runtime.commands import quoted
 from util.runtime.errors import InputError, choose_from, disk_error, meant, missing_package
+from util.runtime.processors import default_workers
 from util.runtime.signals import ENDING, end_with_parent, is_importing
 
 EXIT_FAILED_IMAGES, EXIT_ERROR, EXIT_CRASH, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -28,17 +29,6 @@ STAGE_VARIABLE = "QUICKSTART_STAGE"
 PARSE_ONLY_VARIABLE = "QUICKSTART_PARSES"  # in the environment of a script that is only to look at its options
 INTERRUPTED = "interrupted; re-run the command to resume"
 _DISK = ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "EEXIST", "ENOTDIR", "EISDIR")
-
-
-def processors() -> int:
-    """How many processors this process may use: its share, where ``torchrun`` started several on this machine."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def default_workers() -> int:
-    """One worker per processor; at most 8 where workers are spawned, as each imports torch again and takes 0.3 GB."""
-    return min(processors(), 8) if sys.platform in ("win32", "darwin") else processors()
 
 
 def whole(minimum: int, maximum: float = math.inf) -> Callable[[str], int]:

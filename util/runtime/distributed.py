@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from util.runtime.errors import InputError, counted
 from util.runtime.memory import keep_freed_memory
+from util.runtime.processors import processors
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +167,7 @@ def cleanup() -> None:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; ``auto`` is the GPU where there is one, else the CPU.
+    """The device of that name; ``auto`` is the GPU where there is one, else the CPU, on no more threads than a container grants.
 
     Raises:
         InputError: if there is no such device, or torch was built for newer ones.
@@ -193,6 +194,8 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(f"--device {name}: found {counted(torch.cuda.device_count(), 'GPU')}, counted from 0")
     if device.type == "cuda":
         _check_kernels(device)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), processors()))
     return device
 
 

@@ -192,19 +192,6 @@ def test_messages_name_options_as_they_were_typed(monkeypatch, capsys):
     assert cli.as_typed("--model x") == "--model x"
 
 
-def test_processes_of_one_machine_share_its_processors(monkeypatch):
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(16), raising=False)
-    assert cli.processors() == cli.default_workers() == 16
-    for processes, expected in ((8, 2), (3, 5), (64, 1)):
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-        assert cli.processors() == cli.default_workers() == expected
-    monkeypatch.delenv("LOCAL_WORLD_SIZE")
-    monkeypatch.setattr(sys, "platform", "win32")
-    assert cli.default_workers() == 8
-
-
 def test_a_backslash_before_a_quotation_mark_is_explained_on_windows(monkeypatch, capsys):
     parser = cli.Parser()
     parser.add_common("images", "out", required=("images", "out"))
