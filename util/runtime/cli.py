@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import builtins
 import errno
 import io
 import json
@@ -322,6 +323,11 @@ def run(main: Callable[[], int | None]) -> None:
     0: all is well; 1: some images failed, the others are done; 2: the command or its input is wrong;
     3: anything unforeseen, which must not pass for 1; 130: interrupted. No traceback for anything that the user can fix.
     """
+    if hasattr(builtins, "__IPYTHON__"):  # which goes on afterwards, with the modules of now
+        command = quoted([sys.executable, *sys.argv])
+        remedy = f"type this instead:\n!{command}"
+        print(f"error: %run does not see what you edit after its first run; {remedy}", file=sys.stderr)
+        sys.exit(EXIT_ERROR)
     interrupts: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -70,6 +70,13 @@ def test_a_package_that_is_not_installed_is_named_with_the_remedy(command):
     )
 
 
+def test_a_notebooks_run_which_would_keep_code_that_is_edited_later_is_refused():
+    code = "import builtins, sys\nfrom util.runtime.cli import run\nbuiltins.__IPYTHON__ = True\n"
+    done = end_of(f"{code}sys.argv = ['main.py', '--out', 'my runs']\nrun(lambda: print('ran'))\n")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"type this instead:\n!{quoted([sys.executable, 'main.py', '--out', 'my runs'])}\n")
+
+
 def test_output_in_an_encoding_without_a_letter_shows_the_letters_number():
     code = "from util.runtime.cli import run\ndef main():\n    print('H\\xfcndin', '\\u72ac')\nrun(main)\n"
     done = end_of(code, PYTHONIOENCODING="cp1252")
