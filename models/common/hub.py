@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import sys
 from collections.abc import Iterator
+
+from util.runtime.errors import InputError
 
 _LOGGER = "huggingface_hub.utils._http"
 _RETRIES = ("thrown while requesting", "Retrying in", "Rate limited")
@@ -27,10 +30,21 @@ class _OneLine(logging.Filter):
 
 @contextlib.contextmanager
 def retries_in_one_line() -> Iterator[None]:
-    """Within, downloads that are tried again say so once, instead of in two lines per attempt."""
+    """Within, downloads that are tried again say so once, instead of in two lines per attempt.
+
+    Raises:
+        InputError: if they cannot be written, which has nothing to do with the network.
+    """
     logger, held = logging.getLogger(_LOGGER), _OneLine()
     logger.addFilter(held)
     try:
         yield
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) not in ("EACCES", "EROFS", "ENOSPC", "EDQUOT"):
+            raise
+        raise InputError(
+            f"{error.filename or 'downloads of the Hugging Face hub'}: {error.strerror}; free space there or check its "
+            "permissions, or set HF_HOME to a folder that can be written"
+        ) from None
     finally:
         logger.removeFilter(held)

@@ -74,6 +74,8 @@ def download_in_words(encoder: str, weights: str | None) -> Iterator[None]:
         if "Wrong encoder name" not in str(error):
             raise
         raise unknown_encoder(encoder, smp.encoders.get_encoder_names()) from None
+    except InputError:
+        raise
     except Exception as error:
         network = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
         if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in network:

@@ -1,6 +1,8 @@
 """Parameters from files of every kind: other suffixes, wrappers, prefixes, and timm's names."""
 
+import errno
 import logging
+import os
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -13,7 +15,8 @@ from safetensors.torch import save_file
 from models.cam.plain_cam import PlainCAM
 from models.common.hub import retries_in_one_line
 from models.common.preprocessing import IMAGENET
-from models.common.weights import load_encoder, names_file, plain_state
+from models.common.weights import download_in_words, load_encoder, names_file, plain_state
+from models.sam.families import hub_errors
 from models.segmentation import deeplabv3
 from models.segmentation.networks import network_digest
 from util.data.voc import CLASS_NAMES, class_table
@@ -228,6 +231,15 @@ def test_an_unknown_encoder_is_named_with_those_that_are_like_it(encoder, hint):
     for build in (PlainCAM, deeplabv3.build):
         with pytest.raises(InputError, match=f"--encoder {encoder}: not an encoder of .*; {hint}"):
             build(3, encoder=encoder)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "download", [lambda: download_in_words("resnet18", "imagenet"), lambda: hub_errors("sam2.1-tiny")]
+)
+def test_a_cache_that_cannot_be_written_is_not_taken_for_the_network(download, number):
+    with pytest.raises(InputError, match="^/.cache: .*set HF_HOME"), download():
+        raise OSError(number, os.strerror(number), "/.cache")
 
 
 def test_attempts_of_a_download_are_one_line(capsys):
