@@ -145,3 +145,15 @@ def test_a_network_of_another_kind_is_not_a_classifier(tmp_path):
         InputError, match="last.pth: not a classifier, but a deeplabv3plus network; give one that train_tra"
     ):
         load_classifier(tmp_path / "last.pth")
+
+
+def test_a_sweep_of_nothing_does_not_blame_the_ground_truth(args, capsys):
+    """As after --cams of another size, where every image has failed before."""
+    for image_id in IDS:
+        (args.out / f"{image_id}.npy").unlink()
+    args.gt, args.classes = args.images, None
+    with pytest.raises(
+        InputError, match=r"none of the 6 images of .*list.txt could be swept; the messages above say why"
+    ):
+        generate.sweep(args, IDS, args.out, CLASSES)
+    assert "p0: " in capsys.readouterr().err
