@@ -80,7 +80,7 @@ class Inputs:
             if values.shape != shape:
                 raise InputError(
                     f"{self.cam_path}/{image_id}.npy: soft CAMs of {values.shape[1]}x{values.shape[0]} pixels, but the label "
-                    f"is {shape[1]}x{shape[0]}; make CAMs at the size of the image"
+                    f"is {shape[1]}x{shape[0]}; generate_cams.py --cams {self.cam_path} --out DIR enlarges them: give DIR/cams"
                 )
         return cam
 

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from util.data.cams import read_cam, write_cam
+from util.data.merge_inputs import Inputs
 from util.data.npy import load_npy_dict, save_npy_dict
+from util.data.voc import load_classes
 from util.runtime.errors import InputError
 
 MAP = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
@@ -85,3 +87,11 @@ def test_an_array_without_classes(tmp_path):
 def test_a_little_above_one_is_clipped(tmp_path):
     save_npy_dict(tmp_path / "a.npy", {0: MAP * 1.04})
     assert read_cam(tmp_path, "a")[1].max() == 1
+
+
+def test_small_maps_are_refused_with_the_command_that_enlarges_them(tmp_path):
+    write_cam(tmp_path, "a", {1: MAP})
+    inputs = Inputs(None, tmp_path, load_classes(), cam_path=tmp_path)
+    height, width = MAP.shape
+    with pytest.raises(InputError, match=r"generate_cams.py --cams .* --out DIR enlarges them: give DIR/cams"):
+        inputs.cam("a", (4 * height, 4 * width))
