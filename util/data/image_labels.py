@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,7 @@ from xml.parsers import expat
 
 import numpy as np
 
-from util.data.ids import IdBook, id_of
+from util.data.ids import IdBook
 from util.data.json_rows import is_by_class
 from util.data.npy import PICKLES, load_npy_dict, save_npy_dict
 from util.data.tag_table import Tags, read_tag_table
@@ -44,6 +45,10 @@ def read_image_labels(
     if path.is_dir():
         return _read_folder(path, classes, ids)
     suffix = path.suffix.lower()
+    if suffix in (".pt", ".pth"):
+        raise InputError(
+            f"{path}: a file of torch, which is not read here; numpy.save('cls_labels.npy', its dict) writes one that is"
+        )
     if suffix in (".npy", ".npz", *PICKLES, ".json"):
         content = read_json(path) if suffix == ".json" else load_npy_dict(path)
         if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
@@ -61,9 +66,9 @@ def read_image_labels(
 def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, Item]:
     """The entries of ``ids``; InputError if there are none."""
     found = {image: labels[image] for image in ids if image in labels}
-    if not found:  # a table knows no integers: 2007000032 may be VOC's 2007_000032, as in `id_of`
-        voc = {id_of(int(name)) if name.isdecimal() else name: value for name, value in labels.items()}
-        found = {image: voc[image] for image in ids if image in voc}
+    if not found:
+        numbers = {number: value for name, value in labels.items() if (number := _number(name)) is not None}
+        found = {image: numbers[number] for image in ids if (number := _number(image)) in numbers}
     if ids and not found:
         raise InputError(
             f"{path}: no image-level label for any of the {len(ids)} images of the list, whose first is {ids[0]!r}; the "
@@ -71,6 +76,12 @@ def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, 
             "their ids alike"
         )
     return found
+
+
+def _number(name: str) -> int | None:
+    """The number by which tables and integer keys name an image of VOC or COCO: 9 for ``COCO_train2014_000000000009``."""
+    match = re.fullmatch(r"([12]\d{3})_(\d{6})|(?:COCO_(?:train|val)2014_)?(\d{12})|([1-9]\d{0,11})", name, re.ASCII)
+    return int("".join(match.groups(""))) if match else None
 
 
 def check_tagged(ids: Sequence[str], source: Path, labels: Path, tags: Mapping[str, Tags]) -> None:

@@ -260,6 +260,22 @@ def test_numbers_of_voc_in_a_table_fit_its_list(tmp_path):
     assert read_image_labels(path, PETS, ["2007000032"]) == {"2007000032": (1,)}
 
 
+@pytest.mark.parametrize("image", ["COCO_train2014_000000000009", "000000000009"])
+@pytest.mark.parametrize("name", [9, "000000000009", "COCO_train2014_000000000009"])
+def test_numbers_of_coco_fit_its_list(image, name, tmp_path):
+    """RIB's cls_labels.npy and its descendants have integer keys."""
+    save_npy_dict(tmp_path / "tags.npy", {name: one(1, 0, 0), 10: one(0, 1, 0)})
+    assert read_image_labels(tmp_path / "tags.npy", PETS, [image]) == {image: (1,)}
+
+
+def test_labels_that_do_not_say_whose_they_are(tmp_path):
+    np.save(tmp_path / "tags.npy", np.eye(3))
+    with pytest.raises(InputError, match=r"holds an array of .*expected a dict .*, id -> row: numpy\.save"):
+        read_image_labels(tmp_path / "tags.npy", PETS)
+    with pytest.raises(InputError, match=r"tags\.pt: a file of torch.*numpy\.save"):
+        read_image_labels(tmp_path / "tags.pt", PETS)
+
+
 # --- annotations, and the list ------------------------------------------------------------------------------------
 
 
