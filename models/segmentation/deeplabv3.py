@@ -239,7 +239,8 @@ def _kind_of(content: Mapping[str, Any], state: Mapping[str, Any]) -> str:
         remedy = "score its label maps with evaluate_enhanced.py --pred, or train one from its --encoder-weights"
         return f"a network of torchvision or MMSegmentation; {remedy}"
     found = "weights of another network, such as an encoder's" if kind is None else f"one of kind {kind!r}"
-    return f"{found}; give one that train_deeplabv3.py wrote"
+    own = "" if kind else "; label maps of another network are scored with evaluate_enhanced.py --pred"
+    return f"{found}; give one that train_deeplabv3.py wrote{own}"
 
 
 def _checked_parts(content: dict, source: str) -> tuple[ClassTable, dict, Mapping[str, Tensor]]:

@@ -184,6 +184,7 @@ def test_networks_of_other_projects_are_named(tmp_path):
         (("classifier.4.weight", "backbone.conv1.weight"), whole),
         (("decode_head.conv_seg.weight", "backbone.conv1.weight"), whole),
         (("classifier.1.weight", "features.0.weight"), "such as an encoder's"),
+        (("base.aspp.c0.weight", "base.layer1.conv1.conv.weight"), "of another network are scored with .* --pred"),
     ):
         checkpoint.save(tmp_path / "x.pth", {"state_dict": {name: torch.zeros(21, 8, 1, 1) for name in names}})
         with pytest.raises(InputError, match=said):
