@@ -133,6 +133,22 @@ def test_classes_in_the_names_of_files_are_read_where_that_is_said(tmp_path):
     }
 
 
+def test_zeros_and_ones_in_the_names_of_files(tmp_path):
+    """As in LUAD-HistoSeg and BCSS-WSSS."""
+    root = named(tmp_path / "luad", "10-20-[1 0 1].png", "10-30-[0 1 0].png", "xmin5_MPP-0.25+0[000].png")
+    with pytest.raises(InputError, match=r"with their classes \(\[101\]\), say --format names"):
+        read_source(root)
+    _, source = read_source(root, name="names")
+    assert source.numbered and [(item.classes, item.negative) for item in source.items] == [
+        (("0", "2"), False),
+        (("1",), False),
+        ((), True),
+    ]
+    named(root, "10-40-[0 1].png")
+    with pytest.raises(InputError, match="names that end in 2 and in 3 zeros and ones"):
+        read_source(root, name="names")
+
+
 def test_images_named_by_class_beside_annotations_of_another_kind(tmp_path):
     """As in the Oxford-IIIT Pets, whose trimaps have three values."""
     named(tmp_path / "images", "Abyssinian_1.png", "Abyssinian_2.png", "beagle_1.png", "beagle_2.png")
