@@ -13,6 +13,7 @@ from util.data.npy import load_npy, save_npy_dict
 from util.runtime.errors import InputError
 from util.runtime.files import find_file
 
+MAPS = ("high_res", "attn_highres", "cam")  # where IRN's and CLIP-ES's files have them, the best first
 MOST = 1.1  # a map in 0..1 may pass 1 by its interpolation
 
 
@@ -80,8 +81,13 @@ def _maps(content: Any, path: Path) -> dict:
         )
     if "keys" not in content:
         return content
-    name = next((name for name in ("high_res", "attn_highres") if name in content), "cam")
-    keys, maps = np.asarray(content["keys"]), np.asarray(content.get(name))
+    name = next((name for name in MAPS if name in content), None)
+    if name is None:
+        raise InputError(
+            f"{path}: its keys are without maps: it has {', '.join(map(str, content))}, none of {', '.join(MAPS)}; save the "
+            "KxHxW array under one of these"
+        )
+    keys, maps = np.asarray(content["keys"]), np.asarray(content[name])
     if keys.ndim != 1 or maps.ndim != 3 or len(keys) != len(maps):
         raise InputError(
             f"{path}: keys of shape {keys.shape} and {name} of shape {maps.shape}; expected IRN's format, K classes and "
