@@ -15,12 +15,13 @@ import torch
 from models.common.memory import memory_named
 from models.common.precision import choose_precision, use_tf32
 from models.sam import checkpoints, families, generator, options, prompt_files, prompted, prompts, sources, text
+from util.data.classes import classes_of
 from util.data.ids import read_id_list
 from util.data.image_labels import read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
 from util.data.masks import LEAST_SCORE
-from util.data.voc import load_classes
+from util.data.voc import ClassTable
 from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
 from util.runtime.distributed import Dist
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     with distributed.init(args.device) as dist:
         check_folder(args.images, "images")
         ids = read_id_list(args.list, args.images) if args.list else list_image_ids(args.images)
-        setup = set_up(args, dist)
+        setup = set_up(args, dist, ids)
         made_from = {"images": str(args.images), "list": str(args.list), "checkpoint": str(args.checkpoint)}
         with Stage(
             args.out, setup.options, code=setup.code, made_from=made_from, overwrite=args.overwrite, rank=dist.rank
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 # --- what makes the masks -----------------------------------------------------------------------------------------
 
 
-def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
+def set_up(args: argparse.Namespace, dist: Dist, ids: Sequence[str]) -> Setup:
     """The source that the command line asks for, with its network on the device."""
     if args.model == "regions":
         return Setup(sources.Regions(), 1, {"model": "regions"}, [sources.region_masks])
@@ -98,9 +99,14 @@ def set_up(args: argparse.Namespace, dist: Dist) -> Setup:
     if kinds == ["grid"]:
         grid = generator.MaskGenerator(network, settings, precision, args.exact, batch)
         return Setup(sources.Grid(grid), batch, depends, [generator, checkpoints])
+    # Found beside the data: with VOC's in their place, every mask would have the name of another class.
+    classes = classes_of((args.image_labels, args.images, args.cam_path), args.class_names, ids=ids)
+    tags = None
+    if args.image_labels is not None:
+        tags = sources.Tags(read_image_labels(args.image_labels, classes, ids), classes)
     found: list[sources.MaskSource] = []
     for kind, file in args.prompt:
-        source, more = prompt_source(args, dist, kind, file, network, settings, precision)
+        source, more = prompt_source(args, dist, kind, file, network, settings, precision, classes, tags)
         found.append(source)
         depends[f"prompt {kind}"] = more
     source = found[0] if len(found) == 1 else sources.Several(found)
@@ -125,13 +131,17 @@ def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
 
 
 def prompt_source(
-    args: argparse.Namespace, dist: Dist, kind: str, file: Path | None, network: Any, settings: Any, precision: str
+    args: argparse.Namespace,
+    dist: Dist,
+    kind: str,
+    file: Path | None,
+    network: Any,
+    settings: Any,
+    precision: str,
+    classes: ClassTable,
+    tags: sources.Tags | None,
 ) -> tuple[sources.MaskSource, Any]:
     """A source of one kind of prompts, and what its masks depend on beside each image."""
-    classes = load_classes(args.class_names)
-    tags = None
-    if args.image_labels is not None:
-        tags = sources.Tags(read_image_labels(args.image_labels, classes), classes)
     if kind == "tags":
         assert tags is not None
         synonyms = read_synonyms(args.synonyms, classes.names)

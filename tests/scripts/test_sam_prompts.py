@@ -35,7 +35,7 @@ def place(tmp_path_factory):
         Image.fromarray(image).save(folder / "images" / f"{image_id}.png")
         values = np.linspace(0, 1, 60 * 80, dtype=np.float32).reshape(60, 80)
         write_cam(folder / "cams", image_id, {1: values, 2: values[::-1].copy()})
-    (folder / "names.txt").write_text("\n".join(NAMES) + "\n")
+    (folder / "class_names.txt").write_text("\n".join(NAMES) + "\n")
     (folder / "tags.csv").write_text("a,cat\nb,cat,dog\nc\n")
     for kind in ("sam2", "sam_hq"):
         net, processor = tiny(kind)
@@ -54,8 +54,6 @@ def arguments(place, out, model, *more):
         place / model,
         "--images",
         place / "images",
-        "--class-names",
-        place / "names.txt",
         "--image-labels",
         place / "tags.csv",
         "--out",
