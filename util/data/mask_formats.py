@@ -140,17 +140,22 @@ def _of_labelme(content: dict, path: Path, size: tuple[int, int] | None) -> Foun
 
 
 def _of_transformers(content: dict, path: Path, size: tuple[int, int] | None) -> Found:
-    """The output of its pipeline ``mask-generation``, with ``output_rle_mask`` or with arrays."""
+    """The output of its pipeline ``mask-generation``, with ``output_rle_mask`` or with arrays; scores by SAM's names as well."""
     if "masks" in content and any(isinstance(mask, dict) for mask in content["masks"]):
         found = _of_list(list(content["masks"]), path, size)
     elif "rle_mask" in content:
         found = _of_list([{"segmentation": code} for code in content["rle_mask"]], path, size)
     else:
         found = found_in_stack(stack_of(content["masks"], path, size))
-    scores = np.ravel(content.get("scores", [])).astype(float).tolist()
-    if scores and len(scores) != len(found.codes):
-        raise ValueError(f"{len(scores)} scores of {len(found.codes)} masks")
-    about = [{"predicted_iou": score} for score in scores] or found.about
+    about = [dict(entry) for entry in found.about]
+    for name, other_names in (("predicted_iou", ("scores", "iou_preds")), ("stability_score", ())):
+        scores = next((np.ravel(content[key]).astype(float) for key in (name, *other_names) if key in content), None)
+        if scores is None or not scores.size:
+            continue
+        if len(scores) != len(about):
+            raise ValueError(f"{len(scores)} scores of {len(about)} masks")
+        for entry, score in zip(about, scores.tolist()):
+            entry[name] = score
     return Found(found.height, found.width, found.codes, about)
 
 

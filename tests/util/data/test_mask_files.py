@@ -301,8 +301,10 @@ def test_arrays_with_scores(tmp_path):
     np.save(tmp_path / "a.npy", {"masks": [*two], "scores": torch.tensor([0.5, 0.25])})
     np.savez_compressed(tmp_path / "b.npz", masks=two, scores=np.float32([0.5, 0.25]))
     np.savez(tmp_path / "c.npz", two)
+    np.savez(tmp_path / "d.npz", masks=two, iou_preds=np.float32([0.5, 0.25]), stability_score=np.float32([0.75, 1]))
+    assert read_masks(tmp_path, "d", (H, W)).stability_score.tolist() == [0.75, 1]
     assert len(read_masks(tmp_path, "c", (H, W))) == 2
-    for name in "ab":
+    for name in "abd":
         masks = read_masks(tmp_path, name, (H, W))
         assert np.array_equal([masks.dense(0), masks.dense(1)], two) and masks.predicted_iou.tolist() == [0.5, 0.25]
 
