@@ -71,7 +71,9 @@ def add_strategies(parser: Parser) -> None:
         "--method", metavar="NAME", help=f"strategy; auto decides by masks and labels (default: {RECOMMENDED})"
     )
     group.add_argument("--methods", default="all", metavar="NAME,...", help="compare: strategies, or all")
-    group.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="set a strategy's parameter")
+    group.add_argument(
+        "--param", action="append", default=[], metavar="[METHOD.]NAME=VALUE", help="set a strategy's parameter"
+    )
     group.add_argument(
         "--baseline", metavar="NAME", help=f"compare: report differences to this method as well (default: {BASELINE})"
     )

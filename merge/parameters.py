@@ -36,18 +36,25 @@ def check_loaded(strategies: Iterable[Callable]) -> None:
             raise InputError(problem)
 
 
+def addressed(text: str) -> str:
+    """The strategy that a ``--param`` text is for: ``s2c`` of ``s2c.keep=True``; empty where it names none."""
+    method, dot, _ = text.partition("=")[0].partition(".")
+    return method.strip() if dot else ""
+
+
 def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
-    """Defaults, changed by ``NAME=VALUE`` texts of the command line.
+    """Defaults, changed by ``NAME=VALUE`` texts of the command line; those `addressed` to other strategies are left out.
 
     Raises:
         InputError: for an unknown name or a value of another type than the default's.
     """
+    given = [text for text in given if addressed(text) in ("", name)]
     if given:
         check_loaded([strategy])
     parameters = parameters_of(strategy)
     for text in given:
         key, equals, value = text.partition("=")
-        key = key.strip().replace("-", "_")
+        key = key.rpartition(".")[2].strip().replace("-", "_")
         if not equals or key not in parameters:
             known = ", ".join(f"{k}={v}" for k, v in parameters.items()) or "none"
             raise InputError(f"--param {text}: {name} has no such parameter; write NAME=VALUE, it has: {known}")

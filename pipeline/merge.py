@@ -13,7 +13,7 @@ import numpy as np
 
 import processor
 from merge import BASELINE, RECOMMENDED, STRATEGIES, StrategyError, group_of
-from merge.parameters import check_loaded, resolve_parameters, search_space
+from merge.parameters import addressed, check_loaded, resolve_parameters, search_space
 from pipeline.automatic import decide
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
@@ -96,8 +96,13 @@ class Job:
         for name in self.methods:
             if name not in STRATEGIES:
                 raise InputError(f"strategy {name!r} is unknown; {choose_from(name, STRATEGIES)}")
-        if args.mode == "compare" and args.param and len(self.methods) > 1:
-            raise InputError("--param goes with one strategy; name it with --methods NAME")
+        for text in args.param:
+            if not (method := addressed(text)) and len(self.methods) > 1:
+                raise InputError(f"--param {text}: several strategies are compared; write STRATEGY.{text}")
+            if method and method not in self.methods:
+                raise InputError(
+                    f"--param {text}: for a strategy that is not used here; {choose_from(method, self.methods)}"
+                )
         if args.mode != "compare" and (args.sensitivity or args.values or args.split_half is not None):
             raise InputError("--split-half, --sensitivity and --values go with --mode compare")
         if args.mode != "compare" and args.methods != "all":

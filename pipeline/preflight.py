@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from merge.parameters import addressed
 from pipeline.lists import is_there
 from pipeline.plan import Plan, needs
 from pipeline.stages import Stage
@@ -106,7 +107,8 @@ def _check_parameters(plan: Plan) -> None:
     """Parameters of the merge are those of one strategy: it has to be the one whose labels are trained on."""
     given = first_values(map(str, plan.extra("merge")))
     named = given.get("--methods")
-    if "--param" in given and named and plan.tune is None and named != plan.shown():
+    is_for_all = "--param" in given and not addressed(given["--param"])
+    if is_for_all and named and plan.tune is None and named != plan.shown():
         raise InputError(
             f'--with "merge=--methods {named} --param ...": the strategy to train on is {plan.shown()}; give --method {named} as well'
         )
