@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import datetime
 import difflib
+import errno
 import glob
 import os
 import pickle
@@ -14,7 +15,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 from util.runtime.errors import InputError, disk_error
 from util.runtime.files import atomic_write, list_files
@@ -41,7 +42,7 @@ def save(path: str | os.PathLike, state: dict[str, Any], *, durable: bool = True
             torch.save(state, file)
             if durable:
                 file.flush()
-                os.fsync(file.fileno())
+                _wait_for_disk(file)
     except OSError as error:
         raise disk_error(error, path) from None
     except RuntimeError as error:
@@ -52,6 +53,14 @@ def save(path: str | os.PathLike, state: dict[str, Any], *, durable: bool = True
         if reason is None:
             raise
         raise (disk_error(reason, path) if isinstance(reason, OSError) else KeyboardInterrupt) from None
+
+
+def _wait_for_disk(file: BinaryIO) -> None:
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as of file systems that cannot; the file is written all the same
+            raise
 
 
 def check(path: str | os.PathLike) -> None:

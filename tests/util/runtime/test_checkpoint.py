@@ -1,6 +1,8 @@
 """Checkpoints: what is saved is loaded, what is damaged or dangerous is refused, a full disk loses nothing."""
 
 import argparse
+import contextlib
+import errno
 import io
 import os
 import re
@@ -28,6 +30,17 @@ def test_round_trip(tmp_path):
     assert torch.equal(loaded["model"]["w"], state["model"]["w"])
     assert {k: loaded[k] for k in ("step", "names", "score")} == {"step": 3, "names": ["a", "b"], "score": None}
     assert os.listdir(tmp_path / "deep") == ["a.pth"]
+
+
+@pytest.mark.parametrize("number, is_saved", [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_be_waited_for(tmp_path, monkeypatch, number, is_saved):
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with contextlib.nullcontext() if is_saved else pytest.raises(InputError):
+        checkpoint.save(tmp_path / "a.pth", {"step": 3})
+    assert (tmp_path / "a.pth").exists() == is_saved
 
 
 def test_code_is_refused(tmp_path):
