@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from models.cam import classifier
 from models.cam.data import Augmentation, TaggedImages
 from models.cam.recipe import DEFAULTS
-from models.common.precision import DTYPES
+from models.common.precision import DTYPES, autocast
 from models.common.preprocessing import Normalization, normalization_of
 from models.common.recipe import Recipe
 from models.common.run import digest_of, found_digest, resolve, resume_options, say, train_into
@@ -98,7 +98,7 @@ class ClassificationTask(Task):
         scores, truth = [empty], [empty]
         for _, images, targets, weights, messages in batches_of(loader):
             self._report(messages)
-            with torch.autocast(device.type, amp, enabled=amp is not None):
+            with autocast(device, amp):
                 logits = self.forward(net, self.normalization(images.to(device, non_blocking=True)))
             scores.append(logits.float().cpu()[weights > 0].numpy())
             truth.append(targets[weights > 0].numpy())

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.common.precision import DTYPES
+from models.common.precision import DTYPES, autocast
 from models.common.transfer import to_device
 from models.sam.families import MODELS, TEXT_TYPES, hub_errors, model_source, model_type
 from models.sam.networks import Seen, as_seen, size_of
@@ -78,7 +78,7 @@ class TextGenerator:
         self, pixels: np.ndarray, names: Sequence[str], size: tuple[int, int]
     ) -> list[tuple[np.ndarray, str, float]]:
         try:
-            with self._autocast():
+            with autocast(self.device, DTYPES[self.precision]):
                 seen = self.net.get_vision_features(to_device(pixels, self.device))
                 return [
                     answer
@@ -108,9 +108,6 @@ class TextGenerator:
             text = self.net.get_text_features(words["input_ids"], words["attention_mask"], return_dict=True)
             self._phrases[phrase] = text, words["attention_mask"]
         return self._phrases[phrase]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None)
 
 
 def check_words(name: str) -> None:
