@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.ids import id_of, read_id_list
-from util.data.image_labels import read_xml
+from util.data.image_labels import object_names, read_xml
 from util.data.sources.base import (
     Images,
     Item,
@@ -27,7 +27,7 @@ from util.data.sources.base import (
     read_parts,
     split_of,
 )
-from util.data.sources.voc_maps import FOLDER, XML, Values, find_values, object_names, read_values
+from util.data.sources.voc_maps import FOLDER, XML, Values, find_values, read_values
 from util.data.voc import VOID
 from util.runtime.errors import InputError
 
