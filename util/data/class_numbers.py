@@ -26,7 +26,8 @@ def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTa
     """
     if not source.numbered:
         return None if names is None else load_classes(names)
-    numbers = sorted({int(name) for item in source.items for name in item.classes if name.isdecimal()})
+    shown = {name for item in source.items for name in item.classes if name.isdecimal()}
+    numbers = sorted(set(map(int, shown)))
     if names is None:
         some = ", ".join(map(str, numbers[:3]))
         raise InputError(
@@ -34,8 +35,7 @@ def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTa
             "name per line, or write the names in their place"
         )
     known = _numbered(list_classes(names), numbers, names, any(item.regions for item in source.items))
-    written = {*source.classes, *(name for item in source.items for name in item.classes)}
-    rename(source, {n: known[int(n)].name if n.isdecimal() and int(n) in known else n for n in written})
+    rename(source, {name: known[int(name)].name for name in shown})
     source.notes.append(f"class numbers: {', '.join(f'{number} {entry.name}' for number, entry in known.items())}")
     return table_of([NamedColor(BACKGROUND), *known.values()], names)
 
