@@ -14,7 +14,7 @@ from util.data.voc import VOID, palette
 from util.runtime.errors import counted
 from util.runtime.files import atomic_write
 
-OPACITY = 0.6  # of the colours of labels on images
+OPACITY, MASK_OPACITY = 0.6, 0.55  # of the colours of labels, and of masks, on images
 
 
 def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
@@ -46,9 +46,9 @@ def overlay(
     return result
 
 
-def seen_color(color: Sequence[int], opacity: float = OPACITY) -> tuple[int, int, int]:
+def seen_color(color: Sequence[int]) -> tuple[int, int, int]:
     """What a class's colour looks like on an image that is neither bright nor dark, for legends."""
-    red, green, blue = (round(opacity * part + (1 - opacity) * 128) for part in color)
+    red, green, blue = (round(OPACITY * part + (1 - OPACITY) * 128) for part in color)
     return red, green, blue
 
 
@@ -82,13 +82,13 @@ def mask_colors(masks: Masks, colors: np.ndarray | None = None) -> np.ndarray:
     return found
 
 
-def draw_masks(image: np.ndarray, masks: Masks, colors: np.ndarray | None = None, opacity: float = 0.55) -> np.ndarray:
+def draw_masks(image: np.ndarray, masks: Masks, colors: np.ndarray | None = None) -> np.ndarray:
     """The image with every mask in the colour that `mask_colors` gives it, large ones below small ones."""
     result = image.astype(np.float32)
     own, order = mask_colors(masks, colors), np.argsort(-masks.areas, kind="stable")
     for k in order:
         inside = masks.dense(int(k))
-        result[inside] = (1 - opacity) * result[inside] + opacity * own[k]
+        result[inside] = (1 - MASK_OPACITY) * result[inside] + MASK_OPACITY * own[k]
     drawn = result.round().astype(np.uint8)
     for k in order:
         draw_outline(drawn, masks.dense(int(k)), own[k])
