@@ -10,36 +10,25 @@ import numpy as np
 from PIL import Image
 
 from util.data.masks import Masks
-from util.data.voc import VOID, palette
-from util.runtime.errors import counted
+from util.data.voc import VOID
 from util.runtime.files import atomic_write
 
 OPACITY, MASK_OPACITY = 0.6, 0.55  # of the colours of labels, and of masks, on images
 
 
-def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
-    """uint8 HxWx3 RGB image of a uint8 HxW label (default: VOC's palette)."""
-    return (palette() if colors is None else colors)[label]
-
-
-def overlay(
-    image: np.ndarray,
-    label: np.ndarray,
-    colors: np.ndarray | None = None,
-    opacity: float = OPACITY,
-) -> np.ndarray:
+def overlay(image: np.ndarray, label: np.ndarray, colors: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
     """The image (uint8 HxWx3) with its label laid over it; the background stays clear, borders are drawn.
 
     Args:
+        colors: of the classes, uint8 256x3.
         opacity: of the colours, 0 to 1.
     """
-    colors = palette() if colors is None else colors
     result, present = image.copy(), np.zeros(256, bool)
     step = max(1, (1 << 20) // label.shape[1])
     for top in range(0, len(label), step):  # in pieces: numpy makes 8 bytes of every index
         rows = slice(top, top + step)
         present[label[rows]] = True
-        mixed = cv2.addWeighted(image[rows], 1 - opacity, colorize(label[rows], colors), opacity, 0)
+        mixed = cv2.addWeighted(image[rows], 1 - opacity, colors[label[rows]], opacity, 0)
         np.copyto(result[rows], mixed, where=(label[rows] > 0)[..., None])
     for value in np.flatnonzero(present[1:VOID]) + 1:
         draw_outline(result, label == value, (255, 255, 255))
@@ -102,11 +91,6 @@ def mask_notes(masks: Masks) -> tuple[tuple[str, float, float], ...]:
         for k in range(len(masks))
         if (about := mask_note(masks, k))
     )
-
-
-def mask_count(masks: Masks) -> str:
-    """``1 mask``, ``5 masks``."""
-    return counted(len(masks), "mask")
 
 
 def mask_note(masks: Masks, k: int) -> str:

@@ -24,13 +24,13 @@ from util.data.voc import load_classes
 from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
 from util.runtime.distributed import Dist
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
 from util.runtime.options import from_args
 from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
-from util.vis import draw_masks, mask_count, mask_notes
+from util.vis import draw_masks, mask_notes
 
 PREVIEW = "preview"
 
@@ -270,7 +270,10 @@ def preview(args: argparse.Namespace, ids: Sequence[str]) -> int:
             masks = read_masks(args.out, image_id, size=image.shape[:2])
         except InputError:
             continue  # reported when its masks were made
-        panels = [Panel(image_id, image), Panel(mask_count(masks), draw_masks(image, masks), mask_notes(masks))]
+        panels = [
+            Panel(image_id, image),
+            Panel(counted(len(masks), "mask"), draw_masks(image, masks), mask_notes(masks)),
+        ]
         draw_panels(args.out / PREVIEW / image_id, [panels], formats=("png",))
         shown += 1
     return shown

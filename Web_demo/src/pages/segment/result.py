@@ -11,7 +11,7 @@ import streamlit as st
 
 from util.data.annotations import coco_content, labelme_content
 from util.data.voc import ClassTable
-from util.vis import colorize, overlay
+from util.vis import overlay
 from Web_demo.src.model.inference import Result
 from Web_demo.src.model.loading import Stamp
 from Web_demo.src.model.runs import HeldOut
@@ -218,7 +218,7 @@ def panel(name: str, segmented: Segmented, look: Look, example: Example) -> tupl
     label, palette = segmented.label(look.hidden), look.classes.palette
     words = render.describe([entry for entry in result.found if entry.index not in look.hidden], look.classes)
     if name == LABEL_MAP:
-        return render.encode(colorize(label, palette), "PNG"), f"Label map of {image.name}: {words}"
+        return render.encode(palette[label], "PNG"), f"Label map of {image.name}: {words}"
     if name == CONFIDENCE:
         drawn = render.confidence_map(result.confidence)
         return render.encode(drawn), f"Confidence of the network at every point of {image.name}"
