@@ -116,9 +116,9 @@ class MaskGenerator:
         self.network = PackageNetwork(self.sam, self.exact) if isinstance(self.sam, Sam) else self.sam
         self.points_per_batch = self.options.points_per_batch
 
-    def fit(self, image: np.ndarray) -> Seen:
+    def fit(self, image: np.ndarray | Seen) -> Seen:
         """What the network sees of an image (uint8 HxWx3 RGB); safe in any thread, so that it can be made ahead."""
-        return Seen(image, self.network.fit(image))
+        return image if isinstance(image, Seen) else Seen(image, self.network.fit(image))
 
     def generate(self, images: Sequence[np.ndarray | Seen]) -> Iterator[Masks]:
         """The masks of each image.
