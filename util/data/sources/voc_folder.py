@@ -17,7 +17,6 @@ from util.data.sources.base import (
     Images,
     Item,
     Region,
-    Shape,
     Source,
     any_fits,
     distinct,
@@ -26,6 +25,7 @@ from util.data.sources.base import (
     parts_of,
     read_parts,
     split_of,
+    where,
 )
 from util.data.sources.voc_maps import FOLDER, XML, Values, find_values, read_values
 from util.data.voc import VOID
@@ -114,13 +114,9 @@ def _item(
     return Item(image, images.find(image), distinct([*classes, *shown]), partial(_regions, label, values), None, split)
 
 
-def _where(label: np.ndarray, value: int, shape: Shape) -> np.ndarray:
-    return label == value
-
-
 def _regions(file: Path, values: Values) -> list[Region]:
     label = read_values(file, values)
     names = {
         value: None if value == VOID else values.table.names[value] for value in np.unique(label).tolist() if value
     }
-    return [Region(name, partial(_where, label, value)) for value, name in names.items()]
+    return [Region(name, where(label, value)) for value, name in names.items()]
