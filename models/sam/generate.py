@@ -129,9 +129,7 @@ def prompt_source(
 ) -> tuple[sources.MaskSource, Any]:
     """A source of one kind of prompts, and what its masks depend on beside each image."""
     classes = load_classes(args.class_names)
-    tags = None
-    if args.image_labels is not None:
-        tags = sources.Tags(read_image_labels(args.image_labels, classes), classes)
+    tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes)
     if kind == "tags":
         assert tags is not None
         synonyms = read_synonyms(args.synonyms, classes.names)
@@ -143,7 +141,7 @@ def prompt_source(
                 f"note: to count masks with scores up to {LEAST_SCORE}, merge with --param score={args.score_thresh:g}"
             )
         ask = text.TextGenerator(net, processor, synonyms, args.score_thresh, precision)
-        return sources.Words(ask, tags), [identity, synonyms, args.score_thresh]
+        return sources.Words(ask, classes, tags), [identity, synonyms, args.score_thresh]
     if kind == "grid":
         return sources.Grid(generator.MaskGenerator(network, settings, precision, args.exact)), None
     answerer = prompted.PromptedGenerator(network, settings, precision, args.exact)

@@ -73,6 +73,17 @@ def _only(labels: dict[str, Item], ids: Sequence[str], path: Path) -> dict[str, 
     return found
 
 
+def tags_of_image(labels: Mapping[str, Tags], image_id: str) -> Tags:
+    """The classes of an image.
+
+    Raises:
+        InputError: if it has no image-level label.
+    """
+    if image_id not in labels:
+        raise InputError("it has no image-level label; add it to --image-labels or drop the id from the list")
+    return labels[image_id]
+
+
 def check_tagged(ids: Sequence[str], source: Path, labels: Path, tags: Mapping[str, Tags]) -> None:
     """Raise InputError if an id of the list ``source`` has no entry in ``tags``, which are read from ``labels``."""
     untagged = [image_id for image_id in ids if image_id not in tags]
