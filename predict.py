@@ -14,6 +14,7 @@ from argparse import Namespace
 
 from models.segmentation.options import FORMATS, OF_CHECKPOINT, Prediction
 from util.runtime.cli import COMMON, Parser, real, run
+from util.runtime.options import from_args
 
 
 def parse_args() -> Namespace:
@@ -58,17 +59,7 @@ def main() -> int:
     args = parse_args()
     from models.segmentation.predict import predict_anything
 
-    how = Prediction(
-        scales=tuple(args.scales),
-        flip=args.flip,
-        long_side=args.long_side,
-        formats=tuple(args.format),
-        confidence=args.confidence,
-        probabilities=args.probabilities,
-        min_confidence=args.min_confidence,
-        amp=args.amp,
-        encoder=args.encoder,
-    )
+    how = from_args(Prediction, args, scales=tuple(args.scales), formats=tuple(args.format))
     return predict_anything(
         args.checkpoint,
         args.images,

@@ -34,6 +34,7 @@ from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
 from util.runtime.errors import counted
 from util.runtime.files import check_folder
+from util.runtime.options import from_args
 from util.runtime.parallel import batches_of, start_worker
 from util.runtime.progress import Progress
 
@@ -243,15 +244,7 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     defaults, epoch = DEFAULTS[args.method], len(ids) / (args.batch_size * dist.world)
     given = {name: getattr(args, name) for name in vars(defaults)}
     chosen = {**vars(defaults), **{name: value for name, value in given.items() if value is not None}}
-    recipe = Recipe(
-        steps=max(1, round(args.epochs * epoch)),
-        batch_size=args.batch_size,
-        measure_every=epoch,
-        amp=args.amp,
-        deterministic=args.deterministic,
-        seed=args.seed,
-        **chosen,
-    )
+    recipe = from_args(Recipe, args, steps=max(1, round(args.epochs * epoch)), measure_every=epoch, **chosen)
     parts = {"data_digest": data, "val_digest": held_out}
     digests: dict[str, str] = {}
     if dist.is_main:
