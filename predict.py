@@ -14,7 +14,6 @@ from argparse import Namespace
 
 from models.segmentation.options import FORMATS, OF_CHECKPOINT, Prediction
 from util.runtime.cli import COMMON, Parser, real, run
-from util.runtime.options import from_args
 
 
 def parse_args() -> Namespace:
@@ -57,20 +56,10 @@ def parse_args() -> Namespace:
 
 def main() -> int:
     args = parse_args()
-    from models.segmentation.predict import predict_anything
 
-    how = from_args(Prediction, args, scales=tuple(args.scales), formats=tuple(args.format))
-    return predict_anything(
-        args.checkpoint,
-        args.images,
-        args.out,
-        how,
-        ids=args.list,
-        device=args.device,
-        image_labels=args.image_labels,
-        class_names=args.class_names,
-        overwrite=args.overwrite,
-    )
+    from models.segmentation.predict import run as predict
+
+    return predict(args)
 
 
 if __name__ == "__main__":
