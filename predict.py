@@ -56,30 +56,10 @@ def parse_args() -> Namespace:
 
 def main() -> int:
     args = parse_args()
-    from models.segmentation.predict import predict_anything
 
-    how = Prediction(
-        scales=tuple(args.scales),
-        flip=args.flip,
-        long_side=args.long_side,
-        formats=tuple(args.format),
-        confidence=args.confidence,
-        probabilities=args.probabilities,
-        min_confidence=args.min_confidence,
-        amp=args.amp,
-        encoder=args.encoder,
-    )
-    return predict_anything(
-        args.checkpoint,
-        args.images,
-        args.out,
-        how,
-        ids=args.list,
-        device=args.device,
-        image_labels=args.image_labels,
-        class_names=args.class_names,
-        overwrite=args.overwrite,
-    )
+    from models.segmentation.predict import run as predict
+
+    return predict(args)
 
 
 if __name__ == "__main__":

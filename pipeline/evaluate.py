@@ -24,6 +24,7 @@ from util.runtime.cli import class_indices, written
 from util.runtime.distributed import Dist, init
 from util.runtime.files import check_folder
 from util.runtime.locking import lock_folder, lock_if
+from util.runtime.options import from_args
 from util.runtime.parallel import run_parallel
 from util.runtime.provenance import source_of, write_run_json
 
@@ -59,14 +60,7 @@ def predict(
         class_indices(args.classes, found)
         check_first(args.gt, ids, len(found))
 
-    how = Prediction(
-        scales=tuple(args.scales),
-        flip=args.flip,
-        long_side=args.long_side,
-        refinement=args.postprocess,
-        amp=args.amp,
-        encoder=args.encoder,
-    )
+    how = from_args(Prediction, args, scales=tuple(args.scales), refinement=args.postprocess)
     out = args.out / "predictions"
     segmenter, failures = predict_folder(
         args.checkpoint, ids, args.images, out, dist, how, overwrite=args.overwrite, classes=classes, check=check

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.lists import is_there
+from pipeline.lists import ids_with
 from pipeline.plan import Plan
 from pipeline.stages import Stage
 from pipeline.stale import Result, results_of
@@ -66,6 +66,6 @@ def _share(plan: Plan, result: Result) -> float:
     source = plan.label if merges and plan.label and plan.label.exists() else plan.train
     ids = read_id_list(source, plan.images)
     if merges:
-        ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
+        ids = ids_with(masks_path, plan.masks, ids)
     find = masks_path if result.stage == "masks" else label_path
-    return sum(is_there(find, result.folder, image_id) for image_id in ids) / max(1, len(ids))
+    return len(ids_with(find, result.folder, ids)) / max(1, len(ids))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def work_list(plan: Plan) -> Path:
     parts = [part for part in (plan.train, plan.label, plan.tune) if part]
     ids = list(dict.fromkeys(image_id for part in parts for image_id in read_id_list(part, plan.images)))
     for folder, find, what in _given(plan.settings):
-        there = [image_id for image_id in ids if is_there(find, folder, image_id)]
+        there = ids_with(find, folder, ids)
         if not there:
             raise InputError(f"{folder}: no {what} for any id of {', '.join(map(str, parts))}; check it")
         if len(there) < len(ids):
@@ -35,7 +36,7 @@ def work_list(plan: Plan) -> Path:
     return write_list(plan, "work", ids)
 
 
-def _given(settings: Settings) -> list[tuple[Path, Callable, str]]:
+def _given(settings: Settings) -> list[tuple[Path, Callable[[Path, str], Path], str]]:
     """What is given in the place of results: its folder, how the file of an id is found, and what it is."""
     cams = None if settings.labels else settings.cams
     given = (
@@ -56,9 +57,9 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
         return write_list(plan, name, [])
     ids = read_id_list(source, plan.images)
     label, needed = plan.cam_labels, f"masks in {plan.masks}"
-    usable = [i for i in ids if is_there(masks_path, plan.masks, i)]
+    usable = ids_with(masks_path, plan.masks, ids)
     if label is not None:
-        usable = [i for i in usable if is_there(label_path, label, i)]
+        usable = ids_with(label_path, label, usable)
         needed = f"a label in {label} and {needed}"
     if not usable:
         raise InputError(
@@ -69,12 +70,14 @@ def usable_list(plan: Plan, source: Path, name: str) -> Path:
     return write_list(plan, name, usable)
 
 
-def is_there(find, folder: Path, image_id: str) -> bool:
-    """Whether ``find(folder, id)`` finds a file."""
-    try:
-        return bool(find(folder, image_id))
-    except InputError:
-        return False
+def ids_with(find: Callable[[Path, str], Path], folder: Path, ids: list[str]) -> list[str]:
+    """Those of the ids of which ``find(folder, id)`` finds a file."""
+    found = []
+    for image_id in ids:
+        with contextlib.suppress(InputError):
+            find(folder, image_id)
+            found.append(image_id)
+    return found
 
 
 def list_path(plan: Plan, name: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline import choice, recipes
 from pipeline.inputs import check_inputs
-from pipeline.lists import is_there, list_path, write_list
+from pipeline.lists import ids_with, list_path, write_list
 from pipeline.options import Settings
 from pipeline.plan import Plan
 from util.data.cams import cam_file
@@ -190,11 +190,11 @@ def _set_choice(plan: Plan, listed: Mapping[str, list[str]]) -> None:
 def _is_enough(plan: Plan, ids: list[str]) -> bool:
     """Whether so many images of a list can get a pseudo label and masks that settings may be chosen by them."""
     if plan.settings.masks:
-        ids = [image_id for image_id in ids if is_there(masks_path, plan.masks, image_id)]
+        ids = ids_with(masks_path, plan.masks, ids)
     if plan.settings.cams:
-        ids = [image_id for image_id in ids if is_there(cam_file, plan.settings.cams, image_id)]
+        ids = ids_with(cam_file, plan.settings.cams, ids)
     if plan.settings.labels:
-        return sum(is_there(label_path, plan.settings.labels, image_id) for image_id in ids) >= choice.FEWEST
+        return len(ids_with(label_path, plan.settings.labels, ids)) >= choice.FEWEST
     if len(ids) < choice.FEWEST:
         return False
     classes = classes_of([plan.image_labels, plan.images], plan.class_names, ids=ids)
@@ -229,7 +229,7 @@ def _keep_truth(plan: Plan, name: str) -> list[str]:
     if source is None:
         return []
     ids = read_id_list(source, plan.images)
-    scored = [image_id for image_id in ids if plan.gt is not None and is_there(label_path, plan.gt, image_id)]
+    scored = [] if plan.gt is None else ids_with(label_path, plan.gt, ids)
     if plan.gt is not None and scored:
         check_first(plan.gt, scored, len(classes_of([plan.image_labels, plan.images], plan.class_names, ids=scored)))
         check_foreground(plan.gt, scored)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from merge.parameters import addressed
-from pipeline.lists import is_there
+from pipeline.lists import ids_with
 from pipeline.plan import Plan, needs
 from pipeline.stages import Stage
 from pipeline.stale import check_networks
@@ -67,7 +67,7 @@ def _check_data(plan: Plan, todo: Sequence[Stage]) -> None:
     ):
         if folder is None:
             continue
-        there = [image_id for image_id in lists[plan.train] if is_there(find, folder, image_id)]
+        there = ids_with(find, folder, lists[plan.train])
         if not there:
             raise InputError(
                 f"{folder}: no {what} for any of the {len(lists[plan.train])} ids of {plan.train}; check it"

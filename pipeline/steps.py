@@ -166,15 +166,15 @@ def _wait_for(child: subprocess.Popen) -> int:
             return child.wait(0.3 if os.name == "nt" else None)
 
 
-def wait_for_lock(out: Path, seconds: float = 120) -> None:
+def wait_for_lock(out: Path) -> None:
     """Wait until no process of a run that was killed writes to a folder any more.
 
     Raises:
-        InputError: if one still does after ``seconds``.
+        InputError: if one still does after two minutes.
     """
     if not out.is_dir():
         return
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 120
     while True:
         try:
             lock_folder(out).close()

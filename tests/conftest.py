@@ -33,6 +33,16 @@ def voc12() -> Path:
     return folder
 
 
+@pytest.fixture
+def one_thread():
+    """torch computes with one thread within the test, and afterwards as before, whatever the test sets."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and os.environ.get("WSSS_TEST_DEVICE") != "cpu":
         torch = pytest.importorskip("torch")

@@ -10,45 +10,34 @@ import numpy as np
 from PIL import Image
 
 from util.data.masks import Masks
-from util.data.voc import VOID, palette
-from util.runtime.errors import counted
+from util.data.voc import VOID
 from util.runtime.files import atomic_write
 
-OPACITY = 0.6  # of the colours of labels on images
+OPACITY, MASK_OPACITY = 0.6, 0.55  # of the colours of labels, and of masks, on images
 
 
-def colorize(label: np.ndarray, colors: np.ndarray | None = None) -> np.ndarray:
-    """uint8 HxWx3 RGB image of a uint8 HxW label (default: VOC's palette)."""
-    return (palette() if colors is None else colors)[label]
-
-
-def overlay(
-    image: np.ndarray,
-    label: np.ndarray,
-    colors: np.ndarray | None = None,
-    opacity: float = OPACITY,
-) -> np.ndarray:
+def overlay(image: np.ndarray, label: np.ndarray, colors: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
     """The image (uint8 HxWx3) with its label laid over it; the background stays clear, borders are drawn.
 
     Args:
+        colors: of the classes, uint8 256x3.
         opacity: of the colours, 0 to 1.
     """
-    colors = palette() if colors is None else colors
     result, present = image.copy(), np.zeros(256, bool)
     step = max(1, (1 << 20) // label.shape[1])
     for top in range(0, len(label), step):  # in pieces: numpy makes 8 bytes of every index
         rows = slice(top, top + step)
         present[label[rows]] = True
-        mixed = cv2.addWeighted(image[rows], 1 - opacity, colorize(label[rows], colors), opacity, 0)
+        mixed = cv2.addWeighted(image[rows], 1 - opacity, colors[label[rows]], opacity, 0)
         np.copyto(result[rows], mixed, where=(label[rows] > 0)[..., None])
     for value in np.flatnonzero(present[1:VOID]) + 1:
         draw_outline(result, label == value, (255, 255, 255))
     return result
 
 
-def seen_color(color: Sequence[int], opacity: float = OPACITY) -> tuple[int, int, int]:
+def seen_color(color: Sequence[int]) -> tuple[int, int, int]:
     """What a class's colour looks like on an image that is neither bright nor dark, for legends."""
-    red, green, blue = (round(opacity * part + (1 - opacity) * 128) for part in color)
+    red, green, blue = (round(OPACITY * part + (1 - OPACITY) * 128) for part in color)
     return red, green, blue
 
 
@@ -82,13 +71,13 @@ def mask_colors(masks: Masks, colors: np.ndarray | None = None) -> np.ndarray:
     return found
 
 
-def draw_masks(image: np.ndarray, masks: Masks, colors: np.ndarray | None = None, opacity: float = 0.55) -> np.ndarray:
+def draw_masks(image: np.ndarray, masks: Masks, colors: np.ndarray | None = None) -> np.ndarray:
     """The image with every mask in the colour that `mask_colors` gives it, large ones below small ones."""
     result = image.astype(np.float32)
     own, order = mask_colors(masks, colors), np.argsort(-masks.areas, kind="stable")
     for k in order:
         inside = masks.dense(int(k))
-        result[inside] = (1 - opacity) * result[inside] + opacity * own[k]
+        result[inside] = (1 - MASK_OPACITY) * result[inside] + MASK_OPACITY * own[k]
     drawn = result.round().astype(np.uint8)
     for k in order:
         draw_outline(drawn, masks.dense(int(k)), own[k])
@@ -102,11 +91,6 @@ def mask_notes(masks: Masks) -> tuple[tuple[str, float, float], ...]:
         for k in range(len(masks))
         if (about := mask_note(masks, k))
     )
-
-
-def mask_count(masks: Masks) -> str:
-    """``1 mask``, ``5 masks``."""
-    return counted(len(masks), "mask")
 
 
 def mask_note(masks: Masks, k: int) -> str:

@@ -54,7 +54,7 @@ def new(
     if method == "transcam":
         conformer = TransCAM(num_classes, arch)
         if pretrained and weights not in (None, "none"):
-            load_backbone(conformer, str(weights))
+            conformer.load_backbone(str(weights))
         return conformer
     wanted = encoder_weights if pretrained and encoder_weights != "none" else None
     file = wanted if wanted is not None and names_file(wanted) else None
@@ -62,11 +62,6 @@ def new(
     if file:
         plain.load_encoder(file)
     return plain
-
-
-def load_backbone(net: TransCAM, path: str | os.PathLike) -> None:
-    """Load a pretrained Conformer except its class heads, see `TransCAM.load_backbone`."""
-    net.load_backbone(plain_state(checkpoint.load(path), os.fspath(path)), os.fspath(path))
 
 
 def classifier_content(net: Classifier, classes: ClassTable, score: dict[str, Any] | None = None) -> dict[str, Any]:

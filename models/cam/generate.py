@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ from util.runtime.distributed import Dist
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, file_digest, read_bytes, write_json
 from util.runtime.ledger import Stage
-from util.runtime.locking import lock_folder
+from util.runtime.locking import lock_if
 from util.runtime.overlap import Behind, read_ahead
 from util.runtime.parallel import batches_of, start_worker
 from util.runtime.progress import Progress
@@ -51,10 +50,7 @@ Classifier = plain_cam.PlainCAM | transcam.TransCAM
 
 def run(args: argparse.Namespace) -> int:
     """Make what is missing or out of date below ``args.out``; the exit code is 1 if an image failed."""
-    with (
-        distributed.init(args.device) as dist,
-        lock_folder(args.out) if dist.is_main else nullcontext(),
-    ):
+    with distributed.init(args.device) as dist, lock_if(dist.is_main, args.out):
         # What the data says must be what the checkpoint was trained on; where it says nothing, the checkpoint's names count.
         asked = find_classes((args.image_labels, args.gt, args.images), args.class_names, args.num_classes)
         net, classes = load_classifier(args.checkpoint, asked) if args.checkpoint else (None, asked or load_classes())

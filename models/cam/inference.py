@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from models.cam.data import resize_long_side
 from models.cam.plain_cam import STRIDE
+from models.common.precision import autocast
 from models.common.preprocessing import normalization_of, pad_to_multiple
 from models.common.transfer import to_device, to_host
 from util.data.images import find_image, read_image
@@ -93,7 +94,7 @@ def multi_scale_cams(
             pixels = torch.stack([inputs[number][size].to(device, non_blocking=True) for number in numbers])
             batch = normalization_of(net)(pixels)
             images = pad_to_multiple(torch.cat([batch, batch.flip(-1)]) if flip else batch, STRIDE)
-            with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
+            with autocast(device, autocast_dtype):
                 output = net(images, with_attention=not raw)
                 cams = (output.raw_cam if raw else output.cam).float()
             for number, *views in zip(numbers, *cams.split(len(numbers)), strict=True):

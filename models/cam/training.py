@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from models.cam import classifier
 from models.cam.data import Augmentation, TaggedImages
 from models.cam.recipe import DEFAULTS
-from models.common.precision import DTYPES
+from models.common.precision import DTYPES, autocast
 from models.common.preprocessing import Normalization, normalization_of
 from models.common.recipe import Recipe
 from models.common.run import digest_of, found_digest, resolve, resume_options, say, train_into
@@ -34,6 +34,7 @@ from util.runtime.cli import print_next
 from util.runtime.distributed import Dist
 from util.runtime.errors import counted
 from util.runtime.files import check_folder
+from util.runtime.options import from_args
 from util.runtime.parallel import batches_of, start_worker
 from util.runtime.progress import Progress
 
@@ -98,7 +99,7 @@ class ClassificationTask(Task):
         scores, truth = [empty], [empty]
         for _, images, targets, weights, messages in batches_of(loader):
             self._report(messages)
-            with torch.autocast(device.type, amp, enabled=amp is not None):
+            with autocast(device, amp):
                 logits = self.forward(net, self.normalization(images.to(device, non_blocking=True)))
             scores.append(logits.float().cpu()[weights > 0].numpy())
             truth.append(targets[weights > 0].numpy())
@@ -243,15 +244,7 @@ def read_job(args: argparse.Namespace, dist: Dist) -> Job:
     defaults, epoch = DEFAULTS[args.method], len(ids) / (args.batch_size * dist.world)
     given = {name: getattr(args, name) for name in vars(defaults)}
     chosen = {**vars(defaults), **{name: value for name, value in given.items() if value is not None}}
-    recipe = Recipe(
-        steps=max(1, round(args.epochs * epoch)),
-        batch_size=args.batch_size,
-        measure_every=epoch,
-        amp=args.amp,
-        deterministic=args.deterministic,
-        seed=args.seed,
-        **chosen,
-    )
+    recipe = from_args(Recipe, args, steps=max(1, round(args.epochs * epoch)), measure_every=epoch, **chosen)
     parts = {"data_digest": data, "val_digest": held_out}
     digests: dict[str, str] = {}
     if dist.is_main:

@@ -7,6 +7,7 @@ checkpoints load unchanged.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
 from models.common.preprocessing import IMAGENET, pad_to_multiple
-from models.common.weights import check_state
+from models.common.weights import check_state, plain_state
+from util.runtime import checkpoint
 
 STRIDE = 16
 # The published network normalises with 1e-6 everywhere but in its stem and its last LayerNorm.
@@ -319,12 +321,14 @@ class TransCAM(nn.Module):
         """Optimiser groups: one learning rate for all, as published."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr}]
 
-    def load_backbone(self, state: Mapping[str, Tensor], source: str) -> None:
+    def load_backbone(self, file: str | os.PathLike) -> None:
         """Load a Conformer trained on other classes: everything but the two class heads, which stay as they are.
 
         Raises:
-            InputError: if anything else is missing, over, or of another shape.
+            InputError: if the file cannot be read, or anything else is missing, over, or of another shape.
         """
+        source = os.fspath(file)
+        state = plain_state(checkpoint.load(file), source)
         body = {name: value for name, value in state.items() if not name.startswith(HEADS)}
         expected = {n: v for n, v in self.state_dict().items() if not n.startswith(HEADS)}
         check_state(body, expected, source)

@@ -31,6 +31,11 @@ def choose_precision(option: str, name: str, dist: Dist) -> str:
     return name
 
 
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Within, a network computes in this dtype as far as that is safe; None: in that of its weights."""
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+
+
 def use_tf32(name: str, dist: Dist) -> None:
     """With ``auto`` on a GPU, let what mixed precision leaves in float32 use TF32; for this process.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ from util.runtime import checkpoint
 from util.runtime.distributed import Dist
 from util.runtime.errors import InputError, counted
 from util.runtime.files import delete, digest, file_digest, write_json
-from util.runtime.locking import lock_folder
+from util.runtime.locking import lock_if
 from util.runtime.provenance import code_digest, write_run_json
 
 R = TypeVar("R", bound=Recipe)
@@ -113,7 +112,7 @@ def train_into(
             damaged, or the disk is full.
     """
     last = args.out / "last.pth"
-    with lock_folder(args.out) if dist.is_main else contextlib.nullcontext():
+    with lock_if(dist.is_main, args.out):
         resumed = checkpoint.load_to_resume(last, options, args.overwrite, args.retrain)
         if resumed is None and args.retrain and last.exists():
             say(dist, f"{last}: trained again, with other options, data or code than before")

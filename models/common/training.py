@@ -26,7 +26,7 @@ from models.common.convolution import check_mixed_precision
 from models.common.interrupts import Interrupts
 from models.common.memory import memory_named
 from models.common.order import StepOrder
-from models.common.precision import DTYPES
+from models.common.precision import DTYPES, autocast
 from models.common.progress import Progress
 from models.common.recipe import Recipe
 from models.common.sync_norm import with_synchronised_norm
@@ -250,7 +250,7 @@ class Trainer:
         images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
         targets = tuple(part.to(device, non_blocking=True) if isinstance(part, Tensor) else part for part in targets)
         pixels = self.task.normalization(images)
-        with torch.autocast(device.type, self.amp, enabled=self.amp is not None):
+        with autocast(device, self.amp):
             output = self.task.forward(self._running, pixels)
         total, count = self.task.loss(output.float(), *targets)
         values = self._summed(total.detach(), count.detach())

@@ -14,8 +14,8 @@ from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import Attention, Block, get_rel_pos, window_partition, window_unpartition
 from torch import Tensor
 
-# On a CPU, attention over more tokens than this (the global layers) goes through in pieces.
-MOST_TOKENS = 1024
+# On a CPU, attention over more tokens than this (the global layers) goes through in pieces of so many rows.
+MOST_TOKENS, ROWS = 1024, 8
 
 
 class PackageEncoder:
@@ -92,7 +92,7 @@ def _distances(side: int, device: torch.device) -> Tensor:
 
 
 def _row_by_row(
-    query: Tensor, key: Tensor, value: Tensor, bias_h: Tensor, bias_w: Tensor, size: tuple[int, int], rows: int = 8
+    query: Tensor, key: Tensor, value: Tensor, bias_h: Tensor, bias_w: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Attention of some image rows of one head at a time, so that scores and biases stay in a CPU's cache.
 
@@ -109,8 +109,8 @@ def _row_by_row(
     out = query.new_empty(batch, heads, count, depth)
     for b in range(batch):
         for h in range(heads):
-            for start in range(0, height, rows):
-                stop = min(start + rows, height)
+            for start in range(0, height, ROWS):
+                stop = min(start + ROWS, height)
                 part = slice(start * width, stop * width)
                 bias = (bias_h[b, h, start:stop] + bias_w[b, h, start:stop]).reshape(-1, count)
                 out[b, h, part] = F.scaled_dot_product_attention(

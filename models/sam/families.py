@@ -39,14 +39,12 @@ class Model:
     Attributes:
         hub_id: of its repository on the Hugging Face hub.
         size: of the download, megabytes.
-        licence: of the weights.
         gated: whether the hub asks for a login and the acceptance of the licence.
         words: whether it takes text prompts.
     """
 
     hub_id: str
     size: int
-    licence: str = "Apache-2.0"
     gated: bool = False
     words: bool = False
 
@@ -63,7 +61,7 @@ MODELS = {
     "sam2.1-base-plus": Model("facebook/sam2.1-hiera-base-plus", 324),
     "sam2.1-large": Model("facebook/sam2.1-hiera-large", 898),
     "edgetam": Model("yonigozlan/EdgeTAM-hf", 56),
-    "sam3": Model("facebook/sam3", 3440, "SAM License", gated=True, words=True),
+    "sam3": Model("facebook/sam3", 3440, gated=True, words=True),
 }
 
 FREE_ALTERNATIVE = "sam2.1-large"

@@ -21,17 +21,16 @@ from util.data.image_labels import read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
 from util.data.masks import LEAST_SCORE
-from util.data.voc import ClassTable
 from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
 from util.runtime.distributed import Dist
-from util.runtime.errors import InputError
+from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder, file_digest, read_bytes, read_json
 from util.runtime.ledger import Stage
 from util.runtime.options import from_args
 from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
-from util.vis import draw_masks, mask_count, mask_notes
+from util.vis import draw_masks, mask_notes
 
 PREVIEW = "preview"
 
@@ -99,14 +98,9 @@ def set_up(args: argparse.Namespace, dist: Dist, ids: Sequence[str]) -> Setup:
     if kinds == ["grid"]:
         grid = generator.MaskGenerator(network, settings, precision, args.exact, batch)
         return Setup(sources.Grid(grid), batch, depends, [generator, checkpoints])
-    # Found beside the data: with VOC's in their place, every mask would have the name of another class.
-    classes = classes_of((args.image_labels, args.images, args.cam_path), args.class_names, ids=ids)
-    tags = None
-    if args.image_labels is not None:
-        tags = sources.Tags(read_image_labels(args.image_labels, classes, ids), classes)
     found: list[sources.MaskSource] = []
     for kind, file in args.prompt:
-        source, more = prompt_source(args, dist, kind, file, network, settings, precision, classes, tags)
+        source, more = prompt_source(args, dist, ids, kind, file, network, settings, precision)
         found.append(source)
         depends[f"prompt {kind}"] = more
     source = found[0] if len(found) == 1 else sources.Several(found)
@@ -133,15 +127,16 @@ def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
 def prompt_source(
     args: argparse.Namespace,
     dist: Dist,
+    ids: Sequence[str],
     kind: str,
     file: Path | None,
     network: Any,
     settings: Any,
     precision: str,
-    classes: ClassTable,
-    tags: sources.Tags | None,
 ) -> tuple[sources.MaskSource, Any]:
     """A source of one kind of prompts, and what its masks depend on beside each image."""
+    classes = classes_of((args.image_labels, args.images, args.cam_path), args.class_names, ids=ids)
+    tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes, ids)
     if kind == "tags":
         assert tags is not None
         synonyms = read_synonyms(args.synonyms, classes.names)
@@ -153,7 +148,7 @@ def prompt_source(
                 f"note: to count masks with scores up to {LEAST_SCORE}, merge with --param score={args.score_thresh:g}"
             )
         ask = text.TextGenerator(net, processor, synonyms, args.score_thresh, precision)
-        return sources.Words(ask, tags), [identity, synonyms, args.score_thresh]
+        return sources.Words(ask, classes, tags), [identity, synonyms, args.score_thresh]
     if kind == "grid":
         return sources.Grid(generator.MaskGenerator(network, settings, precision, args.exact)), None
     answerer = prompted.PromptedGenerator(network, settings, precision, args.exact)
@@ -280,7 +275,10 @@ def preview(args: argparse.Namespace, ids: Sequence[str]) -> int:
             masks = read_masks(args.out, image_id, size=image.shape[:2])
         except InputError:
             continue  # reported when its masks were made
-        panels = [Panel(image_id, image), Panel(mask_count(masks), draw_masks(image, masks), mask_notes(masks))]
+        panels = [
+            Panel(image_id, image),
+            Panel(counted(len(masks), "mask"), draw_masks(image, masks), mask_notes(masks)),
+        ]
         draw_panels(args.out / PREVIEW / image_id, [panels], formats=("png",))
         shown += 1
     return shown

@@ -24,7 +24,7 @@ from segment_anything.utils.amg import build_point_grid, generate_crop_boxes
 from torch import Tensor
 
 from models.common.memory import free_memory
-from models.common.precision import DTYPES
+from models.common.precision import DTYPES, autocast
 from models.common.transfer import to_device, to_host
 from models.sam.geometry import clean_masks, cut_off, cut_out, mask_boxes, suppress
 from models.sam.networks import PackageNetwork, PromptableNetwork, Seen
@@ -116,9 +116,9 @@ class MaskGenerator:
         self.network = PackageNetwork(self.sam, self.exact) if isinstance(self.sam, Sam) else self.sam
         self.points_per_batch = self.options.points_per_batch
 
-    def fit(self, image: np.ndarray) -> Seen:
+    def fit(self, image: np.ndarray | Seen) -> Seen:
         """What the network sees of an image (uint8 HxWx3 RGB); safe in any thread, so that it can be made ahead."""
-        return Seen(image, self.network.fit(image))
+        return image if isinstance(image, Seen) else Seen(image, self.network.fit(image))
 
     def generate(self, images: Sequence[np.ndarray | Seen]) -> Iterator[Masks]:
         """The masks of each image.
@@ -189,9 +189,7 @@ class MaskGenerator:
     # --- network ----------------------------------------------------------------------------------------------
 
     def _autocast(self):
-        return torch.autocast(
-            self.network.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None
-        )
+        return autocast(self.network.device, DTYPES[self.precision])
 
     def _embed(self, fitted: list[Any]) -> Any:
         """One embedding for each image, from what the network's ``fit`` made of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,11 +29,6 @@ class Seen:
 
     image: np.ndarray
     pixels: Any
-
-
-def as_seen(image: np.ndarray | Seen, fit: Callable[[np.ndarray], Any]) -> Seen:
-    """An image, as the network sees it; made now where it was not made before."""
-    return image if isinstance(image, Seen) else Seen(image, fit(image))
 
 
 def size_of(image: np.ndarray | Seen) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from util.runtime.checkpoint import WEIGHTS_SUFFIXES
 from util.runtime.cli import real, whole
 from util.runtime.errors import InputError
 from util.runtime.options import option
@@ -18,7 +19,6 @@ FILE_MODELS = (  # whose authors' checkpoint files are read
     *(f"{family}-{size}" for family in ("sam2", "sam2.1") for size in ("tiny", "small", "base-plus", "large")),
     "mobile-sam",
 )
-WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 PROMPTS = ("grid", "cam", "tags", "points", "boxes")
 
 
@@ -67,7 +67,7 @@ class CamPromptOptions:
 
 def names_file(model: str) -> bool:
     """Whether ``--model`` is a checkpoint file, and not a known name, a hub id or a folder."""
-    return Path(model).suffix in WEIGHTS and not Path(model).is_dir()
+    return Path(model).suffix in WEIGHTS_SUFFIXES and not Path(model).is_dir()
 
 
 def read_prompt(words: Sequence[str]) -> list[tuple[str, Path | None]]:

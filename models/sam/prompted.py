@@ -14,7 +14,7 @@ from torchvision.ops import batched_nms
 
 from models.common.transfer import to_host
 from models.sam.generator import Candidates, MaskGenerator, run_lengths
-from models.sam.networks import Seen, as_seen, size_of
+from models.sam.networks import Seen, size_of
 from models.sam.prompts import Prompt
 from util.data.masks import Masks
 
@@ -49,7 +49,7 @@ class PromptedGenerator(MaskGenerator):
         size = size_of(image)
         if not asked:
             return Masks.from_dense(np.zeros((0, *size), bool))
-        pixels = as_seen(image, self.network.fit).pixels
+        pixels = self.fit(image).pixels
         embedding = self._halve_on_demand("encode_batch", lambda _: self._embed([pixels]))[0]
         groups: dict[Shape, list[int]] = defaultdict(list)
         for number, prompt in enumerate(asked):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from models.sam.prompts import Prompt, cam_prompts
 from models.sam.regions import region_masks
 from models.sam.text import TextGenerator
 from util.data.cams import cam_file, read_cam
+from util.data.image_labels import Tags, tags_of_image
 from util.data.masks import Masks
 from util.data.voc import ClassTable
 from util.runtime.errors import InputError
@@ -86,35 +87,18 @@ class Grid:
 
 
 @dataclass
-class Tags:
-    """The classes that each image is known to show."""
-
-    tags: Mapping[str, tuple[int, ...]]
-    classes: ClassTable
-
-    def values(self, image_id: str) -> tuple[int, ...]:
-        """The label values of an image's classes.
-
-        Raises:
-            InputError: if the image has no image-level label.
-        """
-        if image_id not in self.tags:
-            raise InputError("it has no image-level label; add it to --image-labels or drop the id from the list")
-        return self.tags[image_id]
-
-
-@dataclass
 class Words:
     """The names of each image's classes, asked by text."""
 
     generator: TextGenerator
-    tags: Tags
+    classes: ClassTable
+    tags: Mapping[str, Tags]
 
     def key_parts(self, image_id: str) -> list[bytes | str]:
         return [repr(self._names(image_id))]
 
     def _names(self, image_id: str) -> list[str]:
-        return [self.tags.classes.names[value] for value in self.tags.values(image_id)]
+        return [self.classes.names[value] for value in tags_of_image(self.tags, image_id)]
 
     def prepare(self, image_id: str, image: np.ndarray) -> Asked:
         names = self._names(image_id)
@@ -131,17 +115,17 @@ class Cams:
     generator: PromptedGenerator
     folder: Path
     classes: ClassTable
-    tags: Tags | None = None
-    options: CamPromptOptions = field(default_factory=CamPromptOptions)
+    tags: Mapping[str, Tags] | None
+    options: CamPromptOptions
 
     def key_parts(self, image_id: str) -> list[bytes | str]:
-        values = repr(self.tags.values(image_id)) if self.tags else ""
+        values = "" if self.tags is None else repr(tags_of_image(self.tags, image_id))
         return [read_bytes(cam_file(self.folder, image_id)), values]
 
     def prepare(self, image_id: str, image: np.ndarray) -> Asked:
         size, cam = image.shape[:2], read_cam(self.folder, image_id)
         if self.tags is not None:
-            cam = {value: cam[value] for value in self.tags.values(image_id) if value in cam}
+            cam = {value: cam[value] for value in tags_of_image(self.tags, image_id) if value in cam}
         for value, values in cam.items():
             if values.shape != size or value >= len(self.classes):
                 raise InputError(

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.common.precision import DTYPES
+from models.common.precision import DTYPES, autocast
 from models.common.transfer import to_device
 from models.sam.families import MODELS, TEXT_TYPES, hub_errors, model_source, model_type
-from models.sam.networks import Seen, as_seen, size_of
+from models.sam.networks import Seen, size_of
 from util.data.masks import LEAST_SCORE, Masks
 from util.runtime.errors import InputError
 
@@ -47,12 +47,11 @@ class TextGenerator:
         self.device = next(net.parameters()).device
         self._phrases: dict[str, tuple[Any, torch.Tensor]] = {}
 
-    def fit(self, image: np.ndarray) -> Seen:
+    def fit(self, image: np.ndarray | Seen) -> Seen:
         """What the network sees of an image (uint8 HxWx3 RGB); safe in any thread, so that it can be made ahead."""
-        return Seen(image, self._pixels(image))
-
-    def _pixels(self, image: np.ndarray) -> np.ndarray:
-        return self.processor(images=image, return_tensors="np")["pixel_values"]
+        if isinstance(image, Seen):
+            return image
+        return Seen(image, self.processor(images=image, return_tensors="np")["pixel_values"])
 
     @torch.inference_mode()
     def answer(self, images: Sequence[np.ndarray | Seen], categories: Sequence[Sequence[str]]) -> Iterator[Masks]:
@@ -68,7 +67,7 @@ class TextGenerator:
         """
         for image, names in zip(images, categories, strict=True):
             size = size_of(image)
-            found = self._answer_image(as_seen(image, self._pixels).pixels, names, size) if names else []
+            found = self._answer_image(self.fit(image).pixels, names, size) if names else []
             dense = [mask for mask, _, _ in found]
             scores = [score for _, _, score in found]
             extra = [{"category": name, "prompt": "tags", "score": score} for _, name, score in found]
@@ -78,7 +77,7 @@ class TextGenerator:
         self, pixels: np.ndarray, names: Sequence[str], size: tuple[int, int]
     ) -> list[tuple[np.ndarray, str, float]]:
         try:
-            with self._autocast():
+            with autocast(self.device, DTYPES[self.precision]):
                 seen = self.net.get_vision_features(to_device(pixels, self.device))
                 return [
                     answer
@@ -108,9 +107,6 @@ class TextGenerator:
             text = self.net.get_text_features(words["input_ids"], words["attention_mask"], return_dict=True)
             self._phrases[phrase] = text, words["attention_mask"]
         return self._phrases[phrase]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, DTYPES[self.precision], enabled=DTYPES[self.precision] is not None)
 
 
 def check_words(name: str) -> None:

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from models.common.precision import autocast
 from models.common.preprocessing import Normalization, pad_to_multiple
 from models.common.transfer import to_device, to_host
 from models.segmentation.tiling import Tile, tiles
@@ -175,7 +176,7 @@ class Segmenter:
         views = []
         for factor in factors:
             pixels = to_device(_resized(image, factor, detail), self.device).permute(2, 0, 1)[None].float()
-            with torch.autocast(self.device.type, self.amp, enabled=self.amp is not None):
+            with autocast(self.device, self.amp):
                 logits = self.net(torch.cat([pixels, pixels.flip(-1)]) if flip else pixels).float()
             views += [logits[:1], logits[1:].flip(-1)] if flip else [logits]
         # A pixel's classes side by side, which makes rows of all classes quick to scale and to compare.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.segmentation.inference import Segmentation
 from models.segmentation.options import Prediction
-from util.data.annotations import coco_annotations, coco_categories, labelme_content
+from util.data.annotations import coco_content, labelme_content
 from util.data.labels import read_label, write_label
 from util.data.npy import save_npy_dict
 from util.data.voc import VOID, ClassTable
@@ -109,16 +109,11 @@ def write_coco(
         entries: of the ledger, see `predict_images`.
         files: id -> the image that COCO's ``file_name`` refers to, relative to ``out``.
     """
-    images: list[dict] = []
-    annotations: list[dict] = []
-    for number, image_id in enumerate(Progress(entries, desc=path.name, unit="image"), 1):
-        label = read_label(out / "labels" / f"{image_id}.png")
-        name = relative_name(files[image_id], out)
-        images.append({"id": number, "file_name": name, "height": label.shape[0], "width": label.shape[1]})
-        annotations += coco_annotations(label, number, len(annotations) + 1)
-    void = any(annotation["category_id"] == VOID for annotation in annotations)
-    content = {"images": images, "annotations": annotations, "categories": coco_categories(classes, void)}
-    _write_json(path, content)
+    labels = (
+        (relative_name(files[image_id], out), read_label(out / "labels" / f"{image_id}.png"))
+        for image_id in Progress(entries, desc=path.name, unit="image")
+    )
+    _write_json(path, coco_content(labels, classes))
 
 
 def _write_json(path: Path, content: dict) -> None:

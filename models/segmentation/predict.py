@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections import Counter
@@ -36,6 +37,7 @@ from util.runtime.distributed import Dist, init
 from util.runtime.errors import InputError
 from util.runtime.files import check_folder, read_bytes
 from util.runtime.ledger import LEDGER, Stage, describe_files
+from util.runtime.options import from_args
 from util.runtime.overlap import Behind, read_ahead
 from util.runtime.progress import Progress
 
@@ -89,27 +91,10 @@ def predict_folder(
     return network, failures
 
 
-def predict_anything(
-    checkpoint: Path,
-    images: Sequence[str],
-    out: Path,
-    how: Prediction,
-    *,
-    ids: Path | None = None,
-    device: str = "auto",
-    image_labels: Path | None = None,
-    class_names: Path | None = None,
-    overwrite: bool = False,
-) -> int:
-    """Segment folders, files and patterns; also writes ``summary.csv``, and ``annotations.json`` for ``coco-json``.
+def run(args: argparse.Namespace) -> int:
+    """Segment folders, files and patterns as the options of ``predict.py`` say.
 
-    Args:
-        checkpoint: see `open_network`.
-        images, ids: see `find_sources`.
-        out, how, overwrite: see `predict_images`.
-        device: see `init`.
-        image_labels: classes that each image may show, see `read_image_labels`.
-        class_names: what the network was trained on, see `load_classes`; None takes what it says.
+    Also writes ``summary.csv``, and ``annotations.json`` for ``coco-json``.
 
     Returns:
         the exit code: 0, or 1 if an image could not be segmented.
@@ -117,22 +102,24 @@ def predict_anything(
     Raises:
         InputError: as `predict_images`, or if there is no image, or the network or the labels cannot be read.
     """
+    how, out = from_args(Prediction, args, scales=tuple(args.scales), formats=tuple(args.format)), args.out
     how.check()
-    with init(device) as dist:
-        network = _open(checkpoint, dist, how, None if class_names is None else load_classes(class_names))
-        tags = None if image_labels is None else read_image_labels(image_labels, network.classes)
-        sources = find_sources(images, ids)
+    with init(args.device) as dist:
+        named = None if args.class_names is None else load_classes(args.class_names)
+        network = _open(args.checkpoint, dist, how, named)
+        tags = None if args.image_labels is None else read_image_labels(args.image_labels, network.classes)
+        sources = find_sources(args.images, args.list)
         earlier = (out / LEDGER).is_file()
         entries, failures = predict_images(
             network,
-            network_digest(checkpoint),
+            network_digest(args.checkpoint),
             sources.files,
             out,
             dist,
             how,
             tags=tags,
-            made_from={"checkpoint": os.fspath(checkpoint), "images": list(images)},
-            overwrite=overwrite,
+            made_from={"checkpoint": os.fspath(args.checkpoint), "images": args.images},
+            overwrite=args.overwrite,
         )
         if not dist.is_main:
             return 0

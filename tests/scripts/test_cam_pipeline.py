@@ -32,14 +32,7 @@ from util.runtime import distributed
 from util.runtime.errors import InputError
 
 CLASSES = class_table(("background", "red", "blue"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

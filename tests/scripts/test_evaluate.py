@@ -1,10 +1,9 @@
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
-from helpers import run_script, write_set
+from helpers import call_script, run_script, write_set
 from PIL import Image
 
 import evaluate_enhanced
@@ -12,7 +11,6 @@ from util.data.labels import read_label, write_label
 from util.data.voc import class_table, load_classes
 from util.evaluation.evaluate import evaluate_labels
 from util.evaluation.published import published_of_image, published_of_images, published_scores
-from util.runtime.errors import InputError
 
 
 def test_label_folder_with_a_baseline(tmp_path):
@@ -95,9 +93,8 @@ def evaluate_network(folder, out, *more):
 def test_scales_mirroring_and_post_processing_change_predictions(network, monkeypatch, capsys):
     rich = ["--scales", 0.5, 1, "--flip", "--postprocess", "pixel-adaptive"]
     for out, options in (("plain", []), ("alone", rich)):
-        monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, out, *options)])))
-        assert evaluate_enhanced.main() == 0
-    assert "boundary IoU" in capsys.readouterr().out
+        done = call_script(evaluate_enhanced, monkeypatch, capsys, *evaluate_network(network, out, *options))
+        assert done.returncode == 0 and "boundary IoU" in done.stdout
     scores = {name: json.loads((network / name / "metrics.json").read_text()) for name in ("plain", "alone")}
     for values in scores["alone"]["per_class"].values():
         assert {"iou", "precision", "recall"} <= set(values)
@@ -112,9 +109,8 @@ def test_scales_mirroring_and_post_processing_change_predictions(network, monkey
 
 def test_network_goes_on_after_a_image_that_cannot_be_read(network, monkeypatch, capsys):
     (network / "images" / "img_02.png").write_bytes(b"no image")
-    monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, "out")])))
-    assert evaluate_enhanced.main() == 1
-    assert "img_02" in capsys.readouterr().err
+    done = call_script(evaluate_enhanced, monkeypatch, capsys, *evaluate_network(network, "out"))
+    assert done.returncode == 1 and "img_02" in done.stderr
     assert json.loads((network / "out" / "metrics.json").read_text())["images"] == 5
 
 
@@ -127,16 +123,17 @@ def test_network_goes_on_after_a_image_that_cannot_be_read(network, monkeypatch,
         (["--classes", "cat"], "cat"),
     ],
 )
-def test_ground_truth_that_does_not_fit_is_refused_before_the_network_runs(network, monkeypatch, swapped, message):
+def test_ground_truth_that_does_not_fit_is_refused_before_the_network_runs(
+    network, monkeypatch, capsys, swapped, message
+):
     for path in (network / "images").iterdir():
         path.rename(path.with_suffix(".jpg"))
     (network / "few.txt").write_text("background\nthing\n")
     for image_id in (network / "list.txt").read_text().split():
         write_label(network / "other" / f"{image_id}.png", np.full((40, 52), 9, np.uint8))
     more = [network / word if (network / word).exists() else word for word in swapped]
-    monkeypatch.setattr(sys, "argv", list(map(str, ["", *evaluate_network(network, "out", *more)])))
-    with pytest.raises(InputError, match=message):
-        evaluate_enhanced.main()
+    done = call_script(evaluate_enhanced, monkeypatch, capsys, *evaluate_network(network, "out", *more))
+    assert done.returncode == 2 and message in done.stderr
     assert not (network / "out/predictions").exists()
 
 
@@ -146,14 +143,16 @@ def test_the_change_from_a_baseline_has_an_interval_and_absent_classes_are_named
     labels = ["--pred", tmp_path / "gt", "--baseline", tmp_path / "labels", "--gt", tmp_path / "gt"]
     more = ["--list", tmp_path / "list.txt", "--class-names", tmp_path / "names.txt", "--classes", "a,b,f"]
     command = [*labels, *more, "--workers", 0, "--out", tmp_path / "out"]
-    monkeypatch.setattr(sys, "argv", list(map(str, ["", *command])))
-    assert evaluate_enhanced.main() == 0
-    said = capsys.readouterr().out
+    done = call_script(evaluate_enhanced, monkeypatch, capsys, *command)
+    assert done.returncode == 0
     found = json.loads((tmp_path / "out/metrics.json").read_text())["baseline"]
     low, high = found["interval_95"]
     assert 0 < low <= found["change"] <= high and found["miou"] + found["change"] == 1
-    assert f"change of mIoU {100 * found['change']:+.2f}, 95 % interval over the images {100 * low:+.2f} .. " in said
-    assert "not in the ground truth, and so not in the means: f\n" in said
+    assert (
+        f"change of mIoU {100 * found['change']:+.2f}, 95 % interval over the images {100 * low:+.2f} .. "
+        in done.stdout
+    )
+    assert "not in the ground truth, and so not in the means: f\n" in done.stdout
 
 
 def test_check_distinguishes_errors_from_warnings(tmp_path):

@@ -1,5 +1,6 @@
 """generate_sam_masks.py with prompts and other families, from folders of tiny networks as save_pretrained writes them."""
 
+import functools
 import json
 import os
 import signal
@@ -8,8 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-import torch
-from helpers import ROOT, run_script, run_two
+from helpers import ROOT, call_script, run_script, run_two
 from PIL import Image
 from tiny_sams import random_image, sam3_text, tiny
 
@@ -17,7 +17,6 @@ import generate_sam_masks
 from models.sam import families
 from util.data.cams import write_cam
 from util.data.mask_files import read_masks
-from util.runtime.cli import run
 from util.runtime.errors import InputError
 from util.runtime.ledger import Stage
 
@@ -92,29 +91,10 @@ PROMPTS = {
 }
 
 
-class Done:
-    """A finished run of the script."""
-
-    def __init__(self, returncode, stderr):
-        self.returncode, self.stderr = returncode, stderr
-
-
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(monkeypatch, capsys, one_thread):
     """The script in this process, which has loaded torch and transformers already."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    before = torch.get_num_threads()
-
-    def run_here(command):
-        monkeypatch.setattr(sys, "argv", ["generate_sam_masks.py", *map(str, command)])
-        with pytest.raises(SystemExit) as stop:
-            run(generate_sam_masks.main)
-        return Done(stop.value.code, capsys.readouterr().err)
-
-    yield run_here
-    torch.set_num_threads(before)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return functools.partial(call_script, generate_sam_masks, monkeypatch, capsys)
 
 
 def prompted(place, out, kind):
@@ -125,7 +105,7 @@ def prompted(place, out, kind):
 @pytest.mark.parametrize("kind", PROMPTS)
 def test_masks_know_their_class_and_a_second_run_does_nothing(place, call, kind):
     command = prompted(place, f"out_{kind}", kind)
-    done = call(command)
+    done = call(*command)
     assert done.returncode == 0, done.stderr
     found = {image_id: read_masks(place / f"out_{kind}", image_id) for image_id in IDS}
     named = {image_id: set(masks.categories) - {None} for image_id, masks in found.items()}
@@ -134,7 +114,7 @@ def test_masks_know_their_class_and_a_second_run_does_nothing(place, call, kind)
     if kind == "both":
         assert all(None in masks.categories for masks in found.values())
     before = masks_in(place, f"out_{kind}")
-    again = call(command)
+    again = call(*command)
     assert again.returncode == 0 and masks_in(place, f"out_{kind}") == before
 
 
@@ -152,7 +132,7 @@ def die_at_the_second():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cam", "tags"])
 def test_two_processes_and_a_killed_run_give_the_same_bytes(place, call, kind):
-    alone = call(prompted(place, f"one_{kind}", kind))
+    alone = call(*prompted(place, f"one_{kind}", kind))
     assert alone.returncode == 0, alone.stderr
     two = run_two("generate_sam_masks.py", *prompted(place, f"two_{kind}", kind))
     assert two.returncode == 0, two.stderr
@@ -161,16 +141,16 @@ def test_two_processes_and_a_killed_run_give_the_same_bytes(place, call, kind):
     done = run_script("generate_sam_masks.py", *killed, prepare=die_at_the_second)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert set(masks_in(place, f"killed_{kind}")) == {"a.json", "b.json"}
-    resumed = call(killed)
+    resumed = call(*killed)
     assert resumed.returncode == 0 and masks_in(place, f"killed_{kind}") == masks_in(place, f"one_{kind}")
 
 
 def test_changed_cams_and_tags_are_asked_again(place, call):
     command = prompted(place, "out_changed", "cam")
-    assert call(command).returncode == 0
+    assert call(*command).returncode == 0
     before = masks_in(place, "out_changed")
     write_cam(place / "cams", "a", {1: np.full((60, 80), 0.7, np.float32)})
-    assert call(command).returncode == 0
+    assert call(*command).returncode == 0
     after = masks_in(place, "out_changed")
     assert after["a.json"] != before["a.json"] and after["b.json"] == before["b.json"]
 
@@ -178,7 +158,7 @@ def test_changed_cams_and_tags_are_asked_again(place, call):
 def test_prompts_of_a_file(place, call):
     rows = {"a": [{"point": [20, 30], "category": "dog"}], "b": [], "c": [{"point": [1, 2]}]}
     (place / "points.json").write_text(json.dumps(rows))
-    done = call(arguments(place, "out_file", "sam2", "--prompt", "points", place / "points.json"))
+    done = call(*arguments(place, "out_file", "sam2", "--prompt", "points", place / "points.json"))
     assert done.returncode == 0, done.stderr
     assert read_masks(place / "out_file", "a").categories in (("dog",), ())
     assert len(read_masks(place / "out_file", "b")) == 0
@@ -186,7 +166,7 @@ def test_prompts_of_a_file(place, call):
 
 def test_a_missing_id_and_a_point_outside_are_reported_and_the_rest_goes_on(place, call):
     (place / "outside.csv").write_text("id,x,y,class\na,20,30,dog\nb,200,30,dog\n")
-    done = call(arguments(place, "out_outside", "sam2", "--prompt", "points", place / "outside.csv"))
+    done = call(*arguments(place, "out_outside", "sam2", "--prompt", "points", place / "outside.csv"))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "b: a point at 200, 30 is outside of the image of 80x60 pixels" in done.stderr
     assert "c: the file of prompts does not name it" in done.stderr and (place / "out_outside" / "a.json").is_file()
@@ -198,7 +178,7 @@ def test_a_missing_cam_and_a_missing_tag_are_reported_and_the_rest_goes_on(place
     (tmp_path / "tags.csv").write_text("a,cat\nb,cat\n")
     command = arguments(place, "out_missing", "sam2", "--prompt", "cam", "--cam-path", tmp_path)
     command[command.index(place / "tags.csv")] = tmp_path / "tags.csv"
-    done = call(command)
+    done = call(*command)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "b: " in done.stderr and "80x30" in done.stderr and "the image 80x60" in done.stderr
     assert "c: " in done.stderr and (place / "out_missing" / "a.json").is_file()
@@ -217,14 +197,14 @@ def test_a_missing_cam_and_a_missing_tag_are_reported_and_the_rest_goes_on(place
     ],
 )
 def test_wrong_prompts_are_refused(place, call, more, message):
-    done = call(arguments(place, "out_wrong", "sam2", *more))
+    done = call(*arguments(place, "out_wrong", "sam2", *more))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (place / "out_wrong").exists()
 
 
 def test_synonyms_of_unknown_classes_are_named(place, call, tmp_path):
     (tmp_path / "s.json").write_text(json.dumps({"horse": ["pony"]}))
-    done = call([*prompted(place, "out_s", "tags"), "--synonyms", tmp_path / "s.json"])
+    done = call(*prompted(place, "out_s", "tags"), "--synonyms", tmp_path / "s.json")
     assert done.returncode == 2 and "class 'horse' is unknown" in done.stderr
 
 

@@ -1,16 +1,16 @@
 """generate_sam_masks.py as its users run it; SAM is a small network, put in the place of the checkpoint's."""
 
 import dataclasses
+import functools
 import gzip
 import json
-import signal
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from helpers import call_script
 from PIL import Image
 from sam_reference import small_sam
 from segment_anything import sam_model_registry
@@ -20,7 +20,6 @@ from models.sam import checkpoints as sam
 from models.sam.checkpoints import load_sam
 from models.sam.generator import Options
 from util.data.mask_files import read_masks
-from util.runtime.cli import run
 from util.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,23 +49,10 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def here(monkeypatch):
-    """The script in this process, which has loaded torch already: arguments -> exit code."""
+def here(monkeypatch, capsys, one_thread):
+    """The script in this process, which has loaded torch already."""
     monkeypatch.setattr(sam, "load_sam", lambda path, name: ("vit_b", small_sam()))
-    before = torch.get_num_threads()
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def call(arguments: list[str]) -> int:
-        monkeypatch.setattr(sys, "argv", ["generate_sam_masks.py", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            run(generate_sam_masks.main)
-        return stop.value.code
-
-    yield call
-    torch.set_num_threads(before)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return functools.partial(call_script, generate_sam_masks, monkeypatch, capsys)
 
 
 def options(folder: Path, out: str, *more: str) -> list[str]:
@@ -101,50 +87,50 @@ def times(out: Path) -> dict[str, int]:
 
 def test_a_second_run_does_only_what_is_missing_or_stale(folder, here):
     write_images(folder / "images", 3)
-    assert here(options(folder, "out")) == 0
+    assert here(*options(folder, "out")).returncode == 0
     out = folder / "out"
     before = times(out)
-    assert here(options(folder, "out")) == 0 and times(out) == before
+    assert here(*options(folder, "out")).returncode == 0 and times(out) == before
     (out / "p1.json").write_bytes(b"damaged")
-    assert here(options(folder, "out")) == 0
+    assert here(*options(folder, "out")).returncode == 0
     assert {name for name, when in times(out).items() if when != before[name]} == {"p1.json"}
     before = times(out)
     (folder / "images/p2.png").write_bytes((folder / "images/p0.png").read_bytes())
-    assert here(options(folder, "out")) == 0
+    assert here(*options(folder, "out")).returncode == 0
     assert {name for name, when in times(out).items() if when != before[name]} == {"p2.json"}
     before = times(out)
-    assert here(options(folder, "out", "--points-per-side", "3")) == 0
+    assert here(*options(folder, "out", "--points-per-side", "3")).returncode == 0
     assert all(when != before[name] for name, when in times(out).items())
     before = times(out)
-    assert here(options(folder, "out", "--points-per-side", "3", "--overwrite")) == 0
+    assert here(*options(folder, "out", "--points-per-side", "3", "--overwrite")).returncode == 0
     assert all(when != before[name] for name, when in times(out).items())
 
 
 def test_compressed_masks_are_converted_and_never_computed_again(folder, here, monkeypatch):
     write_images(folder / "images", 3)
     out = folder / "out"
-    assert here(options(folder, "out")) == 0
+    assert here(*options(folder, "out")).returncode == 0
     plain = results(out)
     read = [read_masks(out, f"p{k}").counts() for k in range(3)]
     monkeypatch.setattr("models.sam.generator.MaskGenerator.generate", lambda self, images: [1 / 0 for _ in images])
     # Killed after the conversion, before it was noted: both forms are there.
     (out / "p1.json.gz").write_bytes(gzip.compress(b"left by a run that was killed"))
-    assert here(options(folder, "out", "--gzip")) == 0
+    assert here(*options(folder, "out", "--gzip")).returncode == 0
     assert sorted(file.name for file in out.glob("p*")) == ["p0.json.gz", "p1.json.gz", "p2.json.gz"]
     assert [gzip.decompress((out / f"p{k}.json.gz").read_bytes()) for k in range(3)] == list(plain.values())
     assert [read_masks(out, f"p{k}").counts() for k in range(3)] == read
     before = {file: file.stat().st_mtime_ns for file in out.glob("p*")}
-    assert here(options(folder, "out", "--gzip")) == 0
+    assert here(*options(folder, "out", "--gzip")).returncode == 0
     assert {file: file.stat().st_mtime_ns for file in out.glob("p*")} == before
-    assert here(options(folder, "out")) == 0
+    assert here(*options(folder, "out")).returncode == 0
     assert results(out) == plain and not list(out.glob("*.gz"))
 
 
 def test_new_masks_take_the_place_of_the_other_form(folder, here):
     write_images(folder / "images", 2)
     out = folder / "out"
-    assert here(options(folder, "out")) == 0
-    assert here(options(folder, "out", "--gzip", "--points-per-side", "3", "--preview", "1")) == 0
+    assert here(*options(folder, "out")).returncode == 0
+    assert here(*options(folder, "out", "--gzip", "--points-per-side", "3", "--preview", "1")).returncode == 0
     assert sorted(file.name for file in out.glob("p*.*")) == ["p0.json.gz", "p1.json.gz"]
     assert (out / "preview/p0.png").is_file()
 
@@ -173,11 +159,11 @@ def test_every_option_of_the_generator_is_on_the_command_line_and_does_something
     coarse = np.random.default_rng(3).integers(0, 256, (5, 6, 3), np.uint8)
     cv2.imwrite(str(folder / "images/p0.png"), cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_CUBIC))
     base = ["--points-per-side", "8", "--crop-n-layers", "1", "--box-nms-thresh", "0.9", "--crop-nms-thresh", "0.9"]
-    assert here(options(folder, "base", *base)) == 0
+    assert here(*options(folder, "base", *base)).returncode == 0
     plain = results(folder / "base")["p0.json"]
     for name, value in CHANGES.items():
         value = "0" if name == "crop-n-layers" else value
-        assert here(options(folder, name, *base, f"--{name}", value)) == 0
+        assert here(*options(folder, name, *base, f"--{name}", value)).returncode == 0
         result = results(folder / name)["p0.json"]
         if name == "points-per-batch":  # speed and rounding only
             assert len(json.loads(result)["annotations"]) == len(json.loads(plain)["annotations"]) > 0
@@ -203,16 +189,16 @@ def test_every_option_of_the_generator_is_on_the_command_line_and_does_something
         (["--model", "regions"], "no weights"),
     ],
 )
-def test_wrong_options_are_refused(folder, here, capsys, wrong, message):
-    assert here(options(folder, "out", *wrong)) == 2
-    assert message in capsys.readouterr().err
+def test_wrong_options_are_refused(folder, here, wrong, message):
+    done = here(*options(folder, "out", *wrong))
+    assert done.returncode == 2 and message in done.stderr
     assert not (folder / "out").exists()
 
 
 @pytest.mark.slow
 def test_preview_draws_the_first_images(folder, here):
     write_images(folder / "images", 3)
-    assert here(options(folder, "out", "--preview", "2")) == 0
+    assert here(*options(folder, "out", "--preview", "2")).returncode == 0
     drawn = sorted((folder / "out/preview").iterdir())
     assert [file.name for file in drawn] == ["p0.png", "p1.png"]
     for file in drawn:
@@ -222,18 +208,18 @@ def test_preview_draws_the_first_images(folder, here):
 
 def test_bf16_and_exact_are_other_results_in_the_ledger(folder, here):
     write_images(folder / "images", 1)
-    assert here(options(folder, "out")) == 0
+    assert here(*options(folder, "out")).returncode == 0
     plain = results(folder / "out")["p0.json"]
-    assert here(options(folder, "out", "--precision", "bf16")) == 0
+    assert here(*options(folder, "out", "--precision", "bf16")).returncode == 0
     half = results(folder / "out")["p0.json"]
     assert half != plain
-    assert here(options(folder, "out", "--exact")) == 0
+    assert here(*options(folder, "out", "--exact")).returncode == 0
     assert results(folder / "out")["p0.json"] != half
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["regions", "vit_b"])
-def test_bad_images_are_reported_and_the_rest_goes_on(folder, here, capsys, model):
+def test_bad_images_are_reported_and_the_rest_goes_on(folder, here, model):
     images = folder / "images"
     images.mkdir()
     colours = np.kron(np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
@@ -271,8 +257,9 @@ def test_bad_images_are_reported_and_the_rest_goes_on(folder, here, capsys, mode
     weights = (
         [] if model == "regions" else ["--checkpoint", str(folder / "weights.pth"), *SMALL, "--points-per-side", "2"]
     )
-    assert here(["--model", model, *weights, *where]) == 1
-    printed, errors = capsys.readouterr()
+    done = here("--model", model, *weights, *where)
+    printed, errors = done.stdout, done.stderr
+    assert done.returncode == 1
     bad = ["bomb", "cut", "cut_png", "damaged", "empty", "floats", "folder", "gone", "text"]
     assert [name for name in bad if f"{name}: {images}" not in errors] == [], errors
     assert f"{len(bad)} images could not be done" in errors and "too large" in errors

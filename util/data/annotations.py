@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -19,40 +19,36 @@ DEVIATIONS = (3.0, 2.0, 1.0, 0.5, 0.0)
 SMALLEST_IOU = 0.995
 
 
-def coco_categories(classes: ClassTable, void: bool) -> list[dict]:
-    """COCO's categories: the classes without the background, under their label values, and void where it is wanted."""
-    categories = [{"id": value, "name": name} for value, name in enumerate(classes.names) if value]
-    return categories + ([{"id": VOID, "name": "void"}] if void else [])
-
-
-def coco_annotations(label: np.ndarray, image_id: int, first_id: int = 1) -> list[dict]:
-    """One annotation for each class that a label map shows, the background left out; void counts as a class.
+def coco_content(labels: Iterable[tuple[str, np.ndarray]], classes: ClassTable) -> dict:
+    """A COCO file of label maps, with one annotation for each class that an image shows but the background.
 
     Args:
-        label: uint8 HxW.
-        image_id: of the COCO image.
-        first_id: of the first annotation; the others follow.
-
-    Returns:
-        dicts with ``segmentation`` (compressed run-length code), ``area``, ``bbox`` and ``category_id``.
+        labels: of each image its name, as the file should have it, and its label map (uint8 HxW).
+        classes: become the categories, under their label values; void is one more where there is some.
     """
+    images: list[dict] = []
     annotations: list[dict] = []
-    for value in np.flatnonzero(np.bincount(label.ravel(), minlength=VOID + 1)):
-        if not value:
-            continue
-        mask = Masks.from_dense((label == value)[None])
-        annotations.append(
-            {
-                "id": first_id + len(annotations),
-                "image_id": image_id,
-                "category_id": int(value),
-                "segmentation": {"size": list(label.shape), "counts": mask.counts()[0]},
-                "area": int(mask.areas[0]),
-                "bbox": mask.boxes[0].tolist(),
-                "iscrowd": 0,
-            }
-        )
-    return annotations
+    for number, (name, label) in enumerate(labels, 1):
+        height, width = label.shape
+        images.append({"id": number, "file_name": name, "height": height, "width": width})
+        for value in np.flatnonzero(np.bincount(label.ravel())[1:]) + 1:
+            mask = Masks.from_dense((label == value)[None])
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": int(value),
+                    "segmentation": {"size": [height, width], "counts": mask.counts()[0]},
+                    "area": int(mask.areas[0]),
+                    "bbox": mask.boxes[0].tolist(),
+                    "iscrowd": 0,
+                }
+            )
+    names = dict(enumerate(classes.names[1:], 1))
+    if any(annotation["category_id"] == VOID for annotation in annotations):
+        names[VOID] = "void"
+    categories = [{"id": value, "name": name} for value, name in names.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def labelme_content(label: np.ndarray, classes: ClassTable, image_path: str | os.PathLike) -> dict:

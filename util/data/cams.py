@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from util.data.npy import load_npy, save_npy_dict
+from util.data.npy import kind_of, load_npy, save_npy_dict
 from util.runtime.errors import InputError
 from util.runtime.files import find_file
 
@@ -74,10 +74,8 @@ def read_cam(folder: str | os.PathLike, image_id: str) -> dict[int, np.ndarray]:
 def _maps(content: Any, path: Path) -> dict:
     """0-based class -> map."""
     if not isinstance(content, dict):
-        array = isinstance(content, np.ndarray)
-        kind = f"an array of {content.dtype} with shape {content.shape}" if array else f"a {type(content).__name__}"
         raise InputError(
-            f"{path}: refused, it holds {kind}, which does not say what class each map is of; expected a dict class -> map"
+            f"{path}: refused, it holds {kind_of(content)}, which does not say what class each map is of; expected a dict class -> map"
         )
     if "keys" not in content:
         return content

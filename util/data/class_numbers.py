@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from util.data.class_files import BACKGROUND, NamedColor, is_background, list_classes
-from util.data.sources.base import Item, Region, Source
+from util.data.sources.base import Source
+from util.data.sources.tidy import rename
 from util.data.voc import ClassTable, load_classes, table_of
 from util.runtime.errors import InputError
 
@@ -26,7 +26,8 @@ def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTa
     """
     if not source.numbered:
         return None if names is None else load_classes(names)
-    numbers = sorted({int(name) for item in source.items for name in item.classes if name.isdecimal()})
+    shown = {name for item in source.items for name in item.classes if name.isdecimal()}
+    numbers = sorted(set(map(int, shown)))
     if names is None:
         some = ", ".join(map(str, numbers[:3]))
         raise InputError(
@@ -34,22 +35,9 @@ def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTa
             "name per line, or write the names in their place"
         )
     known = _numbered(list_classes(names), numbers, names, any(item.regions for item in source.items))
-    source.items = [_named(item, known) for item in source.items]
+    rename(source, {name: known[int(name)].name for name in shown})
     source.notes.append(f"class numbers: {', '.join(f'{number} {entry.name}' for number, entry in known.items())}")
     return table_of([NamedColor(BACKGROUND), *known.values()], names)
-
-
-def _named(item: Item, known: dict[int, NamedColor]) -> Item:
-    """An item whose classes and regions have names instead of numbers."""
-
-    def named(name: str) -> str:
-        return known[int(name)].name if name.isdecimal() else name
-
-    def regions() -> list[Region]:
-        drawn = item.regions() if item.regions else []
-        return [replace(region, name=None if region.name is None else named(region.name)) for region in drawn]
-
-    return replace(item, classes=tuple(map(named, item.classes)), regions=item.regions and regions)
 
 
 def _numbered(listed: list[NamedColor], numbers: list[int], names: Path, drawn: bool) -> dict[int, NamedColor]:

@@ -158,11 +158,10 @@ def read_id_list(path: str | os.PathLike, folder: str | os.PathLike | None = Non
 
 def is_plain(image_id: str) -> bool:
     """Whether an id that is written into a list, a table or a file's name is read from it as it is."""
-    lines = [line for _, line in _lines(image_id, _Folder(None))]
     none = _Folder(None)
-    first = _first_column(image_id, none)
+    lines = [line for _, line in _lines(image_id, none)]
     return (
-        lines == [image_id] == [id_or_none(first)]
+        lines == [image_id] == [id_or_none(_first_column(image_id, none))]
         and id_or_none(image_id) == image_id
         and not _second_image(image_id, none)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 from xml.etree import ElementTree
@@ -15,7 +15,7 @@ import numpy as np
 from util.data.ids import IdBook
 from util.data.json_rows import is_by_class
 from util.data.npy import PICKLES, load_npy_dict, save_npy_dict
-from util.data.tag_table import Tags, read_tag_table
+from util.data.tag_table import Tags, named_tags, read_tag_table
 from util.data.voc import VOID, ClassTable
 from util.runtime.errors import InputError
 from util.runtime.files import list_files, read_bytes, read_json, write_csv
@@ -84,6 +84,17 @@ def _number(name: str) -> int | None:
     return int("".join(match.groups(""))) if match else None
 
 
+def tags_of_image(labels: Mapping[str, Tags], image_id: str) -> Tags:
+    """The classes of an image.
+
+    Raises:
+        InputError: if it has no image-level label.
+    """
+    if image_id not in labels:
+        raise InputError("it has no image-level label; add it to --image-labels or drop the id from the list")
+    return labels[image_id]
+
+
 def check_tagged(ids: Sequence[str], source: Path, labels: Path, tags: Mapping[str, Tags]) -> None:
     """Raise InputError if an id of the list ``source`` has no entry in ``tags``, which are read from ``labels``."""
     untagged = [image_id for image_id in ids if image_id not in tags]
@@ -114,7 +125,7 @@ def _read_folder(path: Path, classes: ClassTable, ids: Sequence[str] | None) -> 
     named = {book.add(file.name): file for file in files}
     if ids is not None:
         named = _only(named, ids, path)
-    return {image: _read_voc_xml(file, classes) for image, file in named.items()}
+    return {image: named_tags(object_names(read_xml(file)), classes, file) for image, file in named.items()}
 
 
 def _of_dict(content: dict, path: Path, classes: ClassTable) -> dict[str, Tags]:
@@ -122,7 +133,7 @@ def _of_dict(content: dict, path: Path, classes: ClassTable) -> dict[str, Tags]:
     for name, row in content.items():
         image = book.add(name)
         if isinstance(row, list | tuple) and row and all(isinstance(value, str) for value in row):
-            labels[image] = _tags_of(row, classes, f"{path}, {image}")
+            labels[image] = named_tags(row, classes, f"{path}, {image}")
         else:
             labels[image] = tuple(int(c) + 1 for c in np.flatnonzero(_row(path, name, row, len(classes) - 1) > 0))
     return labels
@@ -171,16 +182,9 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise InputError(f"{path}: not valid XML ({error}); it may be cut short, replace it") from None
 
 
-def _read_voc_xml(path: Path, classes: ClassTable) -> Tags:
-    root = read_xml(path)
-    return _tags_of([(node.findtext("name") or "").strip() for node in root.iter("object")], classes, path)
-
-
-def _tags_of(names: Iterable[str], classes: ClassTable, where: object) -> Tags:
-    try:
-        return tuple(sorted({classes.index(name) for name in names} - {0}))
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+def object_names(root: ElementTree.Element) -> list[str]:
+    """The names of the objects in one of VOC's XML files."""
+    return [(node.findtext("name") or "").strip() for node in root.iter("object")]
 
 
 def write_image_labels(path: str | os.PathLike, labels: dict[str, Tags], classes: ClassTable) -> None:

@@ -271,12 +271,17 @@ class Masks:
     def union(self, indices=None) -> np.ndarray:
         """bool HxW: pixels in at least one of the given masks (default: all)."""
         runs = self._runs(np.arange(len(self)) if indices is None else np.arange(len(self))[indices])
-        return self._paint(self.starts[runs], self.ends[runs])
+        return self._shape(self._cover(self.starts[runs], self.ends[runs], np.int32(1)) > 0)
 
     def dense(self, k: int) -> np.ndarray:
         """bool HxW: mask k."""
         runs = slice(self.offsets[k], self.offsets[k + 1])
-        return self._paint(self.starts[runs], self.ends[runs], disjoint=True)
+        starts, ends = self.starts[runs], self.ends[runs]
+        bounds = np.empty(2 * len(starts) + 2, np.int64)
+        bounds[0], bounds[-1] = 0, self.height * self.width
+        bounds[1:-1:2], bounds[2:-1:2] = starts, ends
+        lengths = np.diff(bounds)
+        return self._shape(np.repeat((np.arange(len(lengths)) & 1).astype(bool), lengths))
 
     def unions(self, groups: np.ndarray, count: int) -> list[np.ndarray]:
         """For each of ``count`` groups of masks, bool HxW: pixels in at least one of its masks.
@@ -342,15 +347,6 @@ class Masks:
         lengths = np.diff(self.offsets)[indices]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return np.repeat(self.offsets[:-1][indices], lengths) + within
-
-    def _paint(self, starts: np.ndarray, ends: np.ndarray, disjoint: bool = False) -> np.ndarray:
-        if not disjoint:
-            return self._shape(self._cover(starts, ends, np.int32(1)) > 0)
-        bounds = np.empty(2 * len(starts) + 2, np.int64)
-        bounds[0], bounds[-1] = 0, self.height * self.width
-        bounds[1:-1:2], bounds[2:-1:2] = starts, ends
-        lengths = np.diff(bounds)
-        return self._shape(np.repeat((np.arange(len(lengths)) & 1).astype(bool), lengths))
 
     def _cover(self, starts: np.ndarray, ends: np.ndarray, weights) -> np.ndarray:
         """int H*W: for each position the sum of the weights (one a run or one for all, whose dtype it has)."""

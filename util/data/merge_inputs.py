@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from util.data.cams import cam_file, read_cam
-from util.data.image_labels import Tags
+from util.data.image_labels import Tags, tags_of_image
 from util.data.labels import decode_label, label_path
 from util.data.mask_files import decode_masks, masks_bytes, masks_path
 from util.data.masks import Masks
@@ -58,9 +58,7 @@ class Inputs:
         """
         if self.image_labels is None:
             return None
-        if image_id not in self.image_labels:
-            raise InputError("it has no image-level label; add it to --image-labels or drop the id from the list")
-        return self.image_labels[image_id]
+        return tags_of_image(self.image_labels, image_id)
 
     def cam(self, image_id: str, shape: tuple[int, int]) -> Cam | None:
         """The image's soft CAMs, class -> float32 HxW; None when there is no folder of them.

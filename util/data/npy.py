@@ -219,16 +219,17 @@ def load_npy_dict(path: str | os.PathLike) -> dict:
     """
     value = load_npy(path)
     if not isinstance(value, dict):
-        kind = (
-            f"an array of {value.dtype} with shape {value.shape}"
-            if isinstance(value, np.ndarray)
-            else f"a {type(value).__name__}"
-        )
         raise InputError(
-            f"{path}: refused, it holds {kind}; expected a dict of arrays saved by numpy, id -> row: "
+            f"{path}: refused, it holds {kind_of(value)}; expected a dict of arrays saved by numpy, id -> row: "
             "numpy.save(FILE, dict(zip(ids, rows)))"
         )
     return value
+
+
+def kind_of(value: Any) -> str:
+    """For messages: what `load_npy` gave."""
+    is_array = isinstance(value, np.ndarray)
+    return f"an array of {value.dtype} with shape {value.shape}" if is_array else f"a {type(value).__name__}"
 
 
 def save_npy_dict(path: str | os.PathLike, value: dict) -> None:

@@ -255,16 +255,15 @@ def _painted(regions: list[Region], shape: Shape, table: ClassTable) -> np.ndarr
                 f"a region of {mask.shape[1]}x{mask.shape[0]} in an image of {shape[1]}x{shape[0]}; "
                 "export it again for this image"
             )
-        known = region.name is not None and (region.name in table.names or is_background(region.name))
-        value = VOID if not known or region.name is None else _value(region.name, table)
+        value = VOID
+        if region.name in table.names:
+            value = table.names.index(region.name)
+        elif region.name is not None and is_background(region.name):
+            value = 0
         drawn.append((value == VOID, -int(np.count_nonzero(mask)), value, mask))
     for _, _, value, mask in sorted(drawn, key=lambda entry: entry[:3]):
         label[mask] = value
     return label
-
-
-def _value(name: str, table: ClassTable) -> int:
-    return table.names.index(name) if name in table.names else 0
 
 
 def _write_smaller(

@@ -13,19 +13,20 @@ import zlib
 import numpy as np
 
 from util.data.labels import check_values
+from util.data.voc import CLASS_NAMES
 from util.runtime.errors import InputError
 
 MAX_BYTES = 1 << 28  # no class segmentation of an image comes near this, unpacked
 
 
-def decode_sbd(data: bytes, path: str | os.PathLike, num_classes: int = 21) -> np.ndarray:
+def decode_sbd(data: bytes, path: str | os.PathLike) -> np.ndarray:
     """The label map of a ``cls/<id>.mat`` file: the array ``GTcls.Segmentation``.
 
     Args:
         data: the bytes of ``path``, which is named in errors.
 
     Returns:
-        uint8 HxW, values below ``num_classes`` or 255.
+        uint8 HxW, values of VOC's classes or 255.
 
     Raises:
         InputError: if it is not a MATLAB file of version 5, is damaged, or holds anything else than such an array.
@@ -48,7 +49,7 @@ def decode_sbd(data: bytes, path: str | os.PathLike, num_classes: int = 21) -> n
     if label.min() < 0 or label.max() > 255:
         raise InputError(f"{path}: GTcls.Segmentation holds {label.min()} to {label.max()}; expected classes below 256")
     label = np.ascontiguousarray(label, np.uint8)
-    check_values(label, num_classes, path)
+    check_values(label, len(CLASS_NAMES), path)
     return label
 
 

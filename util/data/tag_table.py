@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 
 from util.data.csv_rows import FORM, Row
 from util.data.ids import IdBook
@@ -116,7 +117,8 @@ def _lists(table: Table, classes: ClassTable) -> dict[str, Tags]:
     if numbers and (found := _without_header(table, rows, parts, len(classes))) is not None:
         tags = found
     else:
-        tags = [_tags(table, row, names, classes) for row, names in zip(rows, parts, strict=True)]
+        places = (f"{table.path}, line {row.number}" for row in rows)
+        tags = [named_tags(names, classes, where) for names, where in zip(parts, places, strict=True)]
     if numbers:
         _check_zeros(table, parts, len(classes))
     merge = max(map(len, parts), default=0) <= 1
@@ -151,11 +153,12 @@ def split_cell(cell: str, classes: ClassTable | None) -> list[str]:
     return [part for part in parts if part and (part.lower() not in _NOTHING or classes and part in classes.names)]
 
 
-def _tags(table: Table, row: Row, names: list[str], classes: ClassTable) -> Tags:
+def named_tags(names: Iterable[str], classes: ClassTable, where: object) -> Tags:
+    """Label-map values of classes by name, without the background; an InputError says ``where`` one is unknown."""
     try:
         return tuple(sorted({classes.index(name) for name in names} - {0}))
     except InputError as error:
-        raise InputError(f"{table.path}, line {row.number}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 def _without_header(table: Table, rows: list[Row], parts: list[list[str]], count: int) -> list[Tags] | None:

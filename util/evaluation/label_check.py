@@ -19,6 +19,8 @@ from util.runtime.files import check_folder, list_files
 from util.runtime.parallel import run_parallel
 
 LOOKED_AT = 24  # images, before a long run
+MOST_ERRORS, EXAMPLES = 20, 5  # that are printed: errors, and examples of each kind of warning
+FIRST = 8  # images, of which one that is fine is enough
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,10 @@ class _CheckImage:
         return image_id, None, warnings, pixels
 
 
-def check_some(check: Callable[[str], object], ids: Sequence[str], count: int = 8) -> None:
+def check_some(check: Callable[[str], object], ids: Sequence[str]) -> None:
     """Raise what is wrong with the first of these images if ``check`` raises an InputError for all of the first ones."""
     problems = []
-    for image_id in ids[:count]:
+    for image_id in ids[:FIRST]:
         try:
             check(image_id)
             return
@@ -129,21 +131,18 @@ def report_no_foreground(labels: Path, what: str, void: bool) -> None:
     print(f"warning: {found}, only 0 (background); check the folder", file=sys.stderr)
 
 
-def check_cams_fit(
-    cams: Path, ids: Sequence[str], shown_in: Callable[[str], set[int]], classes: ClassTable, count: int = LOOKED_AT
-) -> None:
-    """Compare the classes of the first soft CAMs with those of their images.
+def check_cams_fit(cams: Path, ids: Sequence[str], shown_in: Callable[[str], set[int]], classes: ClassTable) -> None:
+    """Compare the classes of the first soft CAMs that are not empty with those of their images.
 
     Args:
         shown_in: id -> label-map values of the classes that the image shows, by its image-level label or its label map.
-        count: how many CAMs that are not empty are looked at.
 
     Raises:
         InputError: if no image (of two or more) has a CAM of a class that it shows, or if the classes fit better when they
             are counted from 1.
     """
     shared, exact, from_one, looked_at = 0, 0, 0, 0
-    for image_id in ids[: 4 * count]:
+    for image_id in ids[: 4 * LOOKED_AT]:
         try:
             cam, shown = read_cam(cams, image_id), shown_in(image_id)
         except InputError:
@@ -156,7 +155,7 @@ def check_cams_fit(
         exact += found == shown
         is_counted_otherwise = not shown <= found or max(found) >= len(classes)
         from_one += is_counted_otherwise and {value - 1 for value in found} - {0} == shown
-        if looked_at == count:
+        if looked_at == LOOKED_AT:
             break
     if looked_at < 2:
         return
@@ -172,20 +171,14 @@ def check_cams_fit(
         )
 
 
-def check_tags_fit(
-    labels: Path, ids: list[str], tags: dict[str, tuple[int, ...]], classes: ClassTable, count: int = LOOKED_AT
-) -> None:
+def check_tags_fit(labels: Path, ids: list[str], tags: dict[str, tuple[int, ...]], classes: ClassTable) -> None:
     """Compare the first label maps with their image-level labels: pseudo labels are made from these, so they share classes.
-
-    Args:
-        labels: folder of ``<id>.png``.
-        count: how many label maps with a foreground are looked at.
 
     Raises:
         InputError: if no label map (of two or more) shows any class of its image, as when the two use other class lists.
     """
     odd: list[tuple[str, set[int]]] = []
-    for image_id in ids[: 4 * count]:
+    for image_id in ids[: 4 * LOOKED_AT]:
         try:
             shown = {int(v) for v in np.unique(read_label(label_path(labels, image_id)))} - {0, VOID}
         except InputError:
@@ -195,7 +188,7 @@ def check_tags_fit(
             return
         if shown and tagged:
             odd.append((image_id, shown))
-        if len(odd) == count:
+        if len(odd) == LOOKED_AT:
             break
     if len(odd) < 2:
         return
@@ -262,16 +255,16 @@ def check_labels(
     }
 
 
-def report_text(report: dict, examples: int = 5, errors: int = 20) -> str:
-    """The report for a terminal, which names so many errors and so many examples of each warning."""
+def report_text(report: dict) -> str:
+    """The report for a terminal."""
     lines = [f"{report['images']} labels: {len(report['errors'])} errors"]
-    shown = list(report["errors"].items())[:errors]
+    shown = list(report["errors"].items())[:MOST_ERRORS]
     lines += [f"  error    {image_id}: {message}" for image_id, message in shown]
     if more := len(report["errors"]) - len(shown):
         lines.append(f"  error    {more} more; check.json, which --out DIR writes, names them all")
     for kind, items in [*report["warnings"].items(), ("surplus file", report["surplus"])]:
         if items:
-            some = ", ".join(item if isinstance(item, str) else f"{item[0]} ({item[1]})" for item in items[:examples])
+            some = ", ".join(item if isinstance(item, str) else f"{item[0]} ({item[1]})" for item in items[:EXAMPLES])
             lines.append(f"  warning  {kind}: {len(items)}, such as {some}")
     lines += ["", f"{'class':<20}{'images':>8}{'area, %':>12}"]
     for name, count in report["images_with"].items():

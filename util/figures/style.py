@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from util.figures import fonts
+from util.runtime.errors import counted
 from util.runtime.files import write_bytes
 
 if TYPE_CHECKING:
@@ -189,6 +190,5 @@ def data_name(id_list: str | os.PathLike) -> str:
 
 def described(data: str, images: int, classes: int | None = None) -> str:
     """What scores are of: the data, the number of images, and of how many classes they are a mean."""
-    number = f"{images} image{'' if images == 1 else 's'}"
     mean = "" if classes is None else f", mean over {classes} class{'' if classes == 1 else 'es'}"
-    return f"{data + ', ' if data else ''}{number}{mean}"
+    return f"{data + ', ' if data else ''}{counted(images, 'image')}{mean}"

@@ -59,7 +59,10 @@ def _wait_for_disk(file: BinaryIO) -> None:
     try:
         os.fsync(file.fileno())
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as of file systems that cannot; the file is written all the same
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # as of file systems that cannot; the file is written all the same
             raise
 
 
@@ -113,14 +116,13 @@ def _similar_file(path: Path) -> Path | None:
     return folder / near[0] if near else None
 
 
-def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False, checked: bool = True) -> dict[str, Any]:
-    """Read a file of parameters without running code: a checkpoint by torch's restricted unpickler, or safetensors.
+def load(path: str | os.PathLike, mmap: bool = False, checked: bool = True) -> dict[str, Any]:
+    """Read a file of parameters, to the CPU and without running code: a checkpoint by torch's restricted unpickler, or safetensors.
 
     What a file is follows from its content, whatever its suffix (``.pth``, ``.pt``, ``.ckpt``, ``.bin``, ``.safetensors``).
 
     Args:
         path: the file.
-        device: where its tensors go.
         mmap: leave the tensors in the file until they are used: quick for a look at what it holds.
         checked: `check` every byte, unless ``mmap``.
 
@@ -138,7 +140,7 @@ def load(path: str | os.PathLike, device: Any = "cpu", mmap: bool = False, check
         raise InputError(
             f"{path}: not a checkpoint, but {other}; download it again, or give the file that torch.save wrote"
         )
-    state = _load_safetensors(path, device) if _is_safetensors(start) else _load_torch(path, device, mmap)
+    state = _load_safetensors(path) if _is_safetensors(start) else _load_torch(path, mmap)
     if checked and not mmap and zipfile.is_zipfile(path):
         check(path)
     if not isinstance(state, dict):
@@ -172,23 +174,23 @@ def _is_safetensors(start: bytes) -> bool:
     return len(start) > 9 and int.from_bytes(start[:8], "little") < 100_000_000 and start[8:9] == b"{"
 
 
-def _load_safetensors(path: Path, device: Any) -> dict[str, Any]:
+def _load_safetensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path, str(device))
+        return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({_first_line(error)}); download it again") from None
 
 
-def _load_torch(path: Path, device: Any, mmap: bool) -> Any:
+def _load_torch(path: Path, mmap: bool) -> Any:
     import torch
 
     mmap = mmap and path.suffix != ".safetensors"  # by its name torch would take it for one
     try:
         with torch.serialization.safe_globals(_harmless()), open(path, "rb") as file:
-            return torch.load(path if mmap else file, map_location=device, weights_only=True, mmap=mmap)
+            return torch.load(path if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         refused = _REFUSED.search(str(error))
         if refused or zipfile.is_zipfile(path):

@@ -19,6 +19,7 @@ from util.runtime.processors import processors
 if TYPE_CHECKING:
     import torch
 
+TIMEOUT = timedelta(minutes=30)  # how long one process waits for another before the run ends with an error
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -115,13 +116,12 @@ def join() -> Dist:
     return init("cpu") if int(os.environ.get("WORLD_SIZE", 1)) > 1 else ALONE
 
 
-def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
+def init(device: str = "auto") -> Dist:
     """Join the other processes of ``torchrun``, or be the only one when it was not used.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Each process of ``torchrun`` takes the GPU of its local
             rank; NCCL connects GPUs, Gloo CPUs.
-        timeout_minutes: how long one process waits for another before the run ends with an error.
 
     Raises:
         InputError: if the device is not there, or more processes than GPUs were started.
@@ -153,7 +153,7 @@ def init(device: str = "auto", timeout_minutes: float = 30) -> Dist:
 
         has_nccl = torch.distributed.is_nccl_available()  # not on Windows
         backend = "nccl" if chosen.type == "cuda" and has_nccl else "gloo"
-        torch.distributed.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+        torch.distributed.init_process_group(backend, timeout=TIMEOUT)
     return Dist(rank, world, local_rank, chosen)
 
 

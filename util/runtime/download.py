@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import certifi
 
 from util.runtime.errors import InputError
-from util.runtime.files import hash_of, replace
+from util.runtime.files import replace
 from util.runtime.locking import lock_file
 from util.runtime.progress import Progress
 
@@ -142,7 +142,7 @@ def _size(path: Path) -> int:
 
 def _md5(path: Path) -> str:
     with open(path, "rb") as file:
-        return hash_of(file, hashlib.md5())
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _certificates() -> ssl.SSLContext | None:
@@ -168,7 +168,7 @@ def _fetch(url: str, partial: Path) -> None:
         os.truncate(partial, 0)
         raise EOFError("the partial file was not part of this one, starting again") from None
     with response:
-        resumed = response.status == 206 if hasattr(response, "status") else False
+        resumed = response.status == 206
         have = have if resumed else 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None

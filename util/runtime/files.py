@@ -20,7 +20,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from util.runtime.errors import InputError, meant
 
@@ -384,17 +384,10 @@ def bytes_digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def hash_of(file: BinaryIO, state) -> str:
-    """The hexadecimal hash of an open file, read in pieces, by a fresh state of `hashlib`."""
-    while piece := file.read(1 << 20):
-        state.update(piece)
-    return state.hexdigest()
-
-
 def file_digest(path: str | os.PathLike) -> str:
     """Digest of a file's bytes, read in pieces."""
     try:
         with open(path, "rb") as file:
-            return hash_of(file, hashlib.blake2b(digest_size=16))
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path") from None

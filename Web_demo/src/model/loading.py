@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,9 +107,3 @@ def load_segmenter(
     segmenter.segment(np.zeros((375, 500, 3), np.uint8))
     print(f"loaded {stamp.path} on {segmenter.device}", file=sys.stderr, flush=True)
     return segmenter
-
-
-def shown_name(path: Path) -> str:
-    """A path as short as it can be: relative to the current folder, or its last parts."""
-    whole = Path(os.path.abspath(path))
-    return str(whole.relative_to(Path.cwd())) if whole.is_relative_to(Path.cwd()) else "/".join(path.parts[-3:])

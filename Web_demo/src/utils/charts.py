@@ -59,7 +59,7 @@ def change_chart(table: pd.DataFrame) -> alt.LayerChart:
     table = table.assign(strength=table["change"].abs() / largest * 0.7)
     base = _matrix(table, "class", "method", (alt.Tooltip("IoU", format=".2f"), alt.Tooltip("change", format="+.2f")))
     color = alt.condition(alt.datum.change > 0, alt.value(_BLUE), alt.value(_ORANGE))
-    return _with_numbers(base, "strength", color, alt.value(theme.ink()), alt.Text("IoU:Q", format=".1f"))
+    return _with_numbers(base, color, alt.value(theme.ink()), alt.Text("IoU:Q", format=".1f"))
 
 
 def confusion_chart(table: pd.DataFrame) -> alt.LayerChart:
@@ -73,7 +73,7 @@ def confusion_chart(table: pd.DataFrame) -> alt.LayerChart:
     )
     ink = alt.condition(alt.datum.share > 90, alt.value("white"), alt.value(theme.ink()))
     number = alt.condition(alt.datum.share >= 0.05, alt.Text("share:Q", format=".1f"), alt.value(""))
-    return _with_numbers(base, "strength", alt.value(_BLUE), ink, number)
+    return _with_numbers(base, alt.value(_BLUE), ink, number)
 
 
 def _matrix(table: pd.DataFrame, x: str, y: str, tooltip: tuple[alt.Tooltip, ...], what: str = "") -> alt.Chart:
@@ -87,9 +87,9 @@ def _matrix(table: pd.DataFrame, x: str, y: str, tooltip: tuple[alt.Tooltip, ...
     return chart.properties(height=_ROW * len(rows) + _NAMES, width=_CELL * len(columns) + _NAMES)
 
 
-def _with_numbers(base: alt.Chart, strength: str, color, ink, number) -> alt.LayerChart:
-    """Cells, the fainter the smaller ``strength`` (0 to 1) is, with numbers."""
-    opacity = alt.Opacity(f"{strength}:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
+def _with_numbers(base: alt.Chart, color, ink, number) -> alt.LayerChart:
+    """Cells, the fainter the smaller their ``strength`` (0 to 1) is, with numbers."""
+    opacity = alt.Opacity("strength:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
     cells = base.mark_rect().encode(color=color, opacity=opacity)
     frames = base.mark_rect(filled=False, stroke="#8a8a8a", strokeWidth=0.3)
     return _readable(cells + frames + base.mark_text(fontSize=11).encode(text=number, color=ink))
@@ -103,7 +103,7 @@ def _readable(chart: Chart) -> Chart:
     return chart.configure_axis(labelColor=theme.ink(), titleColor=theme.ink())
 
 
-def line_chart(table: pd.DataFrame, x: str, y: str, y_title: str | None = None) -> alt.Chart:
+def line_chart(table: pd.DataFrame, x: str, y: str, y_title: str) -> alt.Chart:
     """A curve of the column ``y`` over the column ``x``; no ticks between values of ``x``."""
     step = float(table[x].diff().abs().min()) if len(table) > 1 else 1.0
     return _readable(
@@ -111,7 +111,7 @@ def line_chart(table: pd.DataFrame, x: str, y: str, y_title: str | None = None) 
         .mark_line(point=len(table) < _DOTTED)
         .encode(
             x=alt.X(f"{x}:Q", title=x, scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=step)),
-            y=alt.Y(f"{y}:Q", title=y_title or y, scale=alt.Scale(zero=False)),
+            y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(zero=False)),
             tooltip=[x, alt.Tooltip(y, format=".4f")],
         )
     )

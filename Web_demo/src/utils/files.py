@@ -13,16 +13,14 @@ from util.runtime.files import is_hidden
 MAX_DEPTH = 5
 
 
-def walk_files(folders: Iterable[Path], depth: int = MAX_DEPTH) -> Iterator[Path]:
-    """Files below the folders, in the order of their names; hidden ones and links to folders are passed over.
+def walk_files(folders: Iterable[Path]) -> Iterator[Path]:
+    """Files at most `MAX_DEPTH` folders below these, in the order of their names.
 
-    Args:
-        folders: that do not exist are passed over.
-        depth: how many folders deep to look.
+    Hidden ones, links to folders and folders that do not exist are passed over.
     """
     for folder in folders:
         for root, below, names in os.walk(folder):
-            deep = len(Path(root).relative_to(folder).parts) >= depth
+            deep = len(Path(root).relative_to(folder).parts) >= MAX_DEPTH
             below[:] = [] if deep else sorted(name for name in below if not is_hidden(name))
             yield from (Path(root) / name for name in sorted(names) if not is_hidden(name))
 

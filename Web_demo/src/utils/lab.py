@@ -32,7 +32,7 @@ from util.data.voc import VOID, ClassTable
 from util.evaluation.metrics import Evaluation, cells_of, class_scores
 from util.runtime.errors import InputError, counted
 from util.runtime.files import check_folder, digest, list_files, read_bytes
-from util.vis import draw_masks, mask_count, mask_note
+from util.vis import draw_masks, mask_note
 from Web_demo.src.utils.files import keep_inside
 from Web_demo.src.utils.records import RUN, read_record
 
@@ -133,7 +133,7 @@ class Lab:
         model = options.get("model") if isinstance(options, dict) else None
         if model == "regions":  # not a SAM
             return counted(len(scene.masks), "region")
-        return mask_count(scene.masks) + (f" of {Path(str(model)).name}" if model else "")
+        return counted(len(scene.masks), "mask") + (f" of {Path(str(model)).name}" if model else "")
 
     def _inside(self, path: Path) -> Path:
         return keep_inside(path, self.folders)

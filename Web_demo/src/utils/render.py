@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -57,6 +58,11 @@ def enlarged(label: np.ndarray, full_size: tuple[int, int]) -> np.ndarray:
 def label_file(label: np.ndarray, palette: np.ndarray, full_size: tuple[int, int]) -> bytes:
     """The bytes of a palette PNG of a label map (uint8 HxW), enlarged to ``full_size`` (height, width)."""
     return encode_label(enlarged(label, full_size), palette)
+
+
+def json_file(content: dict) -> bytes:
+    """The bytes of a JSON file without spaces."""
+    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def with_colors(classes: ClassTable, chosen: Mapping[str, str]) -> ClassTable:

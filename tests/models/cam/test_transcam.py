@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from models.cam.classifier import classifier_content, load_backbone, load_classifier
+from models.cam.classifier import classifier_content, load_classifier
 from models.cam.transcam import TransCAM, refine_by_attention
 from util.data.voc import load_classes
 from util.runtime import checkpoint
@@ -248,7 +248,7 @@ def test_imagenet_weights_load_but_their_heads(tiny, tmp_path, wrapped):
     else:
         content = state
     torch.save(content, tmp_path / "conformer.pth")
-    load_backbone(tiny, tmp_path / "conformer.pth")
+    tiny.load_backbone(tmp_path / "conformer.pth")
     assert torch.equal(tiny.conv_trans_2.trans_block.attn.qkv.weight, state["conv_trans_2.trans_block.attn.qkv.weight"])
     assert torch.equal(tiny.cls_token, state["cls_token"])
     assert torch.equal(tiny.conv_cls_head.weight, head)
@@ -262,7 +262,7 @@ def test_wrong_weights_are_refused_with_what_was_expected_and_found(tiny, tmp_pa
     torch.save(state, tmp_path / "other.pth")
     before = {name: value.clone() for name, value in tiny.state_dict().items()}
     with pytest.raises(InputError) as error:
-        load_backbone(tiny, tmp_path / "other.pth")
+        tiny.load_backbone(tmp_path / "other.pth")
     for part in ("other.pth", "missing: cls_token", "not known here: patch_embed.weight", "[576], expected [96]"):
         assert part in str(error.value)
     assert all(torch.equal(value, before[name]) for name, value in tiny.state_dict().items())

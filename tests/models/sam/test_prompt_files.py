@@ -105,17 +105,6 @@ def test_points_of_labelme_and_a_table(tmp_path):
         ("b.json", json.dumps({**COCO, "categories": []}), "not in COCO's format .KeyError"),
         ("b.json", json.dumps({**COCO, "categories": [{"id": 18, "name": "truck"}]}), "class 'truck' is unknown"),
         ("b.xml", VOC.replace("<xmin>11</xmin>", ""), "bndbox has .*write numbers"),
-    ],
-)
-def test_wrong_boxes_are_named(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_prompts(tmp_path / name, "boxes", CLASSES)
-
-
-@pytest.mark.parametrize(
-    "name, text, message",
-    [
         ("b.json", json.dumps({"x/a.jpg": [], "y/a.jpg": []}), "two images with the id 'a'"),
         ("b.csv", "id,x0,y0,x1,y1\nx/a.jpg,1,2,3,4\ny/a.jpg,1,2,3,4\n", "line 3: .*two images with the id 'a'"),
         (
@@ -125,7 +114,7 @@ def test_wrong_boxes_are_named(tmp_path, name, text, message):
         ),
     ],
 )
-def test_boxes_of_two_images_are_not_taken_for_those_of_one(tmp_path, name, text, message):
+def test_wrong_boxes_are_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         read_prompts(tmp_path / name, "boxes", CLASSES)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from util.data.annotations import coco_annotations, coco_categories, labelme_content
+from util.data.annotations import coco_content, labelme_content
 from util.data.voc import class_table
 
 CLASSES = class_table(["background", "cat", "dog", "horse", "cow", "sheep"])
@@ -44,10 +44,15 @@ def from_labelme(content):
 
 @given(LABELS)
 def test_coco_is_exact(label):
-    annotations = json.loads(json.dumps(coco_annotations(label, 7, 3)))
-    assert (from_coco(annotations, label.shape) == label).all()
-    assert [annotation["id"] for annotation in annotations] == list(range(3, 3 + len(annotations)))
-    assert {annotation["image_id"] for annotation in annotations} <= {7}
+    content = json.loads(json.dumps(coco_content([("a.jpg", label), ("b.jpg", label)], CLASSES)))
+    annotations, size = content["annotations"], {"height": label.shape[0], "width": label.shape[1]}
+    assert content["images"] == [{"id": 1, "file_name": "a.jpg", **size}, {"id": 2, "file_name": "b.jpg", **size}]
+    for number in (1, 2):
+        own = [annotation for annotation in annotations if annotation["image_id"] == number]
+        assert (from_coco(own, label.shape) == label).all()
+    assert [annotation["id"] for annotation in annotations] == list(range(1, 1 + len(annotations)))
+    void = [{"id": 255, "name": "void"}] if (label == 255).any() else []
+    assert content["categories"] == [{"id": k, "name": CLASSES.names[k]} for k in range(1, len(CLASSES))] + void
 
 
 @settings(deadline=None)
@@ -67,5 +72,3 @@ def test_holes_are_cut_and_polygons_are_coarse():
     label = ((radius < 140) & (radius > 60)).astype(np.uint8)
     shapes = labelme_content(label, CLASSES, "a.jpg")["shapes"]
     assert len(shapes) == 2 and max(len(shape["points"]) for shape in shapes) < 150
-    assert coco_categories(CLASSES, void=True)[-1] == {"id": 255, "name": "void"}
-    assert coco_categories(CLASSES, void=False)[0] == {"id": 1, "name": "cat"}

@@ -21,7 +21,7 @@ from util.data.sources import (
     voc_folder,
     yolo,
 )
-from util.data.sources.base import Item, Region, Source, walk
+from util.data.sources.base import Source, walk
 from util.data.sources.tidy import tidy
 from util.runtime.errors import InputError
 from util.runtime.files import is_hidden
@@ -43,25 +43,7 @@ FORMATS: dict[str, ModuleType] = {
 }
 
 # Files that may say what images show: a folder of images beside one of these is not taken for the whole data set.
-_ANNOTATIONS = {
-    *(
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".xlsx",
-        ".xls",
-        ".parquet",
-        ".npy",
-        ".mat",
-    )
-}
-
-__all__ = ["FORMATS", "Item", "Region", "Source", "read_source"]
+_ANNOTATIONS = {*JSON_TABLES, ".csv", ".tsv", ".xml", ".yaml", ".yml", ".xlsx", ".xls", ".parquet", ".npy", ".mat"}
 
 
 def read_source(path: Path, images: Path | None = None, name: str | None = None) -> tuple[str, Source]:

@@ -313,6 +313,11 @@ def outline(points: object) -> Callable[[Shape], np.ndarray]:
     return draw
 
 
+def where(values: np.ndarray, value: int) -> Callable[[Shape], np.ndarray]:
+    """Draws what has this value in an array HxW."""
+    return lambda shape: values == value
+
+
 def union(draws: list[Callable[[Shape], np.ndarray]]) -> Callable[[Shape], np.ndarray]:
     """Draws several regions as one."""
     return lambda shape: np.logical_or.reduce([draw(shape) for draw in draws])

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from util.data.annotations import LABELME_VOID
 from util.data.images import open_image
 from util.data.mask_formats import pasted
 from util.data.sources.base import (
@@ -34,7 +35,6 @@ from util.runtime.errors import InputError
 from util.runtime.files import read_json
 
 _PIXELS = ("polygon", "mask", "circle")
-_VOID = "__ignore__"
 
 
 def fits(path: Path) -> bool:
@@ -67,7 +67,7 @@ def _item(file: Path, images: Images, split: str | None) -> Item:
         raise InputError("it has no shapes; save it again with labelme, or move it away")
     shapes, name = content["shapes"], str(content.get("imagePath") or file.stem)
     flags = [flag for flag, is_set in (content.get("flags") or {}).items() if is_set]
-    names = [str(shape["label"]) for shape in shapes if shape["label"] != _VOID]
+    names = [str(shape["label"]) for shape in shapes if shape["label"] != LABELME_VOID]
     size = (int(content["imageHeight"]), int(content["imageWidth"])) if content.get("imageHeight") else None
     kinds = {shape.get("shape_type") or "polygon" for shape in shapes}
     regions = (lambda: [_region(shape, file) for shape in shapes]) if kinds and kinds <= set(_PIXELS) else None
@@ -103,7 +103,7 @@ def _region(shape: dict, file: Path) -> Region:
         draw = _drawn(lambda pen: pen.polygon([tuple(point) for point in points], fill=1, outline=1))
     else:
         raise ValueError(f"a polygon of {len(points)} points")
-    return Region(None if shape["label"] == _VOID else str(shape["label"]).strip(), draw)
+    return Region(None if shape["label"] == LABELME_VOID else str(shape["label"]).strip(), draw)
 
 
 def _drawn(draw: Callable[[ImageDraw.ImageDraw], None]) -> Callable[[Shape], np.ndarray]:

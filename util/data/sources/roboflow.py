@@ -13,7 +13,7 @@ import numpy as np
 from util.data.csv_rows import read_rows
 from util.data.labels import read_label
 from util.data.sources import coco, image_folder, table, voc_folder, yolo
-from util.data.sources.base import Item, Region, Shape, Source, distinct, files_of, parts_of, read_parts, walk
+from util.data.sources.base import Item, Region, Source, distinct, files_of, parts_of, read_parts, walk, where
 from util.runtime.errors import InputError
 
 _MARKS = ("README.roboflow.txt", "README.dataset.txt", "_annotations.coco.json", "_classes.csv")
@@ -80,9 +80,5 @@ def _item(image: Path, file: Path, names: dict[int, str]) -> Item:
     unknown = [value for value in shown if value not in names]
     if unknown:
         raise InputError(f"{file}: the pixel value {unknown[0]} is not in _classes.csv; export it again")
-    regions = [Region(names[value], partial(_where, values, value)) for value in shown]
+    regions = [Region(names[value], where(values, value)) for value in shown]
     return Item(image.name, image, distinct([names[value] for value in shown]), lambda: regions, values.shape)
-
-
-def _where(values: np.ndarray, value: int, shape: Shape) -> np.ndarray:
-    return values == value

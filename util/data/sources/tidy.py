@@ -73,13 +73,13 @@ def _merge_spellings(source: Source) -> None:
 
 
 def rename(source: Source, meant: dict[str, str]) -> None:
-    """Give classes other names, in place; ``meant`` has all of them."""
-    source.classes = list(dict.fromkeys(meant[name] for name in source.classes))
+    """Give classes other names, in place; those that ``meant`` does not have keep theirs."""
+    source.classes = list(dict.fromkeys(meant.get(name, name) for name in source.classes))
     source.colors = {meant.get(name, name): color for name, color in source.colors.items()}
     source.items = [
         replace(
             item,
-            classes=tuple(dict.fromkeys(meant[name] for name in item.classes)),
+            classes=tuple(dict.fromkeys(meant.get(name, name) for name in item.classes)),
             regions=item.regions and partial(_renamed, item.regions, meant),
         )
         for item in source.items

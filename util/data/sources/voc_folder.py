@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from util.data.ids import id_of, read_id_list
-from util.data.image_labels import read_xml
+from util.data.image_labels import object_names, read_xml
 from util.data.sources.base import (
     Images,
     Item,
     Region,
-    Shape,
     Source,
     any_fits,
     distinct,
@@ -26,8 +25,9 @@ from util.data.sources.base import (
     parts_of,
     read_parts,
     split_of,
+    where,
 )
-from util.data.sources.voc_maps import FOLDER, XML, Values, find_values, object_names, read_values
+from util.data.sources.voc_maps import FOLDER, XML, Values, find_values, read_values
 from util.data.voc import VOID
 from util.runtime.errors import InputError
 
@@ -114,13 +114,9 @@ def _item(
     return Item(image, images.find(image), distinct([*classes, *shown]), partial(_regions, label, values), None, split)
 
 
-def _where(label: np.ndarray, value: int, shape: Shape) -> np.ndarray:
-    return label == value
-
-
 def _regions(file: Path, values: Values) -> list[Region]:
     label = read_values(file, values)
     names = {
         value: None if value == VOID else values.table.names[value] for value in np.unique(label).tolist() if value
     }
-    return [Region(name, partial(_where, label, value)) for value, name in names.items()]
+    return [Region(name, where(label, value)) for value, name in names.items()]

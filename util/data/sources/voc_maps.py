@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from util.data.class_files import BACKGROUND, is_background, list_classes
 from util.data.ids import id_of
-from util.data.image_labels import read_xml
+from util.data.image_labels import object_names, read_xml
 from util.data.images import open_image, turn_upright
 from util.data.labels import read_label
 from util.data.sources.base import files_of
@@ -126,11 +125,6 @@ def _is_voc(path: Path, parts: list[Path], maps: list[Path]) -> bool:
             values = set(np.unique(read_values(file, Values(load_classes()))).tolist()) - {0, VOID}
             agreeing += {CLASS_NAMES[value] for value in values} <= shown[id_of(file.name)]
     return names <= set(CLASS_NAMES) and 2 * agreeing >= len(both)
-
-
-def object_names(root: Element) -> list[str]:
-    """The names of the objects in one of VOC's XML files."""
-    return [(node.findtext("name") or "").strip() for node in root.iter("object")]
 
 
 def _has_voc_palette(file: Path) -> bool:

@@ -98,7 +98,8 @@ def score_line(network: Network) -> str:
     known, score = network.known, network.segmenter.score
     if known is not None and known.miou is not None:
         count = f"{len(known.ids)} held-out images" if known.ids else "held-out images"
-        return f"Score: {100 * known.miou:.2f} % mIoU on {count} ({plain(loading.shown_name(known.source))})"
+        source = names_below([known.source], [])[known.source]
+        return f"Score: {100 * known.miou:.2f} % mIoU on {count} ({plain(source)})"
     if isinstance(score, dict) and isinstance(score.get("miou"), float):
         return f"Score: {100 * score['miou']:.2f} % mIoU on the images held out while training"
     return "Score: not measured; with ground truth, `evaluate_enhanced.py` measures it"

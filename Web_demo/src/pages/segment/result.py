@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
+from util.data.annotations import coco_content, labelme_content
 from util.data.voc import ClassTable
-from util.vis import colorize, overlay
+from util.vis import overlay
 from Web_demo.src.model.inference import Result
 from Web_demo.src.model.loading import Stamp
 from Web_demo.src.model.runs import HeldOut
 from Web_demo.src.preprocessing.examples import Example
 from Web_demo.src.preprocessing.uploads import InputImage
 from Web_demo.src.utils import downloads, hover, lab, render
-from Web_demo.src.utils.annotations import coco_file, labelme_file
 from Web_demo.src.utils.downloads import Download
 from Web_demo.src.utils.render import plain
 
@@ -218,7 +218,7 @@ def panel(name: str, segmented: Segmented, look: Look, example: Example) -> tupl
     label, palette = segmented.label(look.hidden), look.classes.palette
     words = render.describe([entry for entry in result.found if entry.index not in look.hidden], look.classes)
     if name == LABEL_MAP:
-        return render.encode(colorize(label, palette), "PNG"), f"Label map of {image.name}: {words}"
+        return render.encode(palette[label], "PNG"), f"Label map of {image.name}: {words}"
     if name == CONFIDENCE:
         drawn = render.confidence_map(result.confidence)
         return render.encode(drawn), f"Confidence of the network at every point of {image.name}"
@@ -255,13 +255,13 @@ def offer_files(segmented: Segmented, look: Look) -> st.delta_generator.DeltaGen
     left, right = st.container(key="grid of annotation files").columns(2)
     if left.button("COCO (JSON)", width="stretch", icon=":material/download:", help="Run-length codes, exact."):
         full = render.enlarged(label, image.full_size)
-        data = coco_file([(image.name, full)], look.classes)
+        data = render.json_file(coco_content([(image.name, full)], look.classes))
         downloads.start(Download("COCO", f"{stem}_coco.json", "application/json", data), key="annotations")
     if right.button(
         "labelme (JSON)", width="stretch", icon=":material/download:", help="Polygons, to edit in labelme."
     ):
         full = render.enlarged(label, image.full_size)
-        data = labelme_file(image.name, full, look.classes)
+        data = render.json_file(labelme_content(full, look.classes, image.name))
         downloads.start(Download("labelme", f"{stem}.json", "application/json", data), key="annotations")
     return st.container()
 
@@ -283,9 +283,9 @@ def files_of(look: Look, done: Sequence[Segmented]) -> dict[str, bytes]:
         full = render.enlarged(label, one.image.full_size)
         files[f"{one.stem}_label.png"] = render.label_file(label, look.classes.palette, one.image.full_size)
         files[f"{one.stem}_overlay.jpg"] = overlay_file(one, look)
-        files[f"{one.stem}.json"] = labelme_file(one.image.name, full, look.classes)
+        files[f"{one.stem}.json"] = render.json_file(labelme_content(full, look.classes, one.image.name))
         labels.append((one.image.name, full))
-    files["coco.json"] = coco_file(labels, look.classes)
+    files["coco.json"] = render.json_file(coco_content(labels, look.classes))
     return files
 
 
