@@ -98,7 +98,7 @@ class Job:
                 raise InputError(f"strategy {name!r} is unknown; {choose_from(name, STRATEGIES)}")
         for text in args.param:
             if not (method := addressed(text)) and len(self.methods) > 1:
-                raise InputError(f"--param {text}: several strategies are compared; write STRATEGY.{text}")
+                raise InputError(f"--param {text}: several strategies are compared; write METHOD.{text}")
             if method and method not in self.methods:
                 raise InputError(
                     f"--param {text}: for a strategy that is not used here; {choose_from(method, self.methods)}"

@@ -24,7 +24,7 @@ from util.data.labels import check_label_size, label_path, read_label
 from util.data.mask_files import masks_path, read_masks
 from util.evaluation.label_check import check_some
 from util.runtime.cli import PARSE_ONLY_VARIABLE
-from util.runtime.commands import first_values
+from util.runtime.commands import by_option, first_values
 from util.runtime.errors import InputError
 
 
@@ -99,16 +99,21 @@ def _check_cam(plan: Plan, image_id: str) -> None:
     if plan.settings.labels and small:
         raise InputError(
             f"{plan.settings.cams}: {image_id}: a soft CAM of {small[1]}x{small[0]} pixels, the image has {size[1]}x{size[0]}; "
-            "enlarge them, or leave --labels out: labels are then made of the CAMs"
+            "enlarge them by generate_cams.py --cams, or leave --labels out: labels are then made of the CAMs"
         )
 
 
 def _check_parameters(plan: Plan) -> None:
     """Parameters of the merge are those of one strategy: it has to be the one whose labels are trained on."""
-    given = first_values(map(str, plan.extra("merge")))
-    named = given.get("--methods")
-    is_for_all = "--param" in given and not addressed(given["--param"])
-    if is_for_all and named and plan.tune is None and named != plan.shown():
+    options = by_option(map(str, plan.extra("merge")))
+    parameters = [" ".join(values) for name, values in options if name == "--param"]
+    for text in filter(addressed, parameters):
+        raise InputError(
+            f'--with "merge=--param {text}": give parameters of the strategy that is trained on, without its name; main.py '
+            "--mode compare takes those of several"
+        )
+    named = first_values(map(str, plan.extra("merge"))).get("--methods")
+    if parameters and named and plan.tune is None and named != plan.shown():
         raise InputError(
             f'--with "merge=--methods {named} --param ...": the strategy to train on is {plan.shown()}; give --method {named} as well'
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from merge.parameters import addressed
 from pipeline import changes, choice
 from pipeline.choose import choose_labels, choose_strategy
 from pipeline.downloads import prepare_voc
@@ -176,7 +175,7 @@ def _merge(plan: Plan) -> Iterator[Step]:
         asked: list[Argument] = ["--methods", plan.settings.method] if plan.settings.method else []
         yield command("compare", tune, *asked, "--gt-dir", plan.gt, *plan.extra("merge"), out=plan.out / "merge_tune")
         yield Action(f"choose the strategy: {choice.RULE}", partial(choose_strategy, plan))
-    method: list[Argument] = [*_for_one(plan.extra("merge"), plan.shown()), "--method", plan.shown()]
+    method: list[Argument] = [*_without(plan.extra("merge"), *COMPARING), "--method", plan.shown()]
     if plan.label is None or plan.gt is None:
         yield command("merge", train, *method)
         yield Action("measure what the merge changed", partial(changes.write_changes, plan, train))
@@ -200,13 +199,6 @@ def _without(options: list[Argument], *names: str) -> list[Argument]:
     """Options of a script without some of them."""
     found = by_option(map(str, options))
     return [word for name, values in found if name not in names for word in (name, *values)]
-
-
-def _for_one(options: list[Argument], method: str) -> list[Argument]:
-    """Options of main.py without those of a comparison, and without other strategies' parameters."""
-    found = by_option(map(str, _without(options, *COMPARING)))
-    own = [(name, values) for name, values in found if name != "--param" or addressed(*values) in ("", method)]
-    return [word for name, values in own for word in (name, *values)]
 
 
 def _check(plan: Plan) -> Iterator[Step]:

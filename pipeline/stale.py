@@ -68,11 +68,12 @@ class Result:
 
 def _options(words: Iterable[str]) -> dict[str, str]:
     """Option -> its values; of a path the last part, so that it does not matter where the command was run."""
-    return {
-        name: " ".join(Path(value).name if "/" in value or "\\" in value else value for value in values)
-        for name, values in by_option(words)
-        if name not in _NO_PART
-    }
+    found: dict[str, str] = {}
+    for name, values in by_option(words):
+        if name not in _NO_PART:
+            text = " ".join(Path(value).name if "/" in value or "\\" in value else value for value in values)
+            found[name] = f"{found[name]} {text}" if name == "--param" and name in found else text
+    return found
 
 
 def results_of(plan: Plan) -> Iterator[Result]:

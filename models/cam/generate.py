@@ -301,7 +301,9 @@ def sweep(args: argparse.Namespace, ids: list[str], source: Path, classes: Class
             failed += 1
             tqdm.write(f"{image_id}: {error}", file=sys.stderr)
     if not curve.images:
-        raise InputError(f"none of the {len(ids)} images of {args.list} could be swept; the messages above say why")
+        raise InputError(
+            f"none of the {len(ids)} images of {args.list} could be used for the sweep; the messages above say why"
+        )
     only = class_indices(args.classes, classes)
     thresholds: list[float] = np.asarray(curve.thresholds).tolist()
     rows = list(zip(thresholds, curve.scores(classes, only), curve.scores(classes), strict=True))

@@ -43,8 +43,8 @@ def retries_in_one_line() -> Iterator[None]:
         if errno.errorcode.get(error.errno or 0) not in ("EACCES", "EROFS", "ENOSPC", "EDQUOT"):
             raise
         raise InputError(
-            f"{error.filename or 'downloads of the Hugging Face hub'}: {error.strerror}; free space there or check its "
-            "permissions, or set HF_HOME to a folder that can be written"
+            f"{error.filename or 'the cache of the Hugging Face hub'}: {error.strerror}; free space there or check its "
+            "permissions. To download elsewhere, set HF_HOME to a folder that can be written"
         ) from None
     finally:
         logger.removeFilter(held)

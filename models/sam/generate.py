@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -17,10 +17,11 @@ from models.common.precision import choose_precision, use_tf32
 from models.sam import checkpoints, families, generator, options, prompt_files, prompted, prompts, sources, text
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
-from util.data.image_labels import read_image_labels
+from util.data.image_labels import Tags, read_image_labels
 from util.data.images import find_image, list_image_ids, read_image
 from util.data.mask_files import read_masks, repack, write_masks
 from util.data.masks import LEAST_SCORE
+from util.data.voc import ClassTable
 from util.figures.panels import Panel, draw_panels
 from util.runtime import distributed
 from util.runtime.distributed import Dist
@@ -98,9 +99,12 @@ def set_up(args: argparse.Namespace, dist: Dist, ids: Sequence[str]) -> Setup:
     if kinds == ["grid"]:
         grid = generator.MaskGenerator(network, settings, precision, args.exact, batch)
         return Setup(sources.Grid(grid), batch, depends, [generator, checkpoints])
+    # Found beside the data: with VOC's in their place, every mask would have the name of another class.
+    classes = classes_of((args.image_labels, args.images, args.cam_path), args.class_names, ids=ids)
+    tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes, ids)
     found: list[sources.MaskSource] = []
     for kind, file in args.prompt:
-        source, more = prompt_source(args, dist, ids, kind, file, network, settings, precision)
+        source, more = prompt_source(args, dist, kind, file, network, settings, precision, (classes, tags))
         found.append(source)
         depends[f"prompt {kind}"] = more
     source = found[0] if len(found) == 1 else sources.Several(found)
@@ -127,16 +131,15 @@ def load_network(args: argparse.Namespace, dist: Dist) -> tuple[Any, str]:
 def prompt_source(
     args: argparse.Namespace,
     dist: Dist,
-    ids: Sequence[str],
     kind: str,
     file: Path | None,
     network: Any,
     settings: Any,
     precision: str,
+    known: tuple[ClassTable, Mapping[str, Tags] | None],
 ) -> tuple[sources.MaskSource, Any]:
     """A source of one kind of prompts, and what its masks depend on beside each image."""
-    classes = classes_of((args.image_labels, args.images, args.cam_path), args.class_names, ids=ids)
-    tags = None if args.image_labels is None else read_image_labels(args.image_labels, classes, ids)
+    classes, tags = known
     if kind == "tags":
         assert tags is not None
         synonyms = read_synonyms(args.synonyms, classes.names)

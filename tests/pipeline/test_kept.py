@@ -101,3 +101,8 @@ def test_a_plan_names_what_is_kept_and_estimates_the_rest(finished, tmp_path, mo
     assert re.search(r"cam: .*\(kept\)\n  keeps run/cam\n", said)
     assert re.search(r"masks: .*\(75 % kept, about 10 minutes; .*\)\n  makes run/masks\n", said)
     assert "merge_tune" not in said and "  makes run/merge" not in said, "what is not made is not named"
+
+
+def test_every_parameter_of_a_strategy_counts():
+    one, other = (stale._options(["--param", f"trim={value}", "--param", "quality=1"]) for value in (0, 1))
+    assert one != other

@@ -12,7 +12,6 @@ from helpers import ROOT, call_script, random_label, random_masks, run_script, r
 import main
 from merge import RECOMMENDED, STRATEGIES
 from merge.auto import RULES
-from pipeline.stages import _for_one
 from util.data.cams import write_cam
 from util.data.labels import read_label, write_label
 from util.data.mask_files import write_masks
@@ -97,13 +96,11 @@ def test_each_compared_strategy_can_have_parameters_of_its_own(data, monkeypatch
     made = {name: json.loads((data / "out" / name / "run.json").read_text()) for name in ("max_iou", "grow")}
     parameters = {name: record["options"]["parameters"] for name, record in made.items()}
     assert parameters["grow"]["quality"] == 0.1 and "quality" not in parameters["max_iou"]
-    assert "write STRATEGY.quality=0.1" in call_script(main, monkeypatch, capsys, *asked, "quality=0.1").stderr
+    assert "write METHOD.quality=0.1" in call_script(main, monkeypatch, capsys, *asked, "quality=0.1").stderr
     assert (
         "s2c.keep=True: for a strategy that is not used here"
         in call_script(main, monkeypatch, capsys, *asked, "s2c.keep=True").stderr
     )
-    options = ["--methods", "max_iou,grow", "--param", "grow.quality=0.1", "--param", "max_iou.threshold=0.9"]
-    assert _for_one(options, "grow") == ["--param", "grow.quality=0.1"]
 
 
 def test_split_half_reports_each_half_with_the_choice_of_the_other(data):

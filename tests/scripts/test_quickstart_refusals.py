@@ -56,6 +56,7 @@ def test_what_cannot_run_is_said_at_once(tmp_path, arguments, said):
         (["--with", "deeplab=--encoder-weights nowhere/a"], "nowhere/a.: no such file"),
         (["--with", "cam=--encoder resnet1"], "not an encoder"),
         (["--with", "cam=--val-list=nowhere.txt"], "no such file or folder"),
+        (["--with", "merge=--param grow.trim=0"], "trained on, without its name; main.py"),
         (["--with", "merge=--methods auto,gro"], "no strategy gro; did you mean grow\\?"),
         (
             ["--with", "deeplab=--epoch 3"],

@@ -82,7 +82,7 @@ def _maps(content: Any, path: Path) -> dict:
     name = next((name for name in MAPS if name in content), None)
     if name is None:
         raise InputError(
-            f"{path}: its keys are without maps: it has {', '.join(map(str, content))}, none of {', '.join(MAPS)}; save the "
+            f"{path}: it has keys but no maps: found {', '.join(map(str, content))}, none of {', '.join(MAPS)}; save the "
             "KxHxW array under one of these"
         )
     keys, maps = np.asarray(content["keys"]), np.asarray(content[name])

@@ -26,7 +26,8 @@ def classes_of_source(source: Source, names: Path | None, path: Path) -> ClassTa
     """
     if not source.numbered:
         return None if names is None else load_classes(names)
-    shown = {name for item in source.items for name in item.classes if name.isdecimal()}
+    names_of_items = (name for item in source.items for name in item.classes)
+    shown = {name for name in (*source.classes, *names_of_items) if name.isdecimal()}
     numbers = sorted(set(map(int, shown)))
     if names is None:
         some = ", ".join(map(str, numbers[:3]))

@@ -47,7 +47,7 @@ def read_image_labels(
     suffix = path.suffix.lower()
     if suffix in (".pt", ".pth"):
         raise InputError(
-            f"{path}: a file of torch, which is not read here; numpy.save('cls_labels.npy', its dict) writes one that is"
+            f"{path}: a torch file, which is not read; save its dict with numpy.save('cls_labels.npy', ...)"
         )
     if suffix in (".npy", ".npz", *PICKLES, ".json"):
         content = read_json(path) if suffix == ".json" else load_npy_dict(path)

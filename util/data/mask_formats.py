@@ -148,13 +148,16 @@ def _of_transformers(content: dict, path: Path, size: tuple[int, int] | None) ->
     else:
         found = found_in_stack(stack_of(content["masks"], path, size))
     about = [dict(entry) for entry in found.about]
-    for name, other_names in (("predicted_iou", ("scores", "iou_preds")), ("stability_score", ())):
-        scores = next((np.ravel(content[key]).astype(float) for key in (name, *other_names) if key in content), None)
-        if scores is None or not scores.size:
+    for name, keys in (
+        ("predicted_iou", ("predicted_iou", "iou_preds", "scores")),
+        ("stability_score", ("stability_score",)),
+    ):
+        rows = (np.ravel(content[key]).astype(float).tolist() for key in keys if key in content)
+        if not (scores := next(filter(None, rows), None)):
             continue
         if len(scores) != len(about):
             raise ValueError(f"{len(scores)} scores of {len(about)} masks")
-        for entry, score in zip(about, scores.tolist()):
+        for entry, score in zip(about, scores):
             entry[name] = score
     return Found(found.height, found.width, found.codes, about)
 

@@ -323,10 +323,10 @@ def run(main: Callable[[], int | None]) -> None:
     0: all is well; 1: some images failed, the others are done; 2: the command or its input is wrong;
     3: anything unforeseen, which must not pass for 1; 130: interrupted. No traceback for anything that the user can fix.
     """
-    if hasattr(builtins, "__IPYTHON__"):  # which goes on afterwards, with the modules of now
+    if hasattr(builtins, "__IPYTHON__"):  # it lives on, and keeps the modules that it has imported
         command = quoted([sys.executable, *sys.argv])
         remedy = f"type this instead:\n!{command}"
-        print(f"error: %run does not see what you edit after its first run; {remedy}", file=sys.stderr)
+        print(f"error: IPython would keep the code from before an edit; {remedy}", file=sys.stderr)
         sys.exit(EXIT_ERROR)
     interrupts: list[int] = []
 

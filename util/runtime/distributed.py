@@ -194,7 +194,7 @@ def choose_device(name: str = "auto") -> torch.device:
         raise InputError(f"--device {name}: found {counted(torch.cuda.device_count(), 'GPU')}, counted from 0")
     if device.type == "cuda":
         _check_kernels(device)
-    elif "OMP_NUM_THREADS" not in os.environ:
+    if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), processors()))
     return device
 

@@ -153,7 +153,7 @@ def test_a_sweep_of_nothing_does_not_blame_the_ground_truth(args, capsys):
         (args.out / f"{image_id}.npy").unlink()
     args.gt, args.classes = args.images, None
     with pytest.raises(
-        InputError, match=r"none of the 6 images of .*list.txt could be swept; the messages above say why"
+        InputError, match=r"none of the 6 images of .*list.txt could be used for the sweep; the messages above say why"
     ):
         generate.sweep(args, IDS, args.out, CLASSES)
     assert "p0: " in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_an_archive_of_a_dict(tmp_path):
             r"keys of shape \(2,\) and high_res of shape \(1, 48, 64\)",
         ),
         ({"keys": np.array([1, 1]), "cam": np.stack([MAP] * 2)}, "name a class twice"),
-        ({"keys": np.array([1]), "map": MAP[None]}, "it has keys, map, none of high_res, attn_highres, cam; save"),
+        ({"keys": np.array([1]), "map": MAP[None]}, "found keys, map, none of high_res, attn_highres, cam; save"),
         ({0: MAP - 3}, "values from -3 to -2.*scores .logits"),
         ({0: MAP * 4 - 3}, "values from -3 to 1.*scores .logits"),
         (

@@ -272,7 +272,7 @@ def test_labels_that_do_not_say_whose_they_are(tmp_path):
     np.save(tmp_path / "tags.npy", np.eye(3))
     with pytest.raises(InputError, match=r"holds an array of .*expected a dict .*, id -> row: numpy\.save"):
         read_image_labels(tmp_path / "tags.npy", PETS)
-    with pytest.raises(InputError, match=r"tags\.pt: a file of torch.*numpy\.save"):
+    with pytest.raises(InputError, match=r"tags\.pt: a torch file.*numpy\.save"):
         read_image_labels(tmp_path / "tags.pt", PETS)
 
 

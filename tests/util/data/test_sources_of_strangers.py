@@ -139,6 +139,7 @@ def test_zeros_and_ones_in_the_names_of_files(tmp_path):
     with pytest.raises(InputError, match=r"with their classes \(\[101\]\), say --format names"):
         read_source(root)
     _, source = read_source(root, name="names")
+    assert source.classes == ["0", "1", "2"]  # also where no image shows one, as the numbers start at 0
     assert source.numbered and [(item.classes, item.negative) for item in source.items] == [
         (("0", "2"), False),
         (("1",), False),

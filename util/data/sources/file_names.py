@@ -71,7 +71,7 @@ def _flags_in(path: Path) -> dict[Path, str]:
 
 
 def _read_flagged(root: Path, flags: dict[Path, str], part: Path) -> Source:
-    source = Source()
+    source = Source(classes=[str(number) for number in range(len(next(iter(flags.values()))))])
     for file in walk(part):
         shown = tuple(str(number) for number, flag in enumerate(flags[file]) if flag == "1")
         source.items.append(Item(file.relative_to(root).as_posix(), file, shown, negative=not shown))
