@@ -218,7 +218,7 @@ def test_given_soft_cams_take_the_classifiers_place(place, plan_of, tmp_path):
     labels = place / "VOC/SegmentationClassAug"
     with_labels = ["--labels", labels, "--cams", cams, "--sam-model", place / "sam2", "--prompt", "cam"]
     done = plan_of(*with_labels)
-    assert done.returncode == 2 and "enlarge them, or leave --labels out" in done.stderr
+    assert done.returncode == 2 and "--cams, or leave --labels out" in done.stderr
     for path in cams.iterdir():
         write_cam(cams, path.stem, fit_cam(read_cam(cams, path.stem), read_label(labels / f"{path.stem}.png").shape))
     done = plan_of(*with_labels)
