@@ -36,19 +36,19 @@ def check_loaded(strategies: Iterable[Callable]) -> None:
             raise InputError(problem)
 
 
-def addressed(text: str) -> str:
+def addressee(text: str) -> str:
     """The strategy that a ``--param`` text is for: ``s2c`` of ``s2c.keep=True``; empty where it names none."""
     method, dot, _ = text.partition("=")[0].partition(".")
     return method.strip() if dot else ""
 
 
 def resolve_parameters(name: str, strategy: Callable, given: list[str]) -> dict:
-    """Defaults, changed by ``NAME=VALUE`` texts of the command line; those `addressed` to other strategies are left out.
+    """Defaults, changed by ``NAME=VALUE`` texts of the command line; those for another `addressee` are left out.
 
     Raises:
         InputError: for an unknown name or a value of another type than the default's.
     """
-    given = [text for text in given if addressed(text) in ("", name)]
+    given = [text for text in given if addressee(text) in ("", name)]
     if given:
         check_loaded([strategy])
     parameters = parameters_of(strategy)

@@ -13,7 +13,7 @@ import numpy as np
 
 import processor
 from merge import BASELINE, RECOMMENDED, STRATEGIES, StrategyError, group_of
-from merge.parameters import addressed, check_loaded, resolve_parameters, search_space
+from merge.parameters import addressee, check_loaded, resolve_parameters, search_space
 from pipeline.automatic import decide
 from util.data.classes import classes_of
 from util.data.ids import read_id_list
@@ -97,7 +97,7 @@ class Job:
             if name not in STRATEGIES:
                 raise InputError(f"strategy {name!r} is unknown; {choose_from(name, STRATEGIES)}")
         for text in args.param:
-            if not (method := addressed(text)) and len(self.methods) > 1:
+            if not (method := addressee(text)) and len(self.methods) > 1:
                 raise InputError(f"--param {text}: several strategies are compared; write METHOD.{text}")
             if method and method not in self.methods:
                 raise InputError(

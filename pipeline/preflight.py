@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from merge.parameters import addressed
+from merge.parameters import addressee
 from pipeline.lists import ids_with
 from pipeline.plan import Plan, needs
 from pipeline.stages import Stage
@@ -105,14 +105,14 @@ def _check_cam(plan: Plan, image_id: str) -> None:
 
 def _check_parameters(plan: Plan) -> None:
     """Parameters of the merge are those of one strategy: it has to be the one whose labels are trained on."""
-    options = by_option(map(str, plan.extra("merge")))
-    parameters = [" ".join(values) for name, values in options if name == "--param"]
-    for text in filter(addressed, parameters):
+    words = [str(word) for word in plan.extra("merge")]
+    parameters = [" ".join(values) for name, values in by_option(words) if name == "--param"]
+    if text := next(filter(addressee, parameters), None):
         raise InputError(
             f'--with "merge=--param {text}": give parameters of the strategy that is trained on, without its name; main.py '
             "--mode compare takes those of several"
         )
-    named = first_values(map(str, plan.extra("merge"))).get("--methods")
+    named = first_values(words).get("--methods")
     if parameters and named and plan.tune is None and named != plan.shown():
         raise InputError(
             f'--with "merge=--methods {named} --param ...": the strategy to train on is {plan.shown()}; give --method {named} as well'

@@ -29,8 +29,8 @@ class _OneLine(logging.Filter):
 
 
 @contextlib.contextmanager
-def retries_in_one_line() -> Iterator[None]:
-    """Within, downloads that are tried again say so once, instead of in two lines per attempt.
+def hub_downloads() -> Iterator[None]:
+    """Within, the hub's downloads say once that they are tried again, instead of in two lines per attempt.
 
     Raises:
         InputError: if they cannot be written, which has nothing to do with the network.

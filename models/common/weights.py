@@ -13,7 +13,7 @@ import segmentation_models_pytorch as smp
 import timm
 from torch import Tensor, nn
 
-from models.common.hub import retries_in_one_line
+from models.common.hub import hub_downloads
 from models.common.preprocessing import Normalization
 from util.data.voc import ClassTable
 from util.runtime import checkpoint
@@ -68,7 +68,7 @@ def unknown_encoder(encoder: str, known: Iterable[str]) -> InputError:
 def download_in_words(encoder: str, weights: str | None) -> Iterator[None]:
     """Turns an unknown encoder, and a failed download of its published weights, into an InputError that says so."""
     try:
-        with retries_in_one_line():
+        with hub_downloads():
             yield
     except KeyError as error:
         if "Wrong encoder name" not in str(error):

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.common.hub import retries_in_one_line
+from models.common.hub import hub_downloads
 from models.common.transfer import to_device
 from models.sam.decoder import LowMasks, at_least_float32, exact_positions, passing
 from models.sam.networks import input_size, upscale_padded
@@ -131,7 +131,7 @@ def hub_errors(name: str) -> Iterator[None]:
     if limit_waiting not in hooks:
         hooks.append(limit_waiting)
     try:
-        with retries_in_one_line():
+        with hub_downloads():
             yield
     except InputError:
         raise

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file
 
 from models.cam.plain_cam import PlainCAM
-from models.common.hub import retries_in_one_line
+from models.common.hub import hub_downloads
 from models.common.preprocessing import IMAGENET
 from models.common.weights import download_in_words, load_encoder, names_file, plain_state
 from models.sam.families import hub_errors
@@ -245,7 +245,7 @@ def test_a_cache_that_cannot_be_written_is_not_taken_for_the_network(download, n
 
 def test_attempts_of_a_download_are_one_line(capsys):
     logger = logging.getLogger("huggingface_hub.utils._http")
-    with retries_in_one_line():
+    with hub_downloads():
         for seconds in (1, 2, 4):
             logger.warning("'[Errno -2]' thrown while requesting HEAD https://hub/config.json")
             logger.warning(f"Retrying in {seconds}s [Retry 1/5].")

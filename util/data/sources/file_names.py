@@ -37,7 +37,8 @@ def read(path: Path, images: Path | None) -> Source:
     if not path.is_dir():
         raise InputError(f"{path}: --format names needs the folder of the images")
     if flags := _flags_in(path):
-        if len(counts := {len(row) for row in flags.values()}) > 1:
+        counts = {len(row) for row in flags.values()}
+        if len(counts) > 1:
             raise InputError(
                 f"{path}: names that end in {min(counts)} and in {max(counts)} zeros and ones; give one data set"
             )
@@ -65,13 +66,13 @@ def likely_classes(path: Path) -> list[str]:
 def _flags_in(path: Path) -> dict[Path, str]:
     """Image -> zeros and ones at the end of its name; empty unless all images have them."""
     found = {file: _FLAGS.search(id_of(file.name)) for file in walk(path)}
-    return (
-        {} if None in found.values() else {file: re.sub("[ ,]", "", match[1]) for file, match in found.items() if match}
-    )
+    flags = {file: re.sub("[ ,]", "", match[1]) for file, match in found.items() if match}
+    return flags if len(flags) == len(found) else {}
 
 
 def _read_flagged(root: Path, flags: dict[Path, str], part: Path) -> Source:
-    source = Source(classes=[str(number) for number in range(len(next(iter(flags.values()))))])
+    count = len(next(iter(flags.values())))
+    source = Source(classes=[str(number) for number in range(count)])
     for file in walk(part):
         shown = tuple(str(number) for number, flag in enumerate(flags[file]) if flag == "1")
         source.items.append(Item(file.relative_to(root).as_posix(), file, shown, negative=not shown))
